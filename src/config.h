@@ -1,0 +1,90 @@
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "status.h"
+
+/** The configuration of a run: YAML by schema (libcyaml), `--set section.key=value` overrides, defaults below.
+ *  One row per key in config.c gives name, range, default and help. The resolved configuration is saved in the run. */
+
+typedef enum het_pool { HET_POOL_FLATTEN, HET_POOL_AVG } het_pool;
+typedef enum het_frozen_z { HET_FROZEN_ZERO, HET_FROZEN_NORMAL } het_frozen_z;
+
+typedef struct het_config_encoder {
+    int64_t width;        /* channels of the stem and first stage (64: ResNet-18); multiples of 16 */
+    het_pool pool;        /* before the heads: flatten | avg */
+    int stem_pool;        /* 3x3/2 max pooling after the stem, as in ResNet-18 (false: keeps twice the resolution) */
+    int stem_stride;      /* 2 as in ResNet-18, or 1 */
+    int64_t head;         /* hidden width of each head (256) */
+    double window_inner;  /* soft circular window, as a fraction of the half-box */
+    double window_outer;
+    int separate_stats;   /* running statistics of real and synthetic images kept apart */
+    double stats_momentum;/* of the running statistics */
+} het_config_encoder;
+
+typedef struct het_config_decoder {
+    int64_t width;        /* 256 */
+    int64_t frequencies;  /* 192 */
+    int64_t layers;       /* hidden activations: 4 */
+    double sigma;         /* of the frequencies, in units of D/4 pixels */
+    int envelope;         /* scale the output by the data's radial amplitude */
+} het_config_decoder;
+
+typedef struct het_config_train {
+    int64_t seed;
+    int64_t batch;        /* images per step over all ranks */
+    int64_t shards;       /* batch-norm groups the batch is cut into; ranks divide it; 0: the number of ranks at start */
+    double epochs;        /* passes over the stack */
+    double rate_encoder, rate_decoder; /* Adam */
+    double rate_final;    /* the rates fall by cosine to this fraction at the end */
+    double lambda_z;      /* KL weight, eq. 6 */
+    double lambda_t;      /* shift penalty, eq. 7 */
+    double lambda_pose;   /* weight of task two, eq. 8 */
+    int64_t pose_steps;   /* steps of task two per step of task one */
+    int mirror;           /* symmetrised loss, eq. 5 */
+    double march_start;   /* frequency marching: first radius in Fourier pixels (0: full disc from the start) */
+    double march_rate;    /* growth per epoch, in Fourier pixels */
+    double freeze_epochs; /* FCH: epochs with the conformation head frozen */
+    double freeze_images; /* FCH in images seen; the larger of both counts */
+    het_frozen_z freeze_z;/* z while frozen: zero | normal */
+    double shift_range;   /* of the synthetic images, pixels; < 0: the stack's own */
+    double snr;           /* 0: estimated from the stack (eq. 9) */
+    int precision;        /* het_precision: auto | fp32 | bf16 */
+    int64_t threads;      /* 0: all cores of this rank */
+} het_config_train;
+
+typedef struct het_config_ablation { /* the paper's Fig. 8: each one switched off alone */
+    int cpp, fch, pds, asn;          /* 1: on (default) */
+} het_config_ablation;
+
+typedef struct het_config_run {
+    double checkpoint_minutes;
+    int64_t checkpoint_steps;     /* 0: only by time and at the end */
+    int64_t keep;                 /* newest checkpoints kept */
+    int64_t log_steps;            /* steps between reports */
+} het_config_run;
+
+typedef struct het_config {
+    int64_t z_dim;
+    het_config_encoder encoder;
+    het_config_decoder decoder;
+    het_config_train train;
+    het_config_ablation ablation;
+    het_config_run run;
+} het_config;
+
+/** Defaults. */
+void het_config_default(het_config *config);
+/** Read a YAML file over what `config` holds. Errors: HET_E_USAGE naming file, line, key and the allowed values. */
+het_status het_config_load(het_config *config, const char *path);
+/** Apply one "section.key=value". Errors: HET_E_USAGE naming the key and the allowed values or range. */
+het_status het_config_set(het_config *config, const char *assignment);
+/** Check ranges and combinations of a complete configuration. */
+het_status het_config_check(const het_config *config);
+/** Write the resolved configuration as YAML (to path.tmp, then renamed). */
+het_status het_config_save(const het_config *config, const char *path);
+/** Name the keys in which two configurations differ, as "a.b (x, was y), ..." in `text`; returns their number. Keys that
+ *  may change when a run goes on (epochs, run.*, threads, rates, ...) are skipped when `only_fixed` is set. */
+int het_config_differences(const het_config *now, const het_config *was, int only_fixed, char *text, size_t size);
+/** Print every key with default, range and meaning. */
+void het_config_help(void);

@@ -1,0 +1,58 @@
+#pragma once
+#include "../../kernels/ops.h"
+#include "../mpi/comm.h"
+#include "../status.h"
+
+/** The particle stack (docs/formats.md): stack.h5 with
+ *    /images (N,D,D) float32 or float16, contiguous, real space, particles dark (density positive under METHOD 2's CTF)
+ *    /ctf    (N,7) float32: het_ctf_row;   /source/file (strings), /source/row (N,2) int64: file, 0-based row, where known
+ *    /truth/{rotation (N,3,3), shift (N,2) px, class (N) int64, z (N)} where known
+ *  and attributes version, apix, box, sign, mean, std, shift_range. A stack may instead list other stacks (/parts). */
+
+typedef struct het_stack_info {
+    int64_t count, box;
+    double apix;        /* A per pixel */
+    het_dtype type;     /* HET_F32 or HET_F16 on disk */
+    int sign;           /* factor that was applied to the source's pixels: +1 or -1 */
+    double mean, std;   /* over all pixels as stored */
+    double shift_range; /* px: largest |shift| expected (simulate knows it; import: 0.05 box unless given) */
+    int has_truth, has_source;
+} het_stack_info;
+
+typedef struct het_stack_truth { /* any pointer may be NULL; rows of the range written or read */
+    float *rotation; /* (n,9) */
+    float *shift;    /* (n,2) px */
+    int64_t *klass;  /* (n) */
+    float *z;        /* (n) continuous coordinate of the conformation (angle in rad, or the class number) */
+} het_stack_truth;
+
+typedef struct het_stack het_stack;
+typedef struct het_stack_writer het_stack_writer;
+
+/** Create path.tmp for parallel writing. Collective. info->mean/std/sign may still be unknown: they are set at close. */
+het_status het_stack_create(het_stack_writer **writer, het_comm *comm, const char *path, const het_stack_info *info);
+/** Write images [first, first+count) with their CTF rows and truth (NULL: none), converting to the stack's type.
+ *  Collective: all ranks call it equally often; count may be 0. */
+het_status het_stack_write(het_stack_writer *writer, int64_t first, int64_t count, const float *images,
+                           const het_ctf_row *ctf, const het_stack_truth *truth);
+/** Say where the images came from: `files` (file_count names) and, for images [first, first+count), rows (count,2).
+ *  Collective; once at most per range. */
+het_status het_stack_write_source(het_stack_writer *writer, int64_t file_count, const char *const *files, int64_t first,
+                                  int64_t count, const int64_t *rows);
+/** Finish: attributes mean, std (computed from what all ranks wrote), sign; fsync; rename to the final name. With
+ *  keep = 0, or when any rank's status is a failure, the .tmp is removed instead. Collective; frees the writer. */
+het_status het_stack_finish(het_stack_writer *writer, int sign, het_status mine);
+
+/** Open for reading; not collective. Sizes are checked against the file. Errors: HET_E_IO, HET_E_INPUT. */
+het_status het_stack_open(het_stack **stack, const char *path);
+void het_stack_close(het_stack *stack);
+const het_stack_info *het_stack_get_info(const het_stack *stack);
+/** Read n images by index (any order, 0 <= index < count) as float32 (n,D,D), stored values; thread-safe (pread at the
+ *  data set's offset). Errors: HET_E_INPUT naming the first image with a NaN or infinite pixel; HET_E_IO. */
+het_status het_stack_read(const het_stack *stack, float *images, const int64_t *index, int64_t n);
+/** CTF rows of all images, loaded at open; borrowed. */
+const het_ctf_row *het_stack_ctf(const het_stack *stack);
+/** Read the truth of images [first, first+count) into the non-NULL arrays. Errors: HET_E_INPUT when there is none. */
+het_status het_stack_read_truth(const het_stack *stack, int64_t first, int64_t count, const het_stack_truth *truth);
+/** Source of image i: file name (borrowed) and 0-based row; HET_E_INPUT when unknown. */
+het_status het_stack_source(const het_stack *stack, int64_t i, const char **file, int64_t *row);

@@ -1,0 +1,47 @@
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../status.h"
+
+/** Ranks and what they agree on. One rank needs no mpirun. `<mpi.h>` stays inside src/mpi and the parallel HDF5 file. */
+
+typedef struct het_comm het_comm;
+
+/** Start MPI (as a singleton when not under mpirun/srun). Collective. The returned communicator is owned by the caller. */
+het_status het_comm_open(het_comm **comm, int *argc, char ***argv);
+/** Finish MPI. Collective; accepts NULL. */
+void het_comm_close(het_comm *comm);
+/** End all ranks at once with an exit code: for main() only, when ranks can no longer agree. */
+_Noreturn void het_comm_abort(het_comm *comm, int exit_code);
+
+int het_comm_rank(const het_comm *comm);
+int het_comm_size(const het_comm *comm);
+/** Rank within this node, and ranks on this node. */
+int het_comm_local_rank(const het_comm *comm);
+int het_comm_local_size(const het_comm *comm);
+/** The MPI_Comm, for parallel HDF5: a pointer to it, borrowed. */
+const void *het_comm_native(const het_comm *comm);
+
+/* Collective; every rank calls them in the same order with the same sizes. */
+het_status het_comm_barrier(het_comm *comm);
+het_status het_comm_broadcast(het_comm *comm, void *data, size_t bytes, int root);
+het_status het_comm_sum_f32(het_comm *comm, float *data, size_t count);
+het_status het_comm_sum_f64(het_comm *comm, double *data, size_t count);
+het_status het_comm_sum_i64(het_comm *comm, int64_t *data, size_t count);
+het_status het_comm_max_i64(het_comm *comm, int64_t *data, size_t count);
+/** Gather `bytes` from each rank, in rank order, on the root (`all` is NULL elsewhere). */
+het_status het_comm_gather(het_comm *comm, void *all, const void *mine, size_t bytes, int root);
+/** One result for all: HET_OK when every rank's status is HET_OK; otherwise the status and message of the lowest
+ *  failing rank on every rank (so that all leave together and the root prints it once). */
+het_status het_comm_agree(het_comm *comm, het_status status);
+
+/** Sums that run while the caller goes on: start them as parts of the gradient become ready, poll now and then, and
+ *  wait for all before reading. At most HET_COMM_SUMS in flight. data must stay valid until the wait. */
+enum { HET_COMM_SUMS = 8 };
+het_status het_comm_sum_start(het_comm *comm, float *data, size_t count);
+void het_comm_sum_poll(het_comm *comm);
+het_status het_comm_sum_wait(het_comm *comm);
+
+/** This rank's contiguous share [first, first+count) of n items: sizes differ by at most one. */
+void het_comm_share(const het_comm *comm, int64_t n, int64_t *first, int64_t *count);

@@ -1,0 +1,6 @@
+#pragma once
+
+/** SIGINT, SIGTERM, SIGUSR1 are noted, not acted upon: the training loop asks, all ranks agree, a checkpoint is written. */
+void het_signals_note(void);
+/** The first signal noted so far, 0 when none. */
+int het_signal_pending(void);
