@@ -178,6 +178,22 @@ struct het_ops {
     void (*add_noise)(het_fourier *plan, float *points, const float *sigma2, uint64_t seed, uint64_t step,
                       uint64_t first_sample, int64_t b, int64_t p, int64_t groups);
 
+    /* ---- the two tasks (kernels/cpu/task.c) ------------------------------------------------------------------- */
+    /* Eq. 5 and 7: total[i] = loss[i] + lambda_z kl[i] + lambda_t/2 |t_i|_1 (t as a fraction of the box). For each of the
+       n = b/group winners: which[j] = the image of least total among the `group` (1 or 2) consecutive ones (the first of
+       equals), weight[i] = scale for winners, 0 for losers. */
+    void (*winners)(het_device *dev, float *total, int32_t *which, float *weight, const float *loss, const float *kl,
+                    const float *shift, float lambda_z, float lambda_t, float scale, int64_t b, int group);
+    /* dshift (B,2), gradient per fraction of the box = weight[i] (box dshift_px + lambda_t/2 sign(t)) */
+    void (*shift_backward)(het_device *dev, float *dshift, const float *dshift_px, const float *shift,
+                           const float *weight, float lambda_t, float box, int64_t b);
+    /* y (B,N) = scale[b] x (B,N); y may be x */
+    void (*scale_rows)(het_device *dev, float *y, const float *x, const float *scale, int64_t b, int64_t n);
+    /* y (N) += factor sum over rows of x (B,N) */
+    void (*sum_rows)(het_device *dev, float *y, const float *x, float factor, int64_t b, int64_t n);
+    /* y = (1-a) y + a x, n numbers: running averages */
+    void (*blend)(het_device *dev, float *y, const float *x, float a, int64_t n);
+
     /* ---- losses --------------------------------------------------------------------------------------------- */
     /* eq. 8 per image: loss[b] = 1/9 |R-R'|_F^2 + 1/2 |t-t'|_1, shifts as a fraction of the box;
        drot (B,9), dshift (B,2) = scale x gradient (subgradient 0 at t = t') */

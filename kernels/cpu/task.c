@@ -1,0 +1,48 @@
+#include "task.h"
+
+#include <math.h>
+
+void het_cpu_winners(het_device *dev, float *total, int32_t *which, float *weight, const float *loss, const float *kl,
+                     const float *shift, float lambda_z, float lambda_t, float scale, int64_t b, int group)
+{
+    (void)dev;
+    for (int64_t i = 0; i < b; i++)
+        total[i] = loss[i] + lambda_z * kl[i] + 0.5f * lambda_t * (fabsf(shift[2 * i]) + fabsf(shift[2 * i + 1]));
+    for (int64_t j = 0; j < b / group; j++) {
+        int64_t best = j * group;
+        for (int64_t i = best + 1; i < (j + 1) * group; i++)
+            if (total[i] < total[best]) best = i;
+        for (int64_t i = j * group; i < (j + 1) * group; i++) weight[i] = i == best ? scale : 0.0f;
+        which[j] = (int32_t)best;
+    }
+}
+
+void het_cpu_shift_backward(het_device *dev, float *dshift, const float *dshift_px, const float *shift,
+                            const float *weight, float lambda_t, float box, int64_t b)
+{
+    (void)dev;
+    for (int64_t i = 0; i < 2 * b; i++) {
+        const float sign = (float)((shift[i] > 0.0f) - (shift[i] < 0.0f));
+        dshift[i] = weight[i / 2] * (box * dshift_px[i] + 0.5f * lambda_t * sign);
+    }
+}
+
+void het_cpu_scale_rows(het_device *dev, float *y, const float *x, const float *scale, int64_t b, int64_t n)
+{
+    (void)dev;
+    for (int64_t i = 0; i < b; i++)
+        for (int64_t j = 0; j < n; j++) y[i * n + j] = scale[i] * x[i * n + j];
+}
+
+void het_cpu_sum_rows(het_device *dev, float *y, const float *x, float factor, int64_t b, int64_t n)
+{
+    (void)dev;
+    for (int64_t i = 0; i < b; i++)
+        for (int64_t j = 0; j < n; j++) y[j] += factor * x[i * n + j];
+}
+
+void het_cpu_blend(het_device *dev, float *y, const float *x, float a, int64_t n)
+{
+    (void)dev;
+    for (int64_t i = 0; i < n; i++) y[i] = (1.0f - a) * y[i] + a * x[i];
+}
