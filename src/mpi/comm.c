@@ -1,0 +1,249 @@
+#include "comm.h"
+
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../arena.h"
+
+/* MPI counts are int: longer arrays go in pieces of this many elements. */
+static const size_t piece_limit = (size_t)1 << 29;
+
+struct het_comm {
+    MPI_Comm world;   /* our own copy of MPI_COMM_WORLD: no other library's messages */
+    int rank, size;
+    int local_rank, local_size;
+    int starts_mpi;   /* this communicator called MPI_Init and will call MPI_Finalize */
+    int sum_count;    /* sums in flight */
+    MPI_Request sums[HET_COMM_SUMS];
+    int sum_code;     /* first error met while polling */
+};
+
+static het_status check(int code, const char *what)
+{
+    if (code == MPI_SUCCESS) return HET_OK;
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(code, text, &length);
+    return het_fail(HET_E_PEER, "%s between the ranks failed: %s; start the job again to go on from its checkpoint",
+                    what, text);
+}
+
+static het_status find_local(het_comm *comm)
+{
+    het_status status = HET_OK;
+    MPI_Comm node = MPI_COMM_NULL;
+    HET_TRY(check(MPI_Comm_split_type(comm->world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "set-up"));
+    HET_TRY(check(MPI_Comm_rank(node, &comm->local_rank), "set-up"));
+    HET_TRY(check(MPI_Comm_size(node, &comm->local_size), "set-up"));
+done:
+    if (node != MPI_COMM_NULL) MPI_Comm_free(&node);
+    return status;
+}
+
+het_status het_comm_open(het_comm **out, int *argc, char ***argv)
+{
+    het_status status = HET_OK;
+    int running = 0, finished = 0, level = 0;
+    het_comm *comm = NULL;
+    *out = NULL;
+    MPI_Initialized(&running);
+    MPI_Finalized(&finished);
+    if (finished) return het_fail(HET_E_PEER, "MPI cannot be started a second time in one process");
+    if (!running) HET_TRY(check(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level), "start of MPI"));
+    comm = het_alloc(sizeof *comm);
+    if (comm == NULL) {
+        status = het_fail(HET_E_MEMORY, "no memory for the communicator");
+        goto done;
+    }
+    comm->world = MPI_COMM_NULL;
+    comm->starts_mpi = !running;
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    HET_TRY(check(MPI_Comm_dup(MPI_COMM_WORLD, &comm->world), "set-up"));
+    HET_TRY(check(MPI_Comm_set_errhandler(comm->world, MPI_ERRORS_RETURN), "set-up"));
+    HET_TRY(check(MPI_Comm_rank(comm->world, &comm->rank), "set-up"));
+    HET_TRY(check(MPI_Comm_size(comm->world, &comm->size), "set-up"));
+    HET_TRY(find_local(comm));
+    *out = comm;
+    return HET_OK;
+done:
+    het_comm_close(comm);
+    return status;
+}
+
+void het_comm_close(het_comm *comm)
+{
+    if (comm == NULL) return;
+    if (comm->sum_count > 0) MPI_Waitall(comm->sum_count, comm->sums, MPI_STATUSES_IGNORE);
+    if (comm->world != MPI_COMM_NULL) MPI_Comm_free(&comm->world);
+    const int finish = comm->starts_mpi;
+    het_release(comm);
+    if (finish) MPI_Finalize();
+}
+
+_Noreturn void het_comm_abort(het_comm *comm, int exit_code)
+{
+    fflush(NULL);
+    if (comm != NULL) MPI_Abort(comm->world, exit_code);
+    _Exit(exit_code);
+}
+
+int het_comm_rank(const het_comm *comm)
+{
+    return comm->rank;
+}
+
+int het_comm_size(const het_comm *comm)
+{
+    return comm->size;
+}
+
+int het_comm_local_rank(const het_comm *comm)
+{
+    return comm->local_rank;
+}
+
+int het_comm_local_size(const het_comm *comm)
+{
+    return comm->local_size;
+}
+
+const void *het_comm_native(const het_comm *comm)
+{
+    return &comm->world;
+}
+
+het_status het_comm_barrier(het_comm *comm)
+{
+    return check(MPI_Barrier(comm->world), "barrier");
+}
+
+static size_t next_piece(size_t count, size_t at)
+{
+    return count - at < piece_limit ? count - at : piece_limit;
+}
+
+het_status het_comm_broadcast(het_comm *comm, void *data, size_t bytes, int root)
+{
+    het_status status = HET_OK;
+    char *start = data;
+    for (size_t at = 0; at < bytes; at += piece_limit)
+        HET_TRY(check(MPI_Bcast(start + at, (int)next_piece(bytes, at), MPI_BYTE, root, comm->world), "broadcast"));
+done:
+    return status;
+}
+
+static het_status reduce(het_comm *comm, void *data, size_t count, size_t size, MPI_Datatype type, MPI_Op operation)
+{
+    het_status status = HET_OK;
+    if (comm->size == 1) return HET_OK;
+    for (size_t at = 0; at < count; at += piece_limit) {
+        char *piece = (char *)data + at * size;
+        const int length = (int)next_piece(count, at);
+        HET_TRY(check(MPI_Allreduce(MPI_IN_PLACE, piece, length, type, operation, comm->world), "reduction"));
+    }
+done:
+    return status;
+}
+
+het_status het_comm_sum_f32(het_comm *comm, float *data, size_t count)
+{
+    return reduce(comm, data, count, sizeof *data, MPI_FLOAT, MPI_SUM);
+}
+
+het_status het_comm_sum_f64(het_comm *comm, double *data, size_t count)
+{
+    return reduce(comm, data, count, sizeof *data, MPI_DOUBLE, MPI_SUM);
+}
+
+het_status het_comm_sum_i64(het_comm *comm, int64_t *data, size_t count)
+{
+    return reduce(comm, data, count, sizeof *data, MPI_INT64_T, MPI_SUM);
+}
+
+het_status het_comm_max_i64(het_comm *comm, int64_t *data, size_t count)
+{
+    return reduce(comm, data, count, sizeof *data, MPI_INT64_T, MPI_MAX);
+}
+
+/* Pieces of a rank's block lie `bytes` apart at the root: a byte run whose extent is the whole block. */
+static het_status gather_piece(het_comm *comm, char *all, const char *mine, size_t bytes, size_t at, int root)
+{
+    het_status status = HET_OK;
+    const int length = (int)next_piece(bytes, at);
+    MPI_Datatype run = MPI_DATATYPE_NULL, spaced = MPI_DATATYPE_NULL;
+    HET_TRY(check(MPI_Type_contiguous(length, MPI_BYTE, &run), "gather"));
+    HET_TRY(check(MPI_Type_create_resized(run, 0, (MPI_Aint)bytes, &spaced), "gather"));
+    HET_TRY(check(MPI_Type_commit(&spaced), "gather"));
+    char *to = comm->rank == root ? all + at : NULL;
+    HET_TRY(check(MPI_Gather(mine + at, length, MPI_BYTE, to, 1, spaced, root, comm->world), "gather"));
+done:
+    if (spaced != MPI_DATATYPE_NULL) MPI_Type_free(&spaced);
+    if (run != MPI_DATATYPE_NULL) MPI_Type_free(&run);
+    return status;
+}
+
+het_status het_comm_gather(het_comm *comm, void *all, const void *mine, size_t bytes, int root)
+{
+    het_status status = HET_OK;
+    for (size_t at = 0; at < bytes; at += piece_limit) HET_TRY(gather_piece(comm, all, mine, bytes, at, root));
+done:
+    return status;
+}
+
+het_status het_comm_agree(het_comm *comm, het_status mine)
+{
+    het_status status = HET_OK;
+    struct verdict {
+        int32_t code;
+        char message[1024];
+    } verdict = {.code = (int32_t)mine};
+    int lowest = mine == HET_OK ? comm->size : comm->rank;
+    if (comm->size == 1) return mine;
+    HET_TRY(check(MPI_Allreduce(MPI_IN_PLACE, &lowest, 1, MPI_INT, MPI_MIN, comm->world), "reduction"));
+    if (lowest == comm->size) return HET_OK;
+    snprintf(verdict.message, sizeof verdict.message, "%s", het_status_message());
+    HET_TRY(het_comm_broadcast(comm, &verdict, sizeof verdict, lowest));
+    return het_fail((het_status)verdict.code, "%s", verdict.message);
+done:
+    return status;
+}
+
+het_status het_comm_sum_start(het_comm *comm, float *data, size_t count)
+{
+    if (comm->size == 1) return HET_OK;
+    if (count > piece_limit) return het_comm_sum_f32(comm, data, count); /* too long for one request */
+    HET_ASSERT(comm->sum_count < HET_COMM_SUMS);
+    MPI_Request *request = &comm->sums[comm->sum_count];
+    const int code = MPI_Iallreduce(MPI_IN_PLACE, data, (int)count, MPI_FLOAT, MPI_SUM, comm->world, request);
+    if (code == MPI_SUCCESS) comm->sum_count++;
+    return check(code, "reduction");
+}
+
+void het_comm_sum_poll(het_comm *comm)
+{
+    int complete = 0;
+    if (comm->sum_count == 0) return;
+    const int code = MPI_Testall(comm->sum_count, comm->sums, &complete, MPI_STATUSES_IGNORE);
+    if (code != MPI_SUCCESS && comm->sum_code == MPI_SUCCESS) comm->sum_code = code;
+}
+
+het_status het_comm_sum_wait(het_comm *comm)
+{
+    int code = comm->sum_code;
+    if (comm->sum_count > 0) {
+        const int last = MPI_Waitall(comm->sum_count, comm->sums, MPI_STATUSES_IGNORE);
+        if (code == MPI_SUCCESS) code = last;
+    }
+    comm->sum_count = 0;
+    comm->sum_code = MPI_SUCCESS;
+    return check(code, "reduction");
+}
+
+void het_comm_share(const het_comm *comm, int64_t n, int64_t *first, int64_t *count)
+{
+    const int64_t each = n / comm->size, more = n % comm->size, rank = comm->rank;
+    *first = rank * each + (rank < more ? rank : more);
+    *count = each + (rank < more);
+}
