@@ -189,6 +189,9 @@ struct het_ops {
                            const float *weight, float lambda_t, float box, int64_t b);
     /* y (B,N) = scale[b] x (B,N); y may be x */
     void (*scale_rows)(het_device *dev, float *y, const float *x, const float *scale, int64_t b, int64_t n);
+    /* y[j] = x[index[j / repeat]] for rows j of n numbers, j < rows; index NULL: row j / repeat */
+    void (*gather_rows)(het_device *dev, float *y, const float *x, const int32_t *index, int64_t rows, int64_t repeat,
+                        int64_t n);
     /* y (N) += factor sum over rows of x (B,N) */
     void (*sum_rows)(het_device *dev, float *y, const float *x, float factor, int64_t b, int64_t n);
     /* y = (1-a) y + a x, n numbers: running averages */

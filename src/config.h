@@ -41,6 +41,7 @@ typedef struct het_config_train {
     double lambda_t;      /* shift penalty, eq. 7 */
     double lambda_pose;   /* weight of task two, eq. 8 */
     int64_t pose_steps;   /* steps of task two per step of task one */
+    int64_t pose_images;  /* synthetic images per real image in each of them */
     int mirror;           /* symmetrised loss, eq. 5 */
     double march_start;   /* frequency marching: first radius in Fourier pixels (0: full disc from the start) */
     double march_rate;    /* growth per epoch, in Fourier pixels */

@@ -1,6 +1,7 @@
 #include "task.h"
 
 #include <math.h>
+#include <string.h>
 
 void het_cpu_winners(het_device *dev, float *total, int32_t *which, float *weight, const float *loss, const float *kl,
                      const float *shift, float lambda_z, float lambda_t, float scale, int64_t b, int group)
@@ -45,4 +46,14 @@ void het_cpu_blend(het_device *dev, float *y, const float *x, float a, int64_t n
 {
     (void)dev;
     for (int64_t i = 0; i < n; i++) y[i] = (1.0f - a) * y[i] + a * x[i];
+}
+
+void het_cpu_gather_rows(het_device *dev, float *y, const float *x, const int32_t *index, int64_t rows, int64_t repeat,
+                         int64_t n)
+{
+    (void)dev;
+    for (int64_t j = 0; j < rows; j++) {
+        const int64_t from = index == NULL ? j / repeat : index[j / repeat];
+        memcpy(y + j * n, x + from * n, (size_t)n * sizeof *y);
+    }
 }

@@ -9,3 +9,5 @@ void het_cpu_shift_backward(het_device *dev, float *dshift, const float *dshift_
 void het_cpu_scale_rows(het_device *dev, float *y, const float *x, const float *scale, int64_t b, int64_t n);
 void het_cpu_sum_rows(het_device *dev, float *y, const float *x, float factor, int64_t b, int64_t n);
 void het_cpu_blend(het_device *dev, float *y, const float *x, float a, int64_t n);
+void het_cpu_gather_rows(het_device *dev, float *y, const float *x, const int32_t *index, int64_t rows, int64_t repeat,
+                         int64_t n);
