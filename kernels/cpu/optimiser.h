@@ -6,5 +6,5 @@
 
 void het_cpu_adam(het_device *dev, float *w, float *m, float *v, const float *g, int64_t n, float rate, float beta1,
                   float beta2, float eps, int64_t step);
-/** A non-finite number counts in *non_finite and leaves *sum_of_squares out. */
+/** The sum is over the finite numbers. */
 void het_cpu_norm2(het_device *dev, double *sum_of_squares, int64_t *non_finite, const float *x, int64_t n);
