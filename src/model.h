@@ -1,0 +1,101 @@
+#pragma once
+#include "config.h"
+#include "data/loader.h"
+#include "nn/decoder.h"
+#include "nn/encoder.h"
+#include "physics/points.h"
+
+/** The two networks joined by the physics of image formation: METHOD sections 2 to 5.
+ *
+ *  Task one (image):  image and mirror -> encoder -> R, t, z -> slice -> CTF, shift -> loss against the image; the better of
+ *                     image and mirror counts, and only it goes through the decoder's backward.
+ *  Task two (pose):   drawn R, t and z of the images seen last -> slice -> CTF, shift, noise -> encoder -> pose loss.
+ *
+ *  A model lives on one rank. Its gradients are sums over this rank's images divided by the *global* batch, so ranks only
+ *  have to be added up. Not collective. */
+
+typedef enum het_task { HET_TASK_IMAGE, HET_TASK_POSE } het_task;
+
+typedef struct het_model_spec {
+    int64_t box;
+    double apix;
+    int64_t batch, global_batch;   /* images of task one per step: on this rank, over all ranks */
+    int64_t groups, global_groups; /* batch-norm groups (shards): on this rank, over all ranks */
+    double shift_range;            /* px, of the synthetic images */
+    int infer_only;                /* no gradients, no optimiser */
+} het_model_spec;
+
+/** What is known of the data before training: METHOD eq. 9 and the radial spectrum. Saved with the run. */
+typedef struct het_survey {
+    double snr, noise_variance; /* of the standardised images (unit variance), noise per pixel */
+    int64_t shells;             /* box/2 */
+    double *power;              /* (shells) variance per pixel that Fourier shell r carries, image and noise */
+    double *envelope;           /* (shells) amplitude of the signal per Fourier point */
+} het_survey;
+
+/** Sums over images of one step; added over ranks. */
+typedef struct het_tally {
+    double image_loss, kl, shift_penalty, zero_loss, mirrored; /* task one; zero_loss: of predicting nothing */
+    double images;
+    double pose_loss, rotation_error, synthetic; /* task two: eq. 8, |R-R'|^2 */
+    double spread, spread_pairs;                 /* |R_i - R_j|^2 of predicted rotations in task one */
+    double z_square, z_std;
+    double non_finite;
+    double stop;                                 /* ranks that noted a signal */
+} het_tally;
+
+typedef struct het_model {
+    het_device *dev;
+    het_config config;
+    het_model_spec spec;
+    het_points points;
+    het_layout layout;
+    het_encoder *encoder[2]; /* per task: they differ in batch only; [1] may be [0] */
+    het_decoder *decoder;
+    het_fourier *fourier;
+    int64_t synthetic;       /* images of one step of task two on this rank */
+    int64_t trained_encoder; /* parameters [0, this): encoder; [decoder_first, total): decoder */
+    int64_t decoder_first;
+    float *params, *grads, *moment1, *moment2; /* (layout.total) on the device */
+    float *running;                            /* (HET_STATS_SETS, stats) running statistics */
+    int64_t adam_steps[2];                     /* of encoder and decoder */
+    /* state of the step */
+    int64_t active;       /* Fourier points within the present radius */
+    double real_scale;    /* 1 / standard deviation of a low-passed standardised image */
+    double snr, noise_variance;
+    float *envelope_shells; /* [host] (box/2) */
+    int64_t step_images;  /* images of the last image step: 0 before the first */
+    het_task task;
+    struct het_model_buffers *buffers;
+} het_model;
+
+/** Build networks and buffers and draw initial parameters from config->train.seed. dev is borrowed.
+ *  Errors: HET_E_SHAPE, HET_E_MEMORY. */
+het_status het_model_new(het_model **model, het_device *dev, const het_config *config, const het_model_spec *spec);
+void het_model_free(het_model *model);
+/** Bytes of parameters, gradients, optimiser and workspace on the device. */
+void het_model_memory(const het_model *model, size_t bytes[4]);
+/** Give the model what the survey found; survey may be freed afterwards. */
+void het_model_set_survey(het_model *model, const het_survey *survey);
+/** Frequency marching: use the disc of this radius (Fourier pixels). */
+void het_model_set_radius(het_model *model, double radius, const het_survey *survey);
+
+void het_model_zero_grad(het_model *model);
+/** Forward pass of a task. batch is used by task one only; task two takes CTFs and z of the last task one.
+ *  step keys the random numbers; frozen: the conformation head is not trained (FCH). */
+void het_model_forward(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen);
+/** Backward of the last forward; `ready` is told about final gradients, from the end of the block to its start. */
+void het_model_backward(het_model *model, het_ready ready, void *context);
+/** Add the numbers of the last step to *tally; waits for the device, whose faults show here. */
+het_status het_model_tally(het_model *model, het_tally *tally);
+/** One Adam step of what the last task trains, and the running statistics. */
+void het_model_update(het_model *model, double rate_encoder, double rate_decoder);
+
+/** Answers for n <= spec.batch standardised images (n,D,D): rotation (n,9), shift (n,2) px, z mean (n,Z), z standard
+ *  deviation (n,Z), loss (n), mirrored (n). Uses running statistics; the better of image and mirror, mapped back. */
+typedef struct het_answers {
+    float *rotation, *shift, *z, *z_std, *loss;
+    uint8_t *mirrored;
+} het_answers;
+het_status het_model_infer(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n,
+                           const het_answers *answers);

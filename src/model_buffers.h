@@ -1,0 +1,29 @@
+#pragma once
+#include "model.h"
+
+/* The workspace of a step, on the device; shared by model.c, model_tasks.c and model_infer.c only.
+ * Image i of task one has rows 2i (itself) and 2i+1 (its mirror). */
+typedef struct het_model_buffers {
+    void *workspace;
+    size_t workspace_bytes;
+    float *image;                 /* (B',D,D) what the encoder sees */
+    float *window, *envelope;     /* (D,D), (P) */
+    float *points, *target;       /* (B,P,2), (2B,P,2) */
+    float *slice, *dslice, *ctf;  /* (B',P,2), (B',P,2), (B',P) */
+    het_ctf_row *rows, *rows_synthetic; /* (2B), (k B) */
+    uint8_t *mirrored;            /* (2B) */
+    float *scale, *power, *sigma2;
+    float *head[HET_ENCODER_HEADS], *dhead[HET_ENCODER_HEADS];
+    float *rot, *drot, *rot_true; /* (B',9) */
+    float *shift_px, *dshift_px, *shift_true;
+    float *z, *dz, *eps;          /* (B',Z) */
+    float *z_seen, *z_synthetic;  /* (B,Z) of the winners of the last task one; (k B,Z) */
+    float *kl, *loss, *total, *weight;
+    int32_t *which;               /* (B) winners */
+    int frozen;
+} het_model_buffers;
+
+/* Amplitude of the decoder's unit at a radius in Fourier pixels. */
+float het_model_envelope(const het_model *model, double radius);
+/* Images to what the encoder sees and to targets: rows of image and mirror. */
+void het_model_show(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n);

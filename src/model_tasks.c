@@ -1,0 +1,264 @@
+/* The two tasks of a training step, forward and backward (METHOD 4 and 5). */
+#include <math.h>
+#include <string.h>
+
+#include "arena.h"
+#include "model.h"
+#include "model_buffers.h"
+#include "physics/rotation.h"
+#include "rng.h"
+
+static void fill(het_model *m, float *device, float value, int64_t n)
+{
+    float host[256];
+    for (int i = 0; i < 256; i++) host[i] = value;
+    for (int64_t i = 0; i < n; i += 256)
+        m->dev->ops->upload(m->dev, device + i, host, (size_t)(n - i < 256 ? n - i : 256) * sizeof *host);
+}
+
+void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, int64_t n)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    const int64_t d = m->spec.box, p = m->active, pairs = m->config.train.mirror ? 2 : 1, both = n * pairs;
+    ops->upload(m->dev, b->image, images, (size_t)(n * d * d) * sizeof *images);
+    ops->image_to_points(m->fourier, b->points, b->image, n, p);
+    if (pairs == 2)
+        ops->mirror_pairs(m->fourier, b->target, b->points, n, p);
+    else
+        ops->gather_rows(m->dev, b->target, b->points, NULL, n, 1, 2 * p);
+    for (int64_t i = 0; i < both; i++)
+        ops->upload(m->dev, b->rows + i, ctf + i / pairs, sizeof *ctf);
+    ops->ctf(m->fourier, b->ctf, b->rows, b->mirrored, b->envelope, (float)m->spec.apix, both, p);
+    fill(m, b->scale, (float)m->real_scale, both);
+    ops->points_to_image(m->fourier, b->image, b->target, b->window, b->scale, both, p);
+}
+
+/* Standard normal numbers for z, keyed by the image's place in the global batch. */
+static void draw_normal(het_model *m, float *device, int64_t rows, int64_t first_row, int64_t step)
+{
+    const int64_t z = m->config.z_dim;
+    float host[64];
+    HET_ASSERT(z <= 64);
+    for (int64_t i = 0; i < rows; i++) {
+        het_rng rng = het_rng_at((uint64_t)m->config.train.seed, HET_STREAM_LATENT, (uint64_t)step,
+                                 (uint64_t)(first_row + i));
+        for (int64_t j = 0; j < z; j++) host[j] = het_rng_normal(&rng);
+        m->dev->ops->upload(m->dev, device + i * z, host, (size_t)z * sizeof *host);
+    }
+}
+
+static void forward_image(het_model *m, const het_batch *batch, int64_t step)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    const int64_t n = batch->count, pairs = m->config.train.mirror ? 2 : 1, both = n * pairs;
+    const int64_t p = m->active, z = m->config.z_dim;
+    const float d = (float)m->spec.box;
+    het_model_show(m, batch->images, batch->ctf, n);
+    het_encoder_forward(m->encoder[0], b->head, m->params, b->image);
+    ops->s2s2(m->dev, b->rot, b->head[HET_ENCODER_ROTATION], both);
+    fill(m, b->weight, d, both);
+    ops->scale_rows(m->dev, b->shift_px, b->head[HET_ENCODER_SHIFT], b->weight, both, 2);
+    draw_normal(m, b->eps, both, batch->first * pairs, step);
+    ops->latent(m->dev, b->z, b->kl, b->head[HET_ENCODER_LATENT], b->eps, both, z);
+    if (b->frozen) { /* FCH: z carries nothing of the image */
+        ops->zero(m->dev, b->kl, (size_t)both * sizeof *b->kl);
+        if (m->config.train.freeze_z == HET_FROZEN_ZERO)
+            ops->zero(m->dev, b->z, (size_t)(both * z) * sizeof *b->z);
+        else
+            ops->gather_rows(m->dev, b->z, b->eps, NULL, both, 1, z);
+    }
+    het_decoder_forward(m->decoder, b->slice, m->params, b->rot, b->z, NULL, both, p);
+    ops->project_loss(m->fourier, b->loss, b->dslice, b->dshift_px, b->slice, b->ctf, b->shift_px, b->target, both, p);
+    ops->winners(m->dev, b->total, b->which, b->weight, b->loss, b->kl, b->head[HET_ENCODER_SHIFT],
+                 (float)m->config.train.lambda_z, (float)m->config.train.lambda_t, 1.0f / (float)m->spec.global_batch,
+                 both, (int)pairs);
+    ops->gather_rows(m->dev, b->z_seen, b->z, b->which, n, 1, z);
+    const int64_t k = m->config.train.pose_images;
+    for (int64_t j = 0; j < m->synthetic; j++)
+        ops->upload(m->dev, b->rows_synthetic + j, batch->ctf + j / k, sizeof *batch->ctf);
+    m->step_images = n;
+}
+
+static void backward_image(het_model *m, het_ready ready, void *context)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    const int64_t n = m->step_images, pairs = m->config.train.mirror ? 2 : 1, both = n * pairs;
+    const int64_t p = m->active, z = m->config.z_dim;
+    ops->scale_rows(m->dev, b->dslice, b->dslice, b->weight, both, 2 * p);
+    het_decoder_backward(m->decoder, m->grads, b->drot, b->dz, b->dslice, m->params, b->rot, b->z, b->which, n, both, p);
+    if (ready != NULL) ready(context, m->decoder_first);
+    ops->s2s2_backward(m->dev, b->dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION], both);
+    ops->shift_backward(m->dev, b->dhead[HET_ENCODER_SHIFT], b->dshift_px, b->head[HET_ENCODER_SHIFT], b->weight,
+                        (float)m->config.train.lambda_t, (float)m->spec.box, both);
+    float *dhead[HET_ENCODER_HEADS] = {b->dhead[0], b->dhead[1], NULL};
+    if (!b->frozen) {
+        fill(m, b->scale, (float)m->config.train.lambda_z, both);
+        ops->scale_rows(m->dev, b->scale, b->weight, b->scale, both, 1); /* dkl = lambda_z weight */
+        ops->latent_backward(m->dev, b->dhead[HET_ENCODER_LATENT], b->dz, b->scale, b->head[HET_ENCODER_LATENT], b->eps,
+                             both, z);
+        dhead[HET_ENCODER_LATENT] = b->dhead[HET_ENCODER_LATENT];
+    }
+    het_encoder_backward(m->encoder[0], m->grads, dhead, m->params, 1.0f / (float)m->spec.global_groups, ready, context);
+}
+
+/* R uniform on SO(3), t uniform in the shift range, keyed by the synthetic image's place in the global batch. */
+static void draw_poses(het_model *m, int64_t first, int64_t step)
+{
+    const uint64_t seed = (uint64_t)m->config.train.seed;
+    for (int64_t j = 0; j < m->synthetic; j++) {
+        het_rng rng = het_rng_at(seed, HET_STREAM_ROTATION, (uint64_t)step, (uint64_t)(first + j));
+        double r[9];
+        const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
+        het_rotation_uniform(r, u1, u2, u3);
+        float rot[9], shift[2], px[2];
+        for (int i = 0; i < 9; i++) rot[i] = (float)r[i];
+        rng = het_rng_at(seed, HET_STREAM_SHIFT, (uint64_t)step, (uint64_t)(first + j));
+        for (int i = 0; i < 2; i++) {
+            px[i] = (float)((2.0 * het_rng_uniform(&rng) - 1.0) * m->spec.shift_range);
+            shift[i] = px[i] / (float)m->spec.box;
+        }
+        m->dev->ops->upload(m->dev, m->buffers->rot_true + 9 * j, rot, sizeof rot);
+        m->dev->ops->upload(m->dev, m->buffers->shift_true + 2 * j, shift, sizeof shift);
+        m->dev->ops->upload(m->dev, m->buffers->shift_px + 2 * j, px, sizeof px);
+    }
+}
+
+/* ASN (eq. 10): the variance of the clean images over the SNR; without it: the data's noise. */
+static void noise_levels(het_model *m, const float *power, float *sigma2)
+{
+    const int64_t g = m->spec.groups;
+    for (int64_t i = 0; i < g; i++)
+        sigma2[i] = m->config.ablation.asn ? power[i] / (float)m->snr : (float)m->noise_variance;
+}
+
+static void synthesise(het_model *m, int64_t first, int64_t step)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    const int64_t n = m->synthetic, p = m->active, g = m->spec.groups;
+    const het_ctf_row *rows = b->rows_synthetic;
+    float power[256], level[256];
+    HET_ASSERT(g <= 256);
+    het_decoder_forward(m->decoder, b->slice, m->params, b->rot_true, b->z_synthetic, NULL, n, p);
+    ops->ctf(m->fourier, b->ctf, rows, NULL, b->envelope, (float)m->spec.apix, n, p);
+    ops->project(m->fourier, b->slice, b->slice, b->ctf, b->shift_px, n, p);
+    ops->points_power(m->fourier, b->power, b->slice, n, p, g);
+    ops->download(m->dev, power, b->power, (size_t)g * sizeof *power);
+    noise_levels(m, power, level);
+    ops->upload(m->dev, b->sigma2, level, (size_t)g * sizeof *level);
+    ops->add_noise(m->fourier, b->slice, b->sigma2, (uint64_t)m->config.train.seed, (uint64_t)step, (uint64_t)first, n, p,
+                   g);
+    ops->points_power(m->fourier, b->power, b->slice, n, p, g);
+    ops->download(m->dev, power, b->power, (size_t)g * sizeof *power);
+    for (int64_t i = 0; i < g; i++) fill(m, b->scale + i * (n / g), 1.0f / sqrtf(fmaxf(power[i], 1e-12f)), n / g);
+    ops->points_to_image(m->fourier, b->image, b->slice, b->window, b->scale, n, p);
+}
+
+static void forward_pose(het_model *m, const het_batch *batch, int64_t step)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    const int64_t n = m->synthetic, z = m->config.z_dim, k = m->config.train.pose_images;
+    const int64_t first = batch->first * k;
+    draw_poses(m, first, step);
+    if (m->config.ablation.pds || (b->frozen && m->config.train.freeze_z == HET_FROZEN_ZERO))
+        ops->gather_rows(m->dev, b->z_synthetic, b->z_seen, NULL, n, k, z);
+    else
+        draw_normal(m, b->z_synthetic, n, first, step);
+    synthesise(m, first, step);
+    het_encoder_forward(m->encoder[1], b->head, m->params, b->image);
+    ops->s2s2(m->dev, b->rot, b->head[HET_ENCODER_ROTATION], n);
+    ops->pose_loss(m->dev, b->loss, b->drot, b->dhead[HET_ENCODER_SHIFT], b->rot, b->head[HET_ENCODER_SHIFT],
+                   b->rot_true, b->shift_true,
+                   (float)(m->config.train.lambda_pose / (double)(m->spec.global_batch * k)), n);
+}
+
+static void backward_pose(het_model *m, het_ready ready, void *context)
+{
+    het_model_buffers *b = m->buffers;
+    m->dev->ops->s2s2_backward(m->dev, b->dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION],
+                               m->synthetic);
+    float *dhead[HET_ENCODER_HEADS] = {b->dhead[0], b->dhead[1], NULL};
+    het_encoder_backward(m->encoder[1], m->grads, dhead, m->params, 1.0f / (float)m->spec.global_groups, ready, context);
+}
+
+void het_model_forward(het_model *m, het_task task, const het_batch *batch, int64_t step, int frozen)
+{
+    m->task = task;
+    m->buffers->frozen = frozen;
+    if (task == HET_TASK_IMAGE)
+        forward_image(m, batch, step);
+    else
+        forward_pose(m, batch, step);
+}
+
+void het_model_backward(het_model *m, het_ready ready, void *context)
+{
+    if (m->task == HET_TASK_IMAGE)
+        backward_image(m, ready, context);
+    else
+        backward_pose(m, ready, context);
+}
+
+static void tally_image(het_model *m, het_tally *tally)
+{
+    const het_model_buffers *b = m->buffers;
+    const het_ops *ops = m->dev->ops;
+    const int64_t n = m->step_images, pairs = m->config.train.mirror ? 2 : 1, z = m->config.z_dim;
+    float loss, kl, rot[9], last[9], logvar, mu, shift[2], power;
+    int32_t winner;
+    for (int64_t j = 0; j < n; j++) {
+        ops->download(m->dev, &winner, b->which + j, sizeof winner);
+        ops->download(m->dev, &loss, b->loss + winner, sizeof loss);
+        ops->download(m->dev, &kl, b->kl + winner, sizeof kl);
+        ops->download(m->dev, rot, b->rot + 9 * winner, sizeof rot);
+        ops->download(m->dev, shift, b->head[HET_ENCODER_SHIFT] + 2 * winner, sizeof shift);
+        tally->image_loss += loss;
+        tally->kl += kl;
+        tally->shift_penalty += 0.5 * (fabsf(shift[0]) + fabsf(shift[1]));
+        tally->mirrored += winner != j * pairs;
+        tally->non_finite += !isfinite(loss);
+        for (int64_t i = 0; i < z; i++) {
+            ops->download(m->dev, &mu, b->head[HET_ENCODER_LATENT] + 2 * z * winner + i, sizeof mu);
+            ops->download(m->dev, &logvar, b->head[HET_ENCODER_LATENT] + 2 * z * winner + z + i, sizeof logvar);
+            tally->z_square += mu * mu / (double)z;
+            tally->z_std += exp(0.5 * fmin(10.0, fmax(-10.0, logvar))) / (double)z;
+        }
+        if (j > 0) {
+            for (int i = 0; i < 9; i++) tally->spread += (rot[i] - last[i]) * (rot[i] - last[i]);
+            tally->spread_pairs++;
+        }
+        memcpy(last, rot, sizeof last);
+    }
+    ops->points_power(m->fourier, b->power, b->points, n, m->active, 1);
+    ops->download(m->dev, &power, b->power, sizeof power);
+    tally->zero_loss += power * (double)n;
+    tally->images += (double)n;
+}
+
+static void tally_pose(het_model *m, het_tally *tally)
+{
+    const het_model_buffers *b = m->buffers;
+    float loss, rot[9], truth[9];
+    for (int64_t j = 0; j < m->synthetic; j++) {
+        m->dev->ops->download(m->dev, &loss, b->loss + j, sizeof loss);
+        m->dev->ops->download(m->dev, rot, b->rot + 9 * j, sizeof rot);
+        m->dev->ops->download(m->dev, truth, b->rot_true + 9 * j, sizeof truth);
+        tally->pose_loss += loss;
+        for (int i = 0; i < 9; i++) tally->rotation_error += (rot[i] - truth[i]) * (rot[i] - truth[i]);
+        tally->non_finite += !isfinite(loss);
+    }
+    tally->synthetic += (double)m->synthetic;
+}
+
+het_status het_model_tally(het_model *m, het_tally *tally)
+{
+    if (m->task == HET_TASK_IMAGE)
+        tally_image(m, tally);
+    else
+        tally_pose(m, tally);
+    return m->dev->ops->sync(m->dev);
+}
