@@ -1,0 +1,27 @@
+#pragma once
+#include "volume.h"
+
+/** Samples of a map's Fourier transform between grid points, and with them its projections.
+ *
+ *      S(q) = 1/D sum_x V(x) exp(-2 pi i q.(x - D/2)/D),   q in cycles per box, |q| <= D/2
+ *  so that S(R^T (kx,ky,0)) is the orthonormal transform (kernels/ops.h) of the projection of V along R (METHOD 2):
+ *  I[y][x] = sum over the line of V. Method: the map is zero-padded to 2D, divided by the transform of a Kaiser-Bessel
+ *  kernel 4 samples wide, transformed once, and convolved with the kernel at q (Jackson et al., IEEE TMI 10:473, 1991;
+ *  beta from Beatty et al., IEEE TMI 24:799, 2005). Error about 1e-3 of the map's norm at worst. Test: tests/test_volume.c */
+
+enum { HET_SLICER_TABLE = 1024 };
+
+typedef struct het_slicer {
+    int64_t box;
+    int64_t columns, rows; /* of the stored block: kx = -1 .. D+2, ky and kz = -D-1 .. D+2, padded Fourier pixels */
+    float *block;          /* (rows, rows, columns, 2); owned */
+    float *table;          /* (HET_SLICER_TABLE + 1, 4) kernel weights by the fractional part; owned */
+} het_slicer;
+
+/** Transform a map. Memory kept: about 16 D^3 floats x 2; three times that while it is made. Errors: HET_E_MEMORY. */
+het_status het_slicer_new(het_slicer *slicer, const het_volume *volume);
+void het_slicer_free(het_slicer *slicer);
+/** out = S(q); 0 beyond |q| = D/2. Thread-safe. */
+void het_slicer_at(const het_slicer *slicer, float out[2], double qx, double qy, double qz);
+/** points (P,2) = S(R^T (kx,ky,0)) for the P points kxy (P,2). Thread-safe. */
+void het_slicer_slice(const het_slicer *slicer, float *points, const double r[9], const int32_t *kxy, int64_t p);
