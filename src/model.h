@@ -66,6 +66,7 @@ typedef struct het_model {
     float *envelope_shells; /* [host] (box/2) */
     int64_t step_images;  /* images of the last image step: 0 before the first */
     het_task task;
+    int frozen;           /* FCH: z carries nothing yet; set by forward, or by who loads a checkpoint */
     struct het_model_buffers *buffers;
 } het_model;
 

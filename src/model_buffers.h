@@ -20,7 +20,6 @@ typedef struct het_model_buffers {
     float *z_seen, *z_synthetic;  /* (B,Z) of the winners of the last task one; (k B,Z) */
     float *kl, *loss, *total, *weight;
     int32_t *which;               /* (B) winners */
-    int frozen;
 } het_model_buffers;
 
 /* Amplitude of the decoder's unit at a radius in Fourier pixels. */

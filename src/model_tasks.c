@@ -62,7 +62,7 @@ static void forward_image(het_model *m, const het_batch *batch, int64_t step)
     ops->scale_rows(m->dev, b->shift_px, b->head[HET_ENCODER_SHIFT], b->weight, both, 2);
     draw_normal(m, b->eps, both, batch->first * pairs, step);
     ops->latent(m->dev, b->z, b->kl, b->head[HET_ENCODER_LATENT], b->eps, both, z);
-    if (b->frozen) { /* FCH: z carries nothing of the image */
+    if (m->frozen) { /* FCH: z carries nothing of the image */
         ops->zero(m->dev, b->kl, (size_t)both * sizeof *b->kl);
         if (m->config.train.freeze_z == HET_FROZEN_ZERO)
             ops->zero(m->dev, b->z, (size_t)(both * z) * sizeof *b->z);
@@ -94,7 +94,7 @@ static void backward_image(het_model *m, het_ready ready, void *context)
     ops->shift_backward(m->dev, b->dhead[HET_ENCODER_SHIFT], b->dshift_px, b->head[HET_ENCODER_SHIFT], b->weight,
                         (float)m->config.train.lambda_t, (float)m->spec.box, both);
     float *dhead[HET_ENCODER_HEADS] = {b->dhead[0], b->dhead[1], NULL};
-    if (!b->frozen) {
+    if (!m->frozen) {
         fill(m, b->scale, (float)m->config.train.lambda_z, both);
         ops->scale_rows(m->dev, b->scale, b->weight, b->scale, both, 1); /* dkl = lambda_z weight */
         ops->latent_backward(m->dev, b->dhead[HET_ENCODER_LATENT], b->dz, b->scale, b->head[HET_ENCODER_LATENT], b->eps,
@@ -144,17 +144,17 @@ static void synthesise(het_model *m, int64_t first, int64_t step)
     HET_ASSERT(g <= 256);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot_true, b->z_synthetic, NULL, n, p);
     ops->ctf(m->fourier, b->ctf, rows, NULL, b->envelope, (float)m->spec.apix, n, p);
-    ops->project(m->fourier, b->slice, b->slice, b->ctf, b->shift_px, n, p);
-    ops->points_power(m->fourier, b->power, b->slice, n, p, g);
+    float *points = b->dslice; /* no gradient passes the decoder in this task: its buffer is free */
+    ops->project(m->fourier, points, b->slice, b->ctf, b->shift_px, n, p);
+    ops->points_power(m->fourier, b->power, points, n, p, g);
     ops->download(m->dev, power, b->power, (size_t)g * sizeof *power);
     noise_levels(m, power, level);
     ops->upload(m->dev, b->sigma2, level, (size_t)g * sizeof *level);
-    ops->add_noise(m->fourier, b->slice, b->sigma2, (uint64_t)m->config.train.seed, (uint64_t)step, (uint64_t)first, n, p,
-                   g);
-    ops->points_power(m->fourier, b->power, b->slice, n, p, g);
+    ops->add_noise(m->fourier, points, b->sigma2, (uint64_t)m->config.train.seed, (uint64_t)step, (uint64_t)first, n, p, g);
+    ops->points_power(m->fourier, b->power, points, n, p, g);
     ops->download(m->dev, power, b->power, (size_t)g * sizeof *power);
     for (int64_t i = 0; i < g; i++) fill(m, b->scale + i * (n / g), 1.0f / sqrtf(fmaxf(power[i], 1e-12f)), n / g);
-    ops->points_to_image(m->fourier, b->image, b->slice, b->window, b->scale, n, p);
+    ops->points_to_image(m->fourier, b->image, points, b->window, b->scale, n, p);
 }
 
 static void forward_pose(het_model *m, const het_batch *batch, int64_t step)
@@ -164,7 +164,7 @@ static void forward_pose(het_model *m, const het_batch *batch, int64_t step)
     const int64_t n = m->synthetic, z = m->config.z_dim, k = m->config.train.pose_images;
     const int64_t first = batch->first * k;
     draw_poses(m, first, step);
-    if (m->config.ablation.pds || (b->frozen && m->config.train.freeze_z == HET_FROZEN_ZERO))
+    if (m->config.ablation.pds || (m->frozen && m->config.train.freeze_z == HET_FROZEN_ZERO))
         ops->gather_rows(m->dev, b->z_synthetic, b->z_seen, NULL, n, k, z);
     else
         draw_normal(m, b->z_synthetic, n, first, step);
@@ -188,7 +188,7 @@ static void backward_pose(het_model *m, het_ready ready, void *context)
 void het_model_forward(het_model *m, het_task task, const het_batch *batch, int64_t step, int frozen)
 {
     m->task = task;
-    m->buffers->frozen = frozen;
+    m->frozen = frozen;
     if (task == HET_TASK_IMAGE)
         forward_image(m, batch, step);
     else

@@ -1,0 +1,43 @@
+#include "schedule.h"
+
+#include <math.h>
+
+int64_t het_schedule_cycle(const het_config *c)
+{
+    return 1 + (c->ablation.cpp ? c->train.pose_steps : 0);
+}
+
+int64_t het_schedule_image_step(const het_config *c, int64_t step)
+{
+    const int64_t cycle = het_schedule_cycle(c);
+    return (step + cycle - 1) / cycle;
+}
+
+double het_schedule_epoch(const het_config *c, int64_t step, int64_t steps_per_epoch)
+{
+    return (double)(step / het_schedule_cycle(c)) / (double)steps_per_epoch;
+}
+
+int64_t het_schedule_end(const het_config *c, int64_t steps_per_epoch)
+{
+    return (int64_t)ceil(c->train.epochs * (double)steps_per_epoch) * het_schedule_cycle(c);
+}
+
+double het_schedule_radius(const het_config *c, double epoch, int64_t box)
+{
+    const double full = (double)(box / 2 - 1);
+    if (c->train.march_start <= 0.0) return full;
+    return fmin(full, c->train.march_start + c->train.march_rate * epoch);
+}
+
+int het_schedule_frozen(const het_config *c, double epoch, int64_t count)
+{
+    return c->ablation.fch &&
+           (epoch < c->train.freeze_epochs || epoch * (double)count < c->train.freeze_images);
+}
+
+double het_schedule_rate(const het_config *c, double epoch)
+{
+    const double progress = c->train.epochs > 0.0 ? fmin(1.0, epoch / c->train.epochs) : 1.0;
+    return c->train.rate_final + (1.0 - c->train.rate_final) * 0.5 * (1.0 + cos(M_PI * progress));
+}
