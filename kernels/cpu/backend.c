@@ -1,0 +1,179 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../src/arena.h"
+#include "context.h"
+#include "conv.h"
+#include "fourier.h"
+#include "isa.h"
+#include "layers.h"
+#include "norm.h"
+#include "optimiser.h"
+#include "pose.h"
+#include "task.h"
+
+static void *cpu_alloc(het_device *dev, size_t bytes)
+{
+    (void)dev;
+    return het_alloc(bytes);
+}
+
+static void cpu_release(het_device *dev, void *memory)
+{
+    (void)dev;
+    het_release(memory);
+}
+
+static void cpu_upload(het_device *dev, void *to_device, const void *from_host, size_t bytes)
+{
+    (void)dev;
+    if (bytes > 0) memcpy(to_device, from_host, bytes);
+}
+
+static void cpu_download(het_device *dev, void *to_host, const void *from_device, size_t bytes)
+{
+    (void)dev;
+    if (bytes > 0) memcpy(to_host, from_device, bytes);
+}
+
+static void cpu_zero(het_device *dev, void *memory, size_t bytes)
+{
+    (void)dev;
+    if (bytes > 0) memset(memory, 0, bytes);
+}
+
+static het_status cpu_sync(het_device *dev)
+{
+    (void)dev;
+    return HET_OK;
+}
+
+const het_ops het_ops_cpu = {
+    .name = "cpu",
+    .alloc = cpu_alloc,
+    .release = cpu_release,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .zero = cpu_zero,
+    .sync = cpu_sync,
+
+    .conv_new = het_cpu_conv_new,
+    .conv_free = het_cpu_conv_free,
+    .conv_forward = het_cpu_conv_forward,
+    .conv_backward = het_cpu_conv_backward,
+    .norm_new = het_cpu_norm_new,
+    .norm_free = het_cpu_norm_free,
+    .norm_forward = het_cpu_norm_forward,
+    .norm_infer = het_cpu_norm_infer,
+    .norm_backward = het_cpu_norm_backward,
+    .add_relu = het_cpu_add_relu,
+    .add_relu_backward = het_cpu_add_relu_backward,
+    .accumulate = het_cpu_accumulate,
+    .maxpool = het_cpu_maxpool,
+    .maxpool_backward = het_cpu_maxpool_backward,
+    .avgpool = het_cpu_avgpool,
+    .avgpool_backward = het_cpu_avgpool_backward,
+    .to_float = het_cpu_to_float,
+    .from_float = het_cpu_from_float,
+    .linear = het_cpu_linear,
+    .linear_backward = het_cpu_linear_backward,
+
+    .s2s2 = het_cpu_s2s2,
+    .s2s2_backward = het_cpu_s2s2_backward,
+    .latent = het_cpu_latent,
+    .latent_backward = het_cpu_latent_backward,
+
+    .fourier_new = het_cpu_fourier_new,
+    .fourier_free = het_cpu_fourier_free,
+    .image_to_points = het_cpu_image_to_points,
+    .points_to_image = het_cpu_points_to_image,
+    .mirror_pairs = het_cpu_mirror_pairs,
+    .ctf = het_cpu_ctf,
+    .project = het_cpu_project,
+    .project_loss = het_cpu_project_loss,
+    .points_power = het_cpu_points_power,
+    .add_noise = het_cpu_add_noise,
+
+    .winners = het_cpu_winners,
+    .shift_backward = het_cpu_shift_backward,
+    .scale_rows = het_cpu_scale_rows,
+    .sum_rows = het_cpu_sum_rows,
+    .blend = het_cpu_blend,
+
+    .pose_loss = het_cpu_pose_loss,
+    .adam = het_cpu_adam,
+    .norm2 = het_cpu_norm2,
+};
+
+/* The chip's own name, "unknown chip" where the kernel does not tell. */
+static void read_model(char *model, size_t size)
+{
+    snprintf(model, size, "unknown chip");
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    if (file == NULL) return;
+    char line[256];
+    while (fgets(line, sizeof line, file) != NULL) {
+        const char *value = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || value == NULL) continue;
+        snprintf(model, size, "%s", value + 1 + strspn(value + 1, " \t"));
+        model[strcspn(model, "\n")] = '\0';
+        break;
+    }
+    fclose(file);
+}
+
+/* oneDNN (which DNNL_MAX_CPU_ISA can cap) accepts bf16 on any AVX-512 chip but emulates it, slower than fp32. */
+static int has_bf16(void)
+{
+    return het_isa_get() >= HET_ISA_BF16 &&
+           (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
+static int default_threads(void)
+{
+    const char *text = getenv("OMP_NUM_THREADS");
+    const int wanted = text == NULL ? 0 : atoi(text);
+    return wanted > 0 ? wanted : omp_get_num_procs(); /* of the affinity mask */
+}
+
+het_status het_device_open_cpu(het_device *device, int threads, het_precision precision)
+{
+    *device = (het_device){.ops = &het_ops_cpu};
+    if (threads < 0) return het_fail(HET_E_USAGE, "%d threads: give 1 or more, or 0 for all cores", threads);
+    if (precision == HET_PRECISION_BF16 && !has_bf16())
+        return het_fail(HET_E_USAGE, "this chip (%s) has no avx512_bf16 instructions: use precision fp32 or auto",
+                        het_isa_name(het_isa_get()));
+    het_cpu_context *context = het_alloc(sizeof *context);
+    if (context == NULL) return het_fail(HET_E_MEMORY, "no memory for the CPU device");
+    device->context = context;
+    device->precision = precision != HET_PRECISION_F32 && has_bf16() ? HET_BF16 : HET_F32;
+    device->threads = threads > 0 ? threads : default_threads();
+    het_cpu_set_threads(device);
+    if (dnnl_engine_create(&context->engine, dnnl_cpu, 0) != dnnl_success ||
+        dnnl_stream_create(&context->stream, context->engine, dnnl_stream_default_flags) != dnnl_success) {
+        het_device_close(device);
+        return het_fail(HET_E_DEVICE, "oneDNN could not start on this CPU");
+    }
+    char model[128];
+    read_model(model, sizeof model);
+    snprintf(context->name, sizeof context->name, "%s, %s, %s, %d thread%s", model, het_isa_name(het_isa_get()),
+             device->precision == HET_BF16 ? "bf16" : "fp32", device->threads, device->threads == 1 ? "" : "s");
+    return HET_OK;
+}
+
+void het_device_close(het_device *device)
+{
+    het_cpu_context *context = device->context;
+    if (context != NULL) {
+        if (context->stream != NULL) dnnl_stream_destroy(context->stream);
+        if (context->engine != NULL) dnnl_engine_destroy(context->engine);
+        het_release(context);
+    }
+    *device = (het_device){0};
+}
+
+const char *het_device_name(const het_device *device)
+{
+    return device->context == NULL ? "closed device" : het_cpu_context_of(device)->name;
+}
