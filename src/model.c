@@ -225,7 +225,7 @@ void het_model_set_survey(het_model *m, const het_survey *survey)
     m->snr = survey->snr;
     m->noise_variance = survey->noise_variance;
     for (int64_t r = 0; r < shells; r++)
-        m->envelope_shells[r] = m->config.decoder.envelope ? (float)survey->envelope[r] : 1.0f;
+        m->envelope_shells[r] = m->config.decoder.envelope ? survey->envelope[r] : 1.0f;
     float *host = het_alloc((size_t)m->points.count * sizeof *host);
     HET_ASSERT(host != NULL);
     for (int64_t p = 0; p < m->points.count; p++)

@@ -4,6 +4,7 @@
 #include "nn/decoder.h"
 #include "nn/encoder.h"
 #include "physics/points.h"
+#include "survey.h"
 
 /** The two networks joined by the physics of image formation: METHOD sections 2 to 5.
  *
@@ -24,14 +25,6 @@ typedef struct het_model_spec {
     double shift_range;            /* px, of the synthetic images */
     int infer_only;                /* no gradients, no optimiser */
 } het_model_spec;
-
-/** What is known of the data before training: METHOD eq. 9 and the radial spectrum. Saved with the run. */
-typedef struct het_survey {
-    double snr, noise_variance; /* of the standardised images (unit variance), noise per pixel */
-    int64_t shells;             /* box/2 */
-    double *power;              /* (shells) variance per pixel that Fourier shell r carries, image and noise */
-    double *envelope;           /* (shells) amplitude of the signal per Fourier point */
-} het_survey;
 
 /** Sums over images of one step; added over ranks. */
 typedef struct het_tally {

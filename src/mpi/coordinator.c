@@ -2,7 +2,7 @@
 
 #include <time.h>
 
-#include "../nn/schedule.h"
+#include "../schedule.h"
 
 double het_seconds(void)
 {

@@ -1,13 +1,11 @@
 #pragma once
-#include "../config.h"
+#include "config.h"
 
 /** What changes over a run, as functions of the step alone, so that a restart needs no state.
  *  A step is one optimiser step of one task; a cycle is one step of task one and then train.pose_steps of task two. */
 
 /** Steps in a cycle. */
 int64_t het_schedule_cycle(const het_config *config);
-/** Image steps (batches of task one) done before `step`. */
-int64_t het_schedule_image_step(const het_config *config, int64_t step);
 /** Passes over the stack done before `step`. */
 double het_schedule_epoch(const het_config *config, int64_t step, int64_t steps_per_epoch);
 /** First step that is not run any more. */

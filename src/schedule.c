@@ -7,12 +7,6 @@ int64_t het_schedule_cycle(const het_config *c)
     return 1 + (c->ablation.cpp ? c->train.pose_steps : 0);
 }
 
-int64_t het_schedule_image_step(const het_config *c, int64_t step)
-{
-    const int64_t cycle = het_schedule_cycle(c);
-    return (step + cycle - 1) / cycle;
-}
-
 double het_schedule_epoch(const het_config *c, int64_t step, int64_t steps_per_epoch)
 {
     return (double)(step / het_schedule_cycle(c)) / (double)steps_per_epoch;
