@@ -63,6 +63,8 @@ static const row rows[] = {
     {"train.pose_steps", WHOLE, AT(train.pose_steps), 2, 0, 100, FIXED, "pose steps per image step", NULL},
     {"train.pose_images", WHOLE, AT(train.pose_images), 1, 1, 16, FIXED, "synthetic images per real image in each of them",
      NULL},
+    {"train.pose_images", WHOLE, AT(train.pose_images), 1, 1, 64, FIXED,
+     "synthetic images per real image in each pose step", NULL},
     {"train.mirror", TRUTH, AT(train.mirror), 1, 0, 1, FREE, "symmetrised loss", NULL},
     {"train.march_start", NUMBER, AT(train.march_start), 3, 0, 2048, FREE,
      "first radius of frequency marching (Fourier pixels; 0: full disc from the start)", NULL},
