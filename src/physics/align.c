@@ -181,13 +181,6 @@ done:
     return status;
 }
 
-void het_align_volume_matrix(double b[9], const het_align *align)
-{
-    memcpy(b, align->refined, sizeof align->refined);
-    if (align->hand < 0)
-        for (int k = 6; k < 9; k++) b[k] = -b[k];
-}
-
 /* Solve n u = v for a symmetric non-negative 3x3 n; directions with no weight get 0. */
 static void solve_visible(double u[3], double n[9], const double v[3])
 {

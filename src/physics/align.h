@@ -12,7 +12,7 @@
  *      P R_true x + t_true = P R~ (A x + c) + t_pred,  P = rows 0,1
  *  hence  t_pred - t_true = P R_true u,  u = -A^T c  (the same for both hands), and
  *      V_true(x) = V_pred(B (x - u)),  B = A (hand +1) or M A (hand -1).
- *  Test: tests/test_align.c */
+ *  (place.h turns maps so.) Test: tests/test_align.c */
 
 typedef struct het_align {
     double a[9];           /* A of the best anchor: R_true ~ R~ A */
@@ -39,9 +39,6 @@ enum { HET_ALIGN_ANCHORS = 200, HET_ALIGN_SUBSET = 2000 };
  *  Errors: HET_E_SHAPE when count < 1; HET_E_MEMORY. */
 het_status het_align_rotations(het_align *align, double *distance2, const float *predicted, const float *truth,
                                int64_t count, int anchors, uint64_t seed);
-
-/** B of V_true(x) = V_pred(B (x - u)): refined A, its z row negated for hand -1 (then det B = -1). */
-void het_align_volume_matrix(double b[9], const het_align *align);
 
 typedef struct het_origin {
     double u[3];      /* px, in the true volume's frame: t_pred - t_true ~ P R_true u */

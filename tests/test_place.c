@@ -1,0 +1,80 @@
+/* A reconstruction put into the truth's frame. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "../src/arena.h"
+#include "../src/physics/place.h"
+#include "../src/physics/rotation.h"
+
+enum { D = 32, BLOBS = 4 };
+
+static const double SPOT[BLOBS][4] = {{5, 0, 1, 1.0}, {-3, 4, 2, 0.7}, {0, -5, -4, 1.3}, {2, 2, 6, 0.5}};
+
+/* Gaussian blobs (sigma 2 voxels) at B (x - u). */
+static void draw(het_volume *v, const double b[9], const double u[3])
+{
+    for (int64_t i = 0; i < (int64_t)D * D * D; i++) {
+        const double p[3] = {(double)(i % D - D / 2), (double)(i / D % D - D / 2), (double)(i / D / D - D / 2)};
+        double sum = 0.0;
+        for (int s = 0; s < BLOBS; s++) {
+            double r2 = 0.0;
+            for (int k = 0; k < 3; k++) {
+                double at = 0.0;
+                for (int j = 0; j < 3; j++) at += b[3 * k + j] * (SPOT[s][j] - u[j]);
+                r2 += (p[k] - at) * (p[k] - at);
+            }
+            sum += SPOT[s][3] * exp(-r2 / 8.0);
+        }
+        v->data[i] = (float)sum;
+    }
+}
+
+static double relative_error(const het_volume *a, const het_volume *b)
+{
+    double difference = 0.0, norm = 0.0;
+    for (int64_t i = 0; i < (int64_t)D * D * D; i++) {
+        difference += pow((double)a->data[i] - (double)b->data[i], 2);
+        norm += pow((double)b->data[i], 2);
+    }
+    return sqrt(difference / norm);
+}
+
+static void maps_return_to_the_truth(void **state)
+{
+    (void)state;
+    static const double one[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, nowhere[3] = {0, 0, 0}, u[3] = {1.5, -0.75, 2.25};
+    het_volume truth, predicted, placed;
+    assert_int_equal(het_volume_new(&truth, D, 2.0), HET_OK);
+    assert_int_equal(het_volume_new(&predicted, D, 2.0), HET_OK);
+    assert_int_equal(het_volume_new(&placed, D, 2.0), HET_OK);
+    draw(&truth, one, nowhere);
+    for (int hand = -1; hand <= 1; hand += 2) {
+        double a[9], b[9];
+        het_rotation_uniform(a, 0.3, 0.8, 0.15);
+        for (int k = 0; k < 9; k++) b[k] = hand < 0 && k >= 6 ? -a[k] : a[k];
+        draw(&predicted, b, u); /* V_true(x) = V_pred(B (x - u)): what lies at x lies at B (x - u) in the prediction */
+        assert_int_equal(het_place_volume(&placed, &predicted, a, hand, u), HET_OK);
+        assert_true(relative_error(&placed, &truth) < 0.01);
+        assert_int_equal(het_place_volume(&placed, &predicted, a, -hand, u), HET_OK);
+        assert_true(relative_error(&placed, &truth) > 0.3);
+    }
+    het_volume_free(&truth);
+    het_volume_free(&predicted);
+    het_volume_free(&placed);
+}
+
+static int no_leaks(void **state)
+{
+    (void)state;
+    return het_arena_live() == 0 ? 0 : 1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(maps_return_to_the_truth)};
+    return cmocka_run_group_tests(tests, NULL, no_leaks);
+}
