@@ -2,7 +2,7 @@
 #include "../ops.h"
 
 /** Adam and the gradient norm on the CPU; formulas in kernels/ops.h. Both work in blocks of fixed size, so results are
- *  the same bits for any number of threads. Test: tests/test_ops_physics.c */
+ *  the same bits for any number of threads. Test: tests/test_ops_pose.c */
 
 void het_cpu_adam(het_device *dev, float *w, float *m, float *v, const float *g, int64_t n, float rate, float beta1,
                   float beta2, float eps, int64_t step);

@@ -1,7 +1,7 @@
 #pragma once
 #include "../ops.h"
 
-/** Rotation, latent and pose loss on the CPU; formulas and shapes in kernels/ops.h. Test: tests/test_ops_physics.c */
+/** Rotation, latent and pose loss on the CPU; formulas and shapes in kernels/ops.h. Test: tests/test_ops_pose.c */
 
 /** Lengths below 1e-12 count as 1e-12: a degenerate v gives zero rows instead of NaN. */
 void het_cpu_s2s2(het_device *dev, float *rot, const float *v, int64_t b);
