@@ -10,7 +10,7 @@
  *  byte order, extended headers, any axis order for volumes, gzip'ed files (held in memory while open). The MAP field is
  *  not required: older programs leave it empty or write others ("STK "); sizes that fit the file decide.
  *  Sizes are checked against the file before anything is allocated or read. A file longer than its header says is
- *  accepted with a warning; one that is shorter is refused.
+ *  accepted (info.extra; het_mrc_load_volume warns); one that is shorter is refused.
  *  Written: modes 2 and 12, little endian, to PATH.tmp, then renamed.
  *  Tests: tests/test_mrc.c */
 
@@ -27,6 +27,7 @@ typedef struct het_mrc_info {
     het_mrc_kind kind;       /* what header and file name suggest; any file may be read as either */
     double apix[3];          /* A per pixel along x, y, z; 0 where the header gives none */
     int64_t data_offset;     /* bytes before the first pixel */
+    int extra;               /* the file is longer than its header says */
 } het_mrc_info;
 
 typedef struct het_mrc het_mrc;
