@@ -93,3 +93,7 @@ typedef struct het_answers {
 } het_answers;
 het_status het_model_infer(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n,
                            const het_answers *answers);
+
+/** The volume of one conformation: real space, (D,D,D) [z][y][x], in units of standardised images (projection sums along z).
+ *  Frequencies beyond the present radius are 0. D is the run's box. */
+het_status het_model_volume(het_model *model, const float *z, float *volume);

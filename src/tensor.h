@@ -5,7 +5,7 @@
 
 enum { HET_MAX_RANK = 4 };
 
-typedef enum het_dtype { HET_F32, HET_BF16, HET_F16, HET_I32, HET_I64 } het_dtype;
+typedef enum het_dtype { HET_F32, HET_BF16, HET_F16, HET_I32, HET_I64, HET_F64 } het_dtype;
 
 typedef struct het_tensor {
     void *data;
@@ -17,7 +17,7 @@ typedef struct het_tensor {
 /** Bytes of one element. */
 static inline int64_t het_dtype_size(het_dtype type)
 {
-    static const int64_t size[] = {4, 2, 2, 4, 8};
+    static const int64_t size[] = {4, 2, 2, 4, 8, 8};
     return size[type];
 }
 

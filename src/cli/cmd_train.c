@@ -1,0 +1,99 @@
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../log.h"
+#include "../train.h"
+#include "cli.h"
+
+static const char usage[] =
+    "usage: hetacumn train stack.h5 -o RUN [options]\n"
+    "Train on a particle stack, or go on with the run in RUN (the same command line resumes it).\n"
+    "  -o, --output RUN       folder of the run\n"
+    "      --config FILE      YAML configuration\n"
+    "      --set KEY=VALUE    override one key; may be repeated\n"
+    "      --max-hours H      stop with a checkpoint after H hours (exit code 75: run again to go on)\n"
+    "      --device NAME      cpu | auto (cuda is not part of this build)\n"
+    "      --dry-run          print the memory it takes, and leave\n"
+    "      --keys             list all configuration keys\n"
+    "      --help\n";
+
+static const struct option options[] = {
+    {"output", required_argument, NULL, 'o'}, {"config", required_argument, NULL, 'c'},
+    {"set", required_argument, NULL, 's'},    {"max-hours", required_argument, NULL, 'm'},
+    {"device", required_argument, NULL, 'd'}, {"dry-run", no_argument, NULL, 'n'},
+    {"keys", no_argument, NULL, 'k'},         {"help", no_argument, NULL, 'h'},
+    {0}};
+
+static het_status check_device(const char *name)
+{
+    if (strcmp(name, "cpu") == 0 || strcmp(name, "auto") == 0) return HET_OK;
+    if (strcmp(name, "cuda") == 0)
+        return het_fail(HET_E_USAGE, "--device cuda: this build has no CUDA plugin; use --device cpu");
+    return het_fail(HET_E_USAGE, "--device %s: it must be cpu, cuda or auto", name);
+}
+
+static het_status parse_hours(const char *text, double *hours)
+{
+    char *end;
+    *hours = strtod(text, &end);
+    if (end == text || *end != '\0' || !(*hours > 0.0))
+        return het_fail(HET_E_USAGE, "--max-hours %s: it must be a number of hours above 0", text);
+    return HET_OK;
+}
+
+/* Overrides come after the file, whatever their order on the line: two passes. */
+static het_status parse(int argc, char **argv, het_config *config, het_train_options *train, int *leave)
+{
+    het_status status = HET_OK;
+    int option;
+    for (int pass = 0; pass < 2; pass++) {
+        optind = 0;
+        while ((option = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
+            if (option == 'h' || option == 'k') {
+                *leave = option;
+                goto done;
+            }
+            if (option == '?') HET_TRY(het_fail(HET_E_USAGE, "see hetacumn train --help"));
+            if (option == 'o') train->run = optarg;
+            if (option == 'n') train->dry_run = 1;
+            if (option == 'm') HET_TRY(parse_hours(optarg, &train->max_hours));
+            if (option == 'd') HET_TRY(check_device(optarg));
+            if (option == 'c' && pass == 0) HET_TRY(het_config_load(config, optarg));
+            if (option == 's' && pass == 1) HET_TRY(het_config_set(config, optarg));
+        }
+    }
+    if (optind + 1 != argc) HET_TRY(het_fail(HET_E_USAGE, "train takes one stack.h5; see hetacumn train --help"));
+    if (train->run == NULL) HET_TRY(het_fail(HET_E_USAGE, "train needs -o RUN, the folder of the run"));
+    train->stack = argv[optind];
+    HET_TRY(het_config_check(config));
+done:
+    return status;
+}
+
+het_status het_cmd_train(het_comm *comm, int argc, char **argv, int *exit_code)
+{
+    het_status status = HET_OK;
+    het_config config;
+    het_train_options train = {0};
+    het_device dev = {0};
+    int leave = 0, interrupted = 0;
+    het_config_default(&config);
+    HET_TRY(het_comm_agree(comm, parse(argc, argv, &config, &train, &leave)));
+    if (leave != 0) {
+        if (het_comm_rank(comm) == 0 && leave == 'h') fputs(usage, stdout);
+        if (het_comm_rank(comm) == 0 && leave == 'k') het_config_help();
+        goto done;
+    }
+    HET_TRY(het_comm_agree(comm, het_device_open_cpu(&dev, (int)config.train.threads,
+                                                     (het_precision)config.train.precision)));
+    HET_TRY(het_train(comm, &dev, &config, &train, &interrupted));
+    if (interrupted) {
+        het_info("stopped early with a checkpoint: the same command goes on");
+        *exit_code = 75;
+    }
+done:
+    if (dev.ops != NULL) het_device_close(&dev);
+    return status;
+}

@@ -1,0 +1,42 @@
+#pragma once
+#include "config.h"
+#include "model.h"
+#include "survey.h"
+
+/** The folder of a run: config.yaml, log.jsonl, checkpoints/step-N.h5, predictions.h5 (docs/formats.md). */
+
+typedef struct het_run {
+    het_comm *comm;
+    char path[1024];
+    char newest[1100]; /* checkpoint to go on from; "" at a first start */
+} het_run;
+
+/** What a checkpoint holds besides the parameters. */
+typedef struct het_run_state {
+    int64_t step;      /* steps done */
+    int64_t count, box, global_groups;
+    double apix, mean, std, shift_range, radius, epoch;
+    int frozen;
+    het_tally tally;   /* of the report in progress */
+} het_run_state;
+
+/** Make or find the folder. When it holds a run, `config` is compared with the run's: keys that must not change are
+ *  refused by name; train.shards = 0 takes the run's value. The resolved configuration is saved. Collective. */
+het_status het_run_open(het_run *run, het_comm *comm, const char *path, het_config *config);
+/** Write checkpoints/step-N.h5 and remove old ones. Collective. */
+het_status het_run_save(het_run *run, const het_model *model, const het_survey *survey, const het_run_state *state);
+/** Load run->newest into model, survey and state; log lines of steps after it are dropped. Refuses a checkpoint of another
+ *  stack. Collective. */
+het_status het_run_restore(het_run *run, het_model *model, het_survey *survey, het_run_state *state,
+                           const het_stack_info *stack);
+/** Append one JSON object to log.jsonl and flush it. Root rank only. */
+het_status het_run_report(het_run *run, const char *json);
+
+/** A trained model for use: configuration and newest checkpoint of the folder, for batches of `batch` images.
+ *  model, survey are the caller's to free. Not collective. */
+het_status het_run_load(const char *path, het_device *dev, int64_t batch, het_model **model, het_survey *survey,
+                        het_run_state *state);
+
+/** Volume of conformation z in real space, (box)^3 [z][y][x], units of the stack's pixels; apix of that box in *apix.
+ *  box = 0: the run's. The density is positive where the particle is. `run` is the folder. Not collective. */
+het_status het_run_volume(const char *run, const float *z, int64_t z_dim, int64_t box, float *volume, double *apix);

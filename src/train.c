@@ -1,0 +1,168 @@
+/* The training loop: the first file to read. Everything that it calls is explained in the headers named here. */
+#include "train.h"
+
+#include <stdio.h>
+
+#include "log.h"
+#include "model.h"
+#include "mpi/coordinator.h"
+#include "run.h"
+#include "schedule.h"
+#include "signals.h"
+#include "survey.h"
+#include "train_report.h"
+
+enum { BAD_STEPS_MAX = 20 };
+
+typedef struct trainer {
+    het_comm *comm;
+    het_config *config;
+    het_stack *stack;
+    het_loader *loader;
+    het_model *model;
+    het_survey survey;
+    het_run run;
+    het_run_state state;
+    het_coordinator coordinator;
+    het_report report;
+    int64_t summed;   /* gradients [summed, end) are being added up over ranks */
+    int bad_steps;    /* in a row with NaN */
+} trainer;
+
+/* Gradients from `offset` up are final: add them up over ranks while the backward pass goes on, in few large pieces. */
+static void start_sum(void *context, int64_t offset)
+{
+    trainer *t = context;
+    const int64_t piece = t->model->layout.total / 16;
+    if (het_comm_size(t->comm) == 1) return;
+    het_comm_sum_poll(t->comm);
+    if (offset > 0 && t->summed - offset < piece) return;
+    if (offset == t->summed) return;
+    (void)het_comm_sum_start(t->comm, t->model->grads + offset, (size_t)(t->summed - offset)); /* errors: at the wait */
+    t->summed = offset;
+}
+
+/* One step of one task on all ranks: forward, backward, sum of gradients, update. */
+static het_status step_once(trainer *t, const het_decision *d, const het_batch *batch, het_tally *tally)
+{
+    het_status status = HET_OK;
+    const het_task task = d->pose_task ? HET_TASK_POSE : HET_TASK_IMAGE;
+    het_model_zero_grad(t->model);
+    het_model_forward(t->model, task, batch, d->step, d->frozen);
+    t->summed = task == HET_TASK_POSE ? t->model->decoder_first : t->model->layout.total;
+    het_model_backward(t->model, start_sum, t);
+    HET_TRY(het_model_tally(t->model, tally));
+    tally->stop = het_signal_pending() != 0;
+    HET_TRY(het_comm_sum_wait(t->comm));
+    HET_TRY(het_comm_sum_f64(t->comm, (double *)tally, sizeof *tally / sizeof(double))); /* all ranks decide alike */
+    t->bad_steps = tally->non_finite > 0.0 ? t->bad_steps + 1 : 0;
+    if (t->bad_steps == 0)
+        het_model_update(t->model, t->config->train.rate_encoder * d->rate, t->config->train.rate_decoder * d->rate);
+    if (t->bad_steps > BAD_STEPS_MAX)
+        status = het_fail(HET_E_NUMERIC, "losses were not finite for %d steps in a row; nothing was learned from them: lower "
+                          "train.rate_encoder and train.rate_decoder, or use train.precision=fp32", BAD_STEPS_MAX);
+done:
+    return status;
+}
+
+static het_status train_loop(trainer *t, int *interrupted)
+{
+    het_status status = HET_OK;
+    het_decision now = {0};
+    het_batch batch = {0};
+    int stop_asked = 0;
+    for (int64_t step = t->state.step; step < t->coordinator.end && !now.stop; step++) {
+        HET_TRY(het_coordinator_decide(&t->coordinator, step, stop_asked, &now));
+        if (!now.pose_task) {
+            HET_TRY(het_comm_agree(t->comm, het_loader_next(t->loader, now.image_step, &batch)));
+            if (now.radius != t->state.radius) het_model_set_radius(t->model, now.radius, &t->survey);
+            t->state.radius = now.radius;
+        }
+        het_tally tally = {0};
+        HET_TRY(step_once(t, &now, &batch, &tally));
+        stop_asked |= tally.stop > 0.0;
+        het_report_add(&t->report, &tally);
+        t->state.step = step + 1;
+        t->state.epoch = now.epoch;
+        t->state.frozen = now.frozen;
+        if (now.report) HET_TRY(het_report_write(&t->report, &t->run, t->model, &t->survey, &t->coordinator, &now));
+        t->state.tally = t->report.tally;
+        if (now.checkpoint) HET_TRY(het_run_save(&t->run, t->model, &t->survey, &t->state));
+    }
+    *interrupted = now.stop && !now.finished;
+done:
+    return status;
+}
+
+/* Shards are the batch-norm groups of the global batch; every rank holds whole ones. */
+static het_status model_shape(const trainer *t, het_model_spec *spec)
+{
+    const het_stack_info *info = het_stack_get_info(t->stack);
+    const int64_t ranks = het_comm_size(t->comm), batch = t->config->train.batch;
+    int64_t shards = t->config->train.shards;
+    if (shards % ranks != 0) {
+        het_warn("train.shards = %lld cannot be spread over %lld ranks: %lld are used, and losses will not equal those of "
+                 "another rank count", (long long)shards, (long long)ranks, (long long)ranks);
+        shards = ranks;
+    }
+    if (batch % shards != 0)
+        return het_fail(HET_E_USAGE, "train.batch = %lld is no multiple of the %lld shards: choose one that is",
+                        (long long)batch, (long long)shards);
+    *spec = (het_model_spec){.box = info->box, .apix = info->apix, .batch = batch / ranks, .global_batch = batch,
+                             .groups = shards / ranks, .global_groups = shards,
+                             .shift_range = t->config->train.shift_range >= 0.0 ? t->config->train.shift_range
+                                                                                : info->shift_range};
+    return HET_OK;
+}
+
+static het_status start_or_resume(trainer *t)
+{
+    het_status status = HET_OK;
+    const het_stack_info *info = het_stack_get_info(t->stack);
+    HET_TRY(het_survey_new(&t->survey, info->box));
+    if (t->run.newest[0] != '\0') {
+        HET_TRY(het_run_restore(&t->run, t->model, &t->survey, &t->state, info));
+        t->report.tally = t->state.tally;
+        het_info("going on from %s, step %lld", t->run.newest, (long long)t->state.step);
+        goto done;
+    }
+    HET_TRY(het_survey_take(&t->survey, t->comm, t->model->dev, t->stack, t->config));
+    t->state = (het_run_state){.count = info->count, .box = info->box, .global_groups = t->model->spec.global_groups,
+                               .apix = info->apix, .mean = info->mean, .std = info->std,
+                               .shift_range = t->model->spec.shift_range};
+    het_model_set_survey(t->model, &t->survey);
+done:
+    return status;
+}
+
+het_status het_train(het_comm *comm, het_device *dev, het_config *config, const het_train_options *options,
+                     int *interrupted)
+{
+    het_status status = HET_OK;
+    het_model_spec spec;
+    trainer t = {.comm = comm, .config = config};
+    HET_TRY(het_comm_agree(comm, het_stack_open(&t.stack, options->stack)));
+    const het_stack_info *info = het_stack_get_info(t.stack);
+    if (info->count < config->train.batch)
+        HET_TRY(het_fail(HET_E_USAGE, "%s holds %lld images, fewer than train.batch = %lld: choose a smaller batch",
+                         options->stack, (long long)info->count, (long long)config->train.batch));
+    HET_TRY(het_run_open(&t.run, comm, options->run, config));
+    HET_TRY(model_shape(&t, &spec));
+    HET_TRY(het_comm_agree(comm, het_model_new(&t.model, dev, config, &spec)));
+    het_report_memory(t.model);
+    if (options->dry_run) goto done;
+    HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
+                                                config->train.batch)));
+    HET_TRY(start_or_resume(&t));
+    het_coordinator_init(&t.coordinator, comm, config, info->box, info->count,
+                         het_loader_steps_per_epoch(t.loader), options->max_hours);
+    het_report_start(&t.report, t.model, &t.survey, &t.coordinator, t.state.step);
+    het_signals_note();
+    HET_TRY(train_loop(&t, interrupted));
+done:
+    het_loader_free(t.loader);
+    het_model_free(t.model);
+    het_survey_free(&t.survey);
+    het_stack_close(t.stack);
+    return status;
+}

@@ -1,0 +1,14 @@
+#pragma once
+#include "../kernels/device.h"
+#include "config.h"
+#include "mpi/comm.h"
+
+typedef struct het_train_options {
+    const char *stack, *run;
+    double max_hours; /* <= 0: no limit */
+    int dry_run;      /* print what memory it takes, and leave */
+} het_train_options;
+
+/** Train, or go on with, the run in options->run. Collective. *interrupted: stopped early with a checkpoint. */
+het_status het_train(het_comm *comm, het_device *dev, het_config *config, const het_train_options *options,
+                     int *interrupted);

@@ -1,0 +1,104 @@
+#include "train_report.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "arena.h"
+#include "log.h"
+#include "schedule.h"
+
+void het_report_memory(const het_model *m)
+{
+    size_t bytes[4];
+    het_model_memory(m, bytes);
+    const double mib = 1048576.0;
+    het_info("memory: parameters %.1f, gradients %.1f, optimiser %.1f, workspace %.1f MiB per rank (%.2f million parameters)",
+             (double)bytes[0] / mib, (double)bytes[1] / mib, (double)bytes[2] / mib, (double)bytes[3] / mib,
+             (double)m->layout.total / 1e6);
+}
+
+void het_report_start(het_report *r, const het_model *m, const het_survey *survey, const het_coordinator *c, int64_t step)
+{
+    r->since = r->started = het_seconds();
+    r->first_step = step;
+    het_info("%lld images of box %lld, %.4g A/px; SNR %.2f dB%s; shifts up to %.1f px; batch %lld in %lld shard(s)",
+             (long long)c->count, (long long)c->box, m->spec.apix, 10.0 * log10(survey->snr),
+             m->config.train.snr > 0.0 ? " (given)" : "", m->spec.shift_range, (long long)m->spec.global_batch,
+             (long long)m->spec.global_groups);
+    het_info("%s", het_device_name(m->dev));
+}
+
+void het_report_add(het_report *r, const het_tally *tally)
+{
+    double *sum = (double *)&r->tally;
+    const double *part = (const double *)tally;
+    for (size_t i = 0; i < sizeof *tally / sizeof(double); i++) sum[i] += part[i];
+}
+
+/* The skewness of the map at z = 0 tells inverted contrast. NAN when there is no memory for it. */
+static double map_skewness(het_model *m)
+{
+    const int64_t d = m->spec.box;
+    float z[64] = {0}, *volume = het_alloc((size_t)(d * d * d) * sizeof *volume);
+    double skewness = NAN;
+    if (volume != NULL && het_model_volume(m, z, volume) == HET_OK) skewness = het_health_skewness(volume, d);
+    het_release(volume);
+    return skewness;
+}
+
+static void say_health(het_report *r, const het_health_numbers *numbers)
+{
+    char words[512];
+    const int findings = het_health_judge(&r->health, numbers);
+    const het_health_finding worst = het_health_words(words, sizeof words, findings, numbers);
+    if (worst != HET_HEALTH_GOOD && (r->said & (int)worst) == 0) het_warn("%s", words);
+    r->said = findings; /* a finding that comes back is said again */
+}
+
+static json_t *object_of(const het_tally *t, const het_decision *d, const het_survey *survey, int64_t images, double rate,
+                         double skewness, int findings)
+{
+    const double n = fmax(t->images, 1.0), s = fmax(t->synthetic, 1.0), p = fmax(t->spread_pairs, 1.0);
+    return json_pack("{s:I, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:f, s:f, s:I, s:i, s:f}",
+                     "step", (json_int_t)(d->step + 1), "epoch", d->epoch, "images", (json_int_t)images, "image_loss",
+                     t->image_loss / n, "zero_loss", t->zero_loss / n, "kl", t->kl / n, "pose_loss", t->pose_loss / s,
+                     "pose_rotation_error", t->rotation_error / s, "rotation_spread", t->spread / p, "mirrored",
+                     t->mirrored / n, "z_rms", sqrt(t->z_square / n), "z_std", t->z_std / n, "radius", d->radius,
+                     "rate", d->rate, "frozen", d->frozen, "snr_db", 10.0 * log10(survey->snr), "images_per_second", rate,
+                     "non_finite", (json_int_t)t->non_finite, "health", findings, "map_skewness", skewness);
+}
+
+static het_status write_root(het_report *r, het_run *run, het_model *m, const het_survey *survey,
+                             const het_coordinator *c, const het_decision *d)
+{
+    const het_tally *t = &r->tally;
+    const double now = het_seconds(), n = fmax(t->images, 1.0), s = fmax(t->synthetic, 1.0);
+    const double rate = t->images / fmax(now - r->since, 1e-9);
+    const double left = (now - r->started) / (double)(d->step + 1 - r->first_step) * (double)(c->end - d->step - 1);
+    const int64_t images = (d->step + 1) / het_schedule_cycle(c->config) * c->config->train.batch;
+    const double spread = t->spread / fmax(t->spread_pairs, 1.0), skewness = map_skewness(m);
+    het_info("epoch %6.2f  radius %4.1f  image %.4f (nothing %.4f)  pose %.4f  spread %.2f  z %.2f+-%.2f%s  %.0f images/s  "
+             "%.0f min left", d->epoch, d->radius, t->image_loss / n, t->zero_loss / n, t->pose_loss / s, spread,
+             sqrt(t->z_square / n), t->z_std / n, d->frozen ? " (frozen)" : "", rate, left / 60.0);
+    const het_health_numbers numbers = {.images_seen = (double)images, .spread = spread, .image_loss = t->image_loss / n,
+                                        .zero_loss = t->zero_loss / n, .snr = survey->floored ? 0.0 : survey->snr,
+                                        .snr_floor = 0.0, .skewness = skewness, .non_finite = t->non_finite};
+    say_health(r, &numbers);
+    json_t *object = object_of(t, d, survey, images, rate, isfinite(skewness) ? skewness : 0.0, r->said);
+    char *line = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    het_status status = line == NULL ? HET_OK : het_run_report(run, line); /* no line: a number was NaN, said above */
+    free(line);
+    json_decref(object);
+    return status;
+}
+
+het_status het_report_write(het_report *r, het_run *run, het_model *m, const het_survey *survey, const het_coordinator *c,
+                            const het_decision *d)
+{
+    het_status status = HET_OK;
+    if (het_comm_rank(run->comm) == 0) status = write_root(r, run, m, survey, c, d);
+    r->tally = (het_tally){0};
+    r->since = het_seconds();
+    return het_comm_agree(run->comm, status);
+}

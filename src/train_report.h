@@ -1,0 +1,25 @@
+#pragma once
+#include "model.h"
+#include "mpi/coordinator.h"
+#include "physics/collapse.h"
+#include "run.h"
+
+/** What training says of itself: the progress line, log.jsonl, and the words when it fails (METHOD 6). */
+typedef struct het_report {
+    het_tally tally;      /* sums since the last report */
+    het_health health;
+    int said;             /* findings already put into words */
+    double since;         /* monotonic seconds of the last report */
+    double started;
+    int64_t first_step;
+} het_report;
+
+/** Say what is being trained on what. */
+void het_report_start(het_report *report, const het_model *model, const het_survey *survey,
+                      const het_coordinator *coordinator, int64_t step);
+/** Say what memory the model takes. */
+void het_report_memory(const het_model *model);
+void het_report_add(het_report *report, const het_tally *tally);
+/** Write the line and the JSON object, judge the health, and start a new tally. Collective: errors are agreed upon. */
+het_status het_report_write(het_report *report, het_run *run, het_model *model, const het_survey *survey,
+                            const het_coordinator *coordinator, const het_decision *decision);
