@@ -1,4 +1,4 @@
-/* Operations on Fourier points (kernels/cpu/fourier.h) against plain double references and identities in real space. */
+/* Operations on Fourier points (kernels/cpu/fourier.h) against plain double references and real space. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -96,7 +96,8 @@ static void transforms_match_plain_sums(void **state)
         het_cpu_image_to_points(f.plan, points, image, b, p);
         het_cpu_points_to_image(f.plan, back, points, window, scale, b, p);
         for (int64_t i = 0; i < b; i++) {
-            double *pixels = doubles(image + i * f.pixels, f.pixels), *given = doubles(points + 2 * i * p, 2 * p);
+            double *pixels = doubles(image + i * f.pixels, f.pixels),
+                   *given = doubles(points + 2 * i * p, 2 * p);
             ref_image_to_points(exact, pixels, f.points.kxy, f.box, p);
             assert_below(largest_difference(points + 2 * i * p, exact, 2 * p), 2e-6);
             ref_points_to_image(exact_image, given, f.points.kxy, f.box, p);
@@ -166,10 +167,11 @@ static void ctf_matches_formula(void **state)
     (void)state;
     fixture f = fixture_new(64, 2);
     fixture_open(&f);
-    const het_ctf_row rows[] = {astigmatic,
+    const het_ctf_row rows[] = {
+        astigmatic,
         {.defocus_u = 15000.0f, .defocus_v = 15000.0f, .voltage = 200000.0f, .cs = 2e7f, .amplitude = 0.1f},
         {.voltage = 0.0f, .defocus_u = 1.0f},
-        {.defocus_u = -4000.0f, .defocus_v = -5000.0f, .angle = -2.0f, .voltage = 80000.0f, .amplitude = 1.0f}};
+        {.defocus_u = -4000.0f, .defocus_v = -5000.0f, .angle = -2.0f, .voltage = 8e4f, .amplitude = 1.0f}};
     const int64_t b = 4;
     const float apix[] = {1.0f, 3.77f};
     float *envelope = normals(f.p, 5), *ctf = floats(b * f.p);
@@ -178,7 +180,8 @@ static void ctf_matches_formula(void **state)
         for (int64_t i = 0; i < b * f.p; i++) {
             const int64_t p = i % f.p;
             const int32_t *k = f.points.kxy + 2 * p;
-            const double exact = ref_ctf(&rows[i / f.p], k[0], k[1], f.box, apix[n]) * (n == 0 ? 1.0 : envelope[p]);
+            const double exact =
+                ref_ctf(&rows[i / f.p], k[0], k[1], f.box, apix[n]) * (n == 0 ? 1.0 : envelope[p]);
             assert_below(fabs(ctf[i] - exact), 2e-6); /* gamma reaches 400 rad */
         }
     }
@@ -204,7 +207,7 @@ static void wavelength_is_physical(void **state)
     fixture_free(&f);
 }
 
-/* The mirrored row's CTF at (kx,ky) is the row's at (-kx,ky), and so the CTF commutes with the mirror of images. */
+/* The mirrored row's CTF at (kx,ky) is the row's at (-kx,ky), and so the CTF commutes with the mirror. */
 static void mirrored_ctf(void **state)
 {
     (void)state;
@@ -213,7 +216,8 @@ static void mirrored_ctf(void **state)
     const het_ctf_row rows[] = {astigmatic, astigmatic};
     const uint8_t mirrored[] = {0, 1};
     const float zero[4] = {0};
-    float *ctf = floats(2 * f.p), *slice = normals(2 * f.p, 6), *pair = floats(4 * f.p), *model = floats(4 * f.p);
+    float *ctf = floats(2 * f.p), *slice = normals(2 * f.p, 6), *pair = floats(4 * f.p),
+          *model = floats(4 * f.p);
     float *twice = floats(8 * f.p);
     double changed = 0.0;
     het_cpu_ctf(f.plan, ctf, rows, mirrored, NULL, 2.0f, 2, f.p);
@@ -240,21 +244,29 @@ typedef struct scene {
 
 static scene scene_new(const fixture *f, int64_t b)
 {
-    scene s = {b, normals(2 * b * f->p, 8), normals(2 * b * f->p, 9), normals(b * f->p, 10), normals(2 * b, 11),
-               floats(b), floats(2 * b * f->p), floats(2 * b)};
+    scene s = {b,
+               normals(2 * b * f->p, 8),
+               normals(2 * b * f->p, 9),
+               normals(b * f->p, 10),
+               normals(2 * b, 11),
+               floats(b),
+               floats(2 * b * f->p),
+               floats(2 * b)};
     for (int64_t i = 0; i < 2 * b; i++) s.shift[i] *= 4.0f;
     return s;
 }
 
 static void scene_free(scene *s)
 {
-    free(s->slice), free(s->target), free(s->ctf), free(s->shift), free(s->loss), free(s->dslice), free(s->dshift);
+    free(s->slice), free(s->target), free(s->ctf), free(s->shift);
+    free(s->loss), free(s->dslice), free(s->dshift);
 }
 
 /* Loss of image i in double; its slice or shift number `index` moved by `by`. */
 static double loss_of(const fixture *f, const scene *s, int64_t i, int shift_moves, int64_t index, double by)
 {
-    double *slice = doubles(s->slice + 2 * i * f->p, 2 * f->p), *target = doubles(s->target + 2 * i * f->p, 2 * f->p);
+    double *slice = doubles(s->slice + 2 * i * f->p, 2 * f->p),
+           *target = doubles(s->target + 2 * i * f->p, 2 * f->p);
     double *ctf = doubles(s->ctf + i * f->p, f->p), shift[] = {s->shift[2 * i], s->shift[2 * i + 1]};
     *(shift_moves ? &shift[index] : &slice[index]) += by;
     const double loss = ref_project_loss(slice, ctf, shift, target, f->points.kxy, f->box, f->p);
@@ -297,7 +309,7 @@ static void project_loss_and_gradients(void **state)
     fixture_free(&f);
 }
 
-/* The Fourier loss is the mean square difference per pixel of the two images, and the power their mean square. */
+/* The Fourier loss is the mean square difference of the images, and the power their mean square. */
 static void parseval(void **state)
 {
     (void)state;
@@ -305,7 +317,8 @@ static void parseval(void **state)
     fixture_open(&f);
     scene s = scene_new(&f, 1);
     float *model = floats(2 * f.p), power;
-    double *image = doubles(NULL, f.pixels), *target_image = doubles(NULL, f.pixels), error = 0.0, square = 0.0;
+    double *image = doubles(NULL, f.pixels), *target_image = doubles(NULL, f.pixels), error = 0.0,
+           square = 0.0;
     s.slice[1] = s.target[1] = 0.0f; /* a real image has a real DC */
     het_cpu_project(f.plan, model, s.slice, s.ctf, s.shift, 1, f.p);
     het_cpu_project_loss(f.plan, s.loss, s.dslice, s.dshift, s.slice, s.ctf, s.shift, s.target, 1, f.p);
@@ -344,7 +357,7 @@ static void power_of_groups(void **state)
     fixture_free(&f);
 }
 
-/* Mean, variance, kurtosis, correlations; every number against its formula; prefixes and batches of any size agree. */
+/* Mean, variance, kurtosis, correlations; every number against its formula; prefixes and batches agree. */
 static void noise_is_white_and_addressed(void **state)
 {
     (void)state;
@@ -402,7 +415,8 @@ static void threads_do_not_matter(void **state)
         scene s = scene_new(&f, b);
         const float sigma2 = 1.0f;
         numbers = b + 2 * b + 2 * b * f.p + b * f.pixels + 1;
-        float *image = normals(b * f.pixels, 13), *window = normals(f.pixels, 14), *out = kept[n] = floats(numbers);
+        float *image = normals(b * f.pixels, 13), *window = normals(f.pixels, 14),
+              *out = kept[n] = floats(numbers);
         het_cpu_image_to_points(f.plan, s.target, image, b, f.p);
         het_cpu_add_noise(f.plan, s.target, &sigma2, 1, 2, 3, b, f.p, 1);
         het_cpu_project_loss(f.plan, out, out + 3 * b, out + b, s.slice, s.ctf, s.shift, s.target, b, f.p);
@@ -449,11 +463,18 @@ static int nothing_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(transforms_match_plain_sums), cmocka_unit_test(round_trip),
-        cmocka_unit_test(mirror_and_shift_match_moved_images), cmocka_unit_test(ctf_matches_formula),
-        cmocka_unit_test(wavelength_is_physical),        cmocka_unit_test(mirrored_ctf), cmocka_unit_test(project_loss_and_gradients), cmocka_unit_test(parseval),
-        cmocka_unit_test(power_of_groups), cmocka_unit_test(noise_is_white_and_addressed),
-        cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(bad_points_are_refused),
+        cmocka_unit_test(transforms_match_plain_sums),
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(mirror_and_shift_match_moved_images),
+        cmocka_unit_test(ctf_matches_formula),
+        cmocka_unit_test(wavelength_is_physical),
+        cmocka_unit_test(mirrored_ctf),
+        cmocka_unit_test(project_loss_and_gradients),
+        cmocka_unit_test(parseval),
+        cmocka_unit_test(power_of_groups),
+        cmocka_unit_test(noise_is_white_and_addressed),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(bad_points_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, nothing_left);
 }

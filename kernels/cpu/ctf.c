@@ -4,8 +4,8 @@
 #include "fourier.h"
 #include "vmath.h"
 
-/* sqrt(1-w^2) sin(gamma) + w cos(gamma) = sin(gamma + arcsin w): one sine per point. In turns (1 turn = 2 pi), with
- * k in cycles per box and s = k/(D apix):
+/* sqrt(1-w^2) sin(gamma) + w cos(gamma) = sin(gamma + arcsin w): one sine per point. In turns of 2 pi,
+ * with k in cycles per box and s = k/(D apix):
  *     turns = mean k^2 + astig_c (kx^2-ky^2) + astig_s (2 kx ky) + spherical k^4 + constant.
  * A gamma of hundreds of radians needs double until its whole turns are gone. */
 typedef struct ctf_phase {
@@ -38,8 +38,8 @@ HET_CLONES static void ctf_row(float *restrict ctf, const float *restrict k2, co
 {
     for (int64_t i = 0; i < p; i++) {
         const double q = k2[i];
-        const double turns = q * (phase.mean + phase.spherical * q) + phase.astig_c * kc[i] + phase.astig_s * ks[i] +
-                             phase.constant;
+        const double turns = q * (phase.mean + phase.spherical * q) + phase.astig_c * kc[i] +
+                             phase.astig_s * ks[i] + phase.constant;
         ctf[i] = -het_sin_turns((float)het_fraction(turns));
     }
 }
@@ -49,8 +49,8 @@ HET_CLONES static void multiply_row(float *restrict y, const float *restrict x, 
     for (int64_t i = 0; i < p; i++) y[i] *= x[i];
 }
 
-void het_cpu_ctf(het_fourier *plan, float *ctf, const het_ctf_row *rows, const uint8_t *mirrored, const float *envelope,
-                 float apix, int64_t b, int64_t p)
+void het_cpu_ctf(het_fourier *plan, float *ctf, const het_ctf_row *rows, const uint8_t *mirrored,
+                 const float *envelope, float apix, int64_t b, int64_t p)
 {
     HET_ASSERT(p <= plan->max_points);
     const double length = (double)plan->box * apix;

@@ -89,9 +89,11 @@ het_status het_cpu_fourier_new(het_device *dev, het_fourier **plan_out, int64_t 
     if (box < 4 || box > 4096 || box % 2 != 0)
         return het_fail(HET_E_SHAPE, "box %lld: it must be even and between 4 and 4096", (long long)box);
     if (max_points < 1 || max_points > box * box / 2)
-        return het_fail(HET_E_SHAPE, "%lld Fourier points do not fit box %lld", (long long)max_points, (long long)box);
+        return het_fail(HET_E_SHAPE, "%lld Fourier points do not fit box %lld", (long long)max_points,
+                        (long long)box);
     het_fourier *plan = het_alloc(sizeof *plan);
-    if (plan == NULL) return het_fail(HET_E_MEMORY, "no memory for the Fourier plan of box %lld", (long long)box);
+    if (plan == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for the Fourier plan of box %lld", (long long)box);
     plan->dev = dev;
     plan->box = box;
     plan->max_points = max_points;
@@ -138,7 +140,7 @@ static void gather(const het_fourier *plan, float *points, const fftwf_complex *
     }
 }
 
-/* The half spectrum stores the whole column kx = 0, so its points are written twice: (0,ky) and conjugate (0,-ky). */
+/* The half spectrum stores the whole column kx = 0, so its points are written twice: also at (0,-ky). */
 static void scatter(const het_fourier *plan, fftwf_complex *spectrum, const float *points, int64_t p)
 {
     memset(spectrum, 0, (size_t)(plan->box * spectrum_width(plan)) * sizeof *spectrum);
@@ -167,8 +169,8 @@ void het_cpu_image_to_points(het_fourier *plan, float *points, const float *imag
     }
 }
 
-HET_CLONES static void window_image(float *restrict image, const float *restrict inverse, const float *restrict window,
-                                    float scale, int64_t pixels)
+HET_CLONES static void window_image(float *restrict image, const float *restrict inverse,
+                                    const float *restrict window, float scale, int64_t pixels)
 {
     for (int64_t j = 0; j < pixels; j++) image[j] = scale * window[j] * inverse[j];
 }

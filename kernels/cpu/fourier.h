@@ -3,11 +3,11 @@
 
 #include "../ops.h"
 
-/** Fourier points of images on the CPU: transforms, mirror, CTF, projection loss, noise. kernels/ops.h has formulas and
- *  shapes; every image is worked on by one thread, so results do not depend on the number of threads. Arguments must not
- *  overlap. Test: tests/test_ops_physics.c */
+/** Fourier points of images on the CPU: transforms, mirror, CTF, projection loss, noise. kernels/ops.h has
+ *  formulas and shapes; every image is worked on by one thread, so results do not depend on the number of
+ *  threads. Arguments must not overlap. Test: tests/test_ops_physics.c */
 
-/** What is known about a set of points before any image comes. One set of FFT buffers per thread of the device. */
+/** What is known about a set of points before any image comes, and FFT buffers for each thread. */
 struct het_fourier {
     het_device *dev;           /* borrowed */
     int64_t box, max_points;
@@ -15,14 +15,14 @@ struct het_fourier {
     float **real;              /* (threads): (D,D) */
     fftwf_complex **spectrum;  /* (threads): (D, D/2+1), row ky mod D, column kx */
     int32_t *bin;              /* (P) place in `spectrum` */
-    float *factor;             /* (P) (-1)^(kx+ky) / D: the shift of the origin to (D/2,D/2) and the normalisation */
+    float *factor;             /* (P) (-1)^(kx+ky) / D: origin at (D/2,D/2), normalisation */
     int32_t *mirror;           /* (P) point of (kx,-ky); of itself on the line kx = 0 */
     int32_t *kx, *ky;          /* (P) */
-    float *k2, *kc, *ks;       /* (P) kx^2+ky^2, and k^2 times cos and sin of twice the direction: exact integers */
+    float *k2, *kc, *ks;       /* (P) k^2, and k^2 times cos and sin of twice k's direction: exact integers */
 };
 
-/** Errors: HET_E_SHAPE for an odd box or points outside the half-disc, repeated, or without their mirror image;
- *  HET_E_MEMORY. */
+/** Errors: HET_E_SHAPE for an odd box or points outside the half-disc, repeated, or without their
+ *  mirror image; HET_E_MEMORY. */
 het_status het_cpu_fourier_new(het_device *dev, het_fourier **plan, int64_t box, int64_t max_points,
                                const int32_t *kxy_host);
 void het_cpu_fourier_free(het_fourier *plan);
@@ -33,14 +33,15 @@ void het_cpu_points_to_image(het_fourier *plan, float *image, const float *point
 /** p must end a ring: the mirror image of every point is then among the first p. */
 void het_cpu_mirror_pairs(het_fourier *plan, float *both, const float *points, int64_t b, int64_t p);
 
-void het_cpu_ctf(het_fourier *plan, float *ctf, const het_ctf_row *rows, const uint8_t *mirrored, const float *envelope,
-                 float apix, int64_t b, int64_t p);
+void het_cpu_ctf(het_fourier *plan, float *ctf, const het_ctf_row *rows, const uint8_t *mirrored,
+                 const float *envelope, float apix, int64_t b, int64_t p);
 
-void het_cpu_project(het_fourier *plan, float *model, const float *slice, const float *ctf, const float *shift,
-                     int64_t b, int64_t p);
+void het_cpu_project(het_fourier *plan, float *model, const float *slice, const float *ctf,
+                     const float *shift, int64_t b, int64_t p);
 void het_cpu_project_loss(het_fourier *plan, float *loss, float *dslice, float *dshift, const float *slice,
                           const float *ctf, const float *shift, const float *target, int64_t b, int64_t p);
-void het_cpu_points_power(het_fourier *plan, float *power, const float *points, int64_t b, int64_t p, int64_t groups);
+void het_cpu_points_power(het_fourier *plan, float *power, const float *points, int64_t b, int64_t p,
+                          int64_t groups);
 
 void het_cpu_add_noise(het_fourier *plan, float *points, const float *sigma2, uint64_t seed, uint64_t step,
                        uint64_t first_sample, int64_t b, int64_t p, int64_t groups);

@@ -5,11 +5,12 @@
 #include "fourier.h"
 #include "vmath.h"
 
-/* Points 2j and 2j+1 take words 0,1 and 2,3 of block j of het_rng_at(seed, HET_STREAM_NOISE, step, sample): words a, b
- * become u = ((a >> 9) + 1/2)/2^23, v likewise, and the noise sqrt(-2 ln u) (cos 2 pi v + i sin 2 pi v) (Box & Muller
- * 1958). The index is the point's own, so a larger disc keeps the noise of a smaller one. */
+/* Points 2j and 2j+1 take words 0,1 and 2,3 of block j of het_rng_at(seed, HET_STREAM_NOISE, step, sample):
+ * words a, b become u = ((a >> 9) + 1/2)/2^23, v likewise, and the noise
+ *     sigma/sqrt(2) sqrt(-2 ln u) (cos(2 pi v) + i sin(2 pi v))          (Box & Muller 1958)
+ * The index is the point's own, so a larger disc keeps the noise of a smaller one. */
 
-enum { BLOCKS = 16, POINTS = 2 * BLOCKS }; /* Philox blocks side by side, as many as a vector register takes */
+enum { BLOCKS = 16, POINTS = 2 * BLOCKS }; /* Philox blocks side by side: the lanes of a vector register */
 
 /* het_philox for BLOCKS counters that differ in word 0: first, first + 1, .. */
 static HET_INLINE void philox_blocks(uint32_t word[4][BLOCKS], const het_rng *rng, uint32_t first)

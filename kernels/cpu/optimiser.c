@@ -1,7 +1,7 @@
 #include "optimiser.h"
 
-#include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "clones.h"
 
@@ -14,8 +14,8 @@ typedef struct adam_step {
     float rate, beta1, beta2, eps, correct1, correct2; /* correct: 1/(1 - beta^step) */
 } adam_step;
 
-HET_CLONES static void adam_range(float *restrict w, float *restrict m, float *restrict v, const float *restrict g,
-                                  int64_t n, adam_step s)
+HET_CLONES static void adam_range(float *restrict w, float *restrict m, float *restrict v,
+                                  const float *restrict g, int64_t n, adam_step s)
 {
     for (int64_t i = 0; i < n; i++) {
         m[i] = s.beta1 * m[i] + (1.0f - s.beta1) * g[i];
@@ -26,8 +26,8 @@ HET_CLONES static void adam_range(float *restrict w, float *restrict m, float *r
 
 enum { ADAM_BLOCK = 16384 };
 
-void het_cpu_adam(het_device *dev, float *w, float *m, float *v, const float *g, int64_t n, float rate, float beta1,
-                  float beta2, float eps, int64_t step)
+void het_cpu_adam(het_device *dev, float *w, float *m, float *v, const float *g, int64_t n, float rate,
+                  float beta1, float beta2, float eps, int64_t step)
 {
     const adam_step s = {rate, beta1, beta2, eps, (float)(1.0 / (1.0 - pow(beta1, (double)step))),
                          (float)(1.0 / (1.0 - pow(beta2, (double)step)))};
@@ -41,34 +41,27 @@ typedef struct norm_part {
     int64_t non_finite;
 } norm_part;
 
-/* Lanes of their own keep the order of additions the same in every clone. */
-enum { NORM_LANES = 16, NORM_PARTS = 64 };
+enum { NORM_PARTS = 64 };
 
-static HET_INLINE void norm_lanes(double *sum, int64_t *bad, const float *x)
-{
-    for (int j = 0; j < NORM_LANES; j++) {
-        const int finite = fabsf(x[j]) <= FLT_MAX;
-        const double value = finite ? (double)x[j] : 0.0;
-        sum[j] += value * value;
-        bad[j] += !finite;
-    }
-}
-
+/* Infinity and NaN are the numbers whose exponent is all ones; in integers the test does not keep the loop
+ * scalar. */
 HET_CLONES static norm_part norm_range(const float *x, int64_t n)
 {
-    double sum[NORM_LANES] = {0};
-    int64_t bad[NORM_LANES] = {0};
-    float last[NORM_LANES] = {0};
-    const int64_t whole = n - n % NORM_LANES;
-    for (int64_t i = 0; i < whole; i += NORM_LANES) norm_lanes(sum, bad, x + i);
-    for (int64_t i = whole; i < n; i++) last[i - whole] = x[i];
-    norm_lanes(sum, bad, last);
-    norm_part part = {0};
-    for (int j = 0; j < NORM_LANES; j++) {
-        part.sum += sum[j];
-        part.non_finite += bad[j];
+    const uint32_t exponent = 0x7f800000u;
+    double sum = 0.0;
+    int64_t finite = 0;
+#pragma omp simd reduction(+ : sum, finite)
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        float value;
+        memcpy(&bits, &x[i], sizeof bits);
+        const uint32_t is_finite = (bits & exponent) != exponent;
+        bits &= 0u - is_finite;
+        memcpy(&value, &bits, sizeof value);
+        sum += (double)value * value;
+        finite += is_finite;
     }
-    return part;
+    return (norm_part){sum, n - finite};
 }
 
 void het_cpu_norm2(het_device *dev, double *sum_of_squares, int64_t *non_finite, const float *x, int64_t n)

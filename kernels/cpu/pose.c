@@ -58,7 +58,7 @@ void het_cpu_s2s2(het_device *dev, float *rot, const float *v, int64_t b)
     }
 }
 
-/* e3 = e1 x e2 gives g1 += e2 x g3, g2 += g3 x e1; u = b - (e1.b) e1 and the two normalisations give the rest. */
+/* e3 = e1 x e2 gives g1 += e2 x g3, g2 += g3 x e1; u and both normalisations give the rest. */
 static void s2s2_row_backward(float *dv, const float *drot, const float *v)
 {
     const frame f = gram_schmidt(v);
@@ -99,7 +99,8 @@ static float clamp_logvar(float logvar)
     return logvar < -logvar_limit ? -logvar_limit : logvar > logvar_limit ? logvar_limit : logvar;
 }
 
-void het_cpu_latent(het_device *dev, float *z, float *kl, const float *head, const float *eps, int64_t b, int64_t zdim)
+void het_cpu_latent(het_device *dev, float *z, float *kl, const float *head, const float *eps, int64_t b,
+                    int64_t zdim)
 {
     (void)dev;
     for (int64_t n = 0; n < b; n++) {
@@ -114,8 +115,8 @@ void het_cpu_latent(het_device *dev, float *z, float *kl, const float *head, con
     }
 }
 
-void het_cpu_latent_backward(het_device *dev, float *dhead, const float *dz, const float *dkl, const float *head,
-                             const float *eps, int64_t b, int64_t zdim)
+void het_cpu_latent_backward(het_device *dev, float *dhead, const float *dz, const float *dkl,
+                             const float *head, const float *eps, int64_t b, int64_t zdim)
 {
     (void)dev;
     for (int64_t n = 0; n < b; n++) {
@@ -131,8 +132,9 @@ void het_cpu_latent_backward(het_device *dev, float *dhead, const float *dz, con
     }
 }
 
-void het_cpu_pose_loss(het_device *dev, float *loss, float *drot, float *dshift, const float *rot, const float *shift,
-                       const float *rot_true, const float *shift_true, float scale, int64_t b)
+void het_cpu_pose_loss(het_device *dev, float *loss, float *drot, float *dshift, const float *rot,
+                       const float *shift, const float *rot_true, const float *shift_true, float scale,
+                       int64_t b)
 {
     (void)dev;
     for (int64_t n = 0; n < b; n++) {

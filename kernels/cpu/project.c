@@ -3,7 +3,7 @@
 #include "clones.h"
 #include "fourier.h"
 
-/* exp(-2 pi i (kx tx + ky ty)/D) is a product of a factor per column and a factor per row: two tables per image. */
+/* exp(-2 pi i (kx tx + ky ty)/D) is a product of a factor per column and a factor per row: two tables. */
 enum { BOX_MAX = 4096 };
 typedef struct shift_phase {
     float x_re[BOX_MAX / 2], x_im[BOX_MAX / 2]; /* kx = 0 .. D/2-1 */
@@ -32,8 +32,9 @@ static void fill_phase(shift_phase *phase, const float *shift, int64_t box)
     }
 }
 
-HET_CLONES static void project_row(const het_fourier *plan, float *restrict model, const float *restrict slice,
-                                   const float *restrict ctf, const shift_phase *phase, int64_t p)
+HET_CLONES static void project_row(const het_fourier *plan, float *restrict model,
+                                   const float *restrict slice, const float *restrict ctf,
+                                   const shift_phase *phase, int64_t p)
 {
     const int32_t *restrict kx = plan->kx, *restrict ky = plan->ky;
     const float *y_re = phase->y_re + plan->box / 2, *y_im = phase->y_im + plan->box / 2;
@@ -45,8 +46,8 @@ HET_CLONES static void project_row(const het_fourier *plan, float *restrict mode
     }
 }
 
-void het_cpu_project(het_fourier *plan, float *model, const float *slice, const float *ctf, const float *shift,
-                     int64_t b, int64_t p)
+void het_cpu_project(het_fourier *plan, float *model, const float *slice, const float *ctf,
+                     const float *shift, int64_t b, int64_t p)
 {
     HET_ASSERT(p <= plan->max_points);
 #pragma omp parallel for schedule(static) num_threads(plan->dev->threads)
@@ -58,15 +59,15 @@ void het_cpu_project(het_fourier *plan, float *model, const float *slice, const 
 }
 
 typedef struct loss_sums {
-    double loss, x, y; /* sum |d|^2, sum kx Im(conj(target) model), sum ky Im(..), all without the DC's weight */
+    double loss, x, y; /* sums of |d|^2, kx Im(conj(target) model), ky Im(conj(target) model) */
 } loss_sums;
 
 /* With f = C exp(-i phi), model m = f s and weight w: d loss/ds = 2 w/D^2 conj(f) (m - target), and because
- * dm/dtx = -i (2 pi kx/D) m,  d loss/dtx = -(4 pi/D^3) sum w kx Im(conj(target) m). The weight is 2 here throughout;
- * the caller takes back half of the DC, whose phase is 1 and whose k is 0. */
-HET_CLONES static loss_sums loss_row(const het_fourier *plan, float *restrict dslice, const float *restrict slice,
-                                     const float *restrict ctf, const shift_phase *phase,
-                                     const float *restrict target, int64_t p)
+ * dm/dtx = -i (2 pi kx/D) m,  d loss/dtx = -(4 pi/D^3) sum w kx Im(conj(target) m). The weight is 2 here
+ * throughout; the caller takes back half of the DC, whose phase is 1 and whose k is 0. */
+HET_CLONES static loss_sums loss_row(const het_fourier *plan, float *restrict dslice,
+                                     const float *restrict slice, const float *restrict ctf,
+                                     const shift_phase *phase, const float *restrict target, int64_t p)
 {
     const int32_t *restrict kx = plan->kx, *restrict ky = plan->ky;
     const float *y_re = phase->y_re + plan->box / 2, *y_im = phase->y_im + plan->box / 2;
@@ -120,10 +121,11 @@ HET_CLONES static double power_row(const float *points, int64_t p)
     return 2.0 * sum - ((double)points[0] * points[0] + (double)points[1] * points[1]);
 }
 
-/* Partial sums over fixed subsets of a group's images: the same order of additions for any number of threads. */
+/* Partial sums over fixed subsets of the images: the same sum for any number of threads. */
 enum { POWER_PARTS = 32 };
 
-void het_cpu_points_power(het_fourier *plan, float *power, const float *points, int64_t b, int64_t p, int64_t groups)
+void het_cpu_points_power(het_fourier *plan, float *power, const float *points, int64_t b, int64_t p,
+                          int64_t groups)
 {
     HET_ASSERT(p <= plan->max_points && b % groups == 0);
     const int64_t images = b / groups;

@@ -27,7 +27,8 @@ void ref_points_to_image(double *image, const double *points, const int32_t *kxy
             for (int64_t i = 0; i < p; i++) {
                 const int64_t turns = kxy[2 * i] * (x - box / 2) + kxy[2 * i + 1] * (y - box / 2);
                 const double complex f = points[2 * i] + I * points[2 * i + 1];
-                const double both = kxy[2 * i] == 0 && kxy[2 * i + 1] == 0 ? 1.0 : 2.0; /* with the conjugate at -k */
+                /* 2: with the conjugate at -k */
+                const double both = kxy[2 * i] == 0 && kxy[2 * i + 1] == 0 ? 1.0 : 2.0;
                 sum += both * creal(f * cexp(2.0 * pi * I * (double)turns / (double)box));
             }
             image[y * box + x] = sum / (double)box;
@@ -44,16 +45,17 @@ double ref_ctf(const het_ctf_row *row, double kx, double ky, int64_t box, double
 {
     if (row->voltage == 0.0f) return 1.0;
     const double volt = row->voltage, w = row->amplitude;
-    const double lambda = 12.2643247 / sqrt(volt * (1.0 + volt * 0.978466e-6)); /* as where the defoci were fitted */
+    const double lambda = 12.2643247 / sqrt(volt * (1.0 + volt * 0.978466e-6)); /* customary constants */
     const double sx = kx / ((double)box * apix), sy = ky / ((double)box * apix), s2 = sx * sx + sy * sy;
     const double u = row->defocus_u, v = row->defocus_v;
     const double defocus = 0.5 * (u + v + (u - v) * cos(2.0 * (atan2(ky, kx) - row->angle)));
-    const double gamma = pi * lambda * defocus * s2 - 0.5 * pi * row->cs * pow(lambda, 3) * s2 * s2 + row->phase;
+    const double gamma =
+        pi * lambda * defocus * s2 - 0.5 * pi * row->cs * pow(lambda, 3) * s2 * s2 + row->phase;
     return -(sqrt(1.0 - w * w) * sin(gamma) + w * cos(gamma));
 }
 
-void ref_project(double *model, const double *slice, const double *ctf, const double *shift, const int32_t *kxy,
-                 int64_t box, int64_t p)
+void ref_project(double *model, const double *slice, const double *ctf, const double *shift,
+                 const int32_t *kxy, int64_t box, int64_t p)
 {
     for (int64_t i = 0; i < p; i++) {
         const double turns = (kxy[2 * i] * shift[0] + kxy[2 * i + 1] * shift[1]) / (double)box;
