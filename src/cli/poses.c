@@ -1,0 +1,194 @@
+#include "poses.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "../arena.h"
+#include "../data/star.h"
+#include "../physics/rotation.h"
+
+static const double DEGREES = 57.29577951308232;
+
+/* The columns: angles, origins in A, origins in px for tables that have them, CTF for those without a table, z; then the
+ * image names. */
+enum {
+    ROT, TILT, PSI, X_ANGST, Y_ANGST, X_PIXEL, Y_PIXEL,
+    DEFOCUS_U, DEFOCUS_V, DEFOCUS_ANGLE, PHASE, VOLTAGE, CS, AMPLITUDE, FIRST_Z,
+    MOST_Z = 64, MOST_COLUMNS = FIRST_Z + MOST_Z + 1, LABEL = 32
+};
+
+typedef struct table {
+    int64_t rows, z_dim;
+    double *numbers;           /* (FIRST_Z + z_dim, rows) */
+    char label[MOST_Z][LABEL]; /* hetZ1 .. */
+    const char **names;        /* (rows) image names into `text`; NULL when the base table has them */
+    char *text;
+    het_star_column_data column[MOST_COLUMNS];
+    int64_t columns;
+} table;
+
+static void free_table(table *t)
+{
+    het_release(t->numbers);
+    het_release(t->names);
+    het_release(t->text);
+}
+
+static void add(table *t, const char *label, int64_t which)
+{
+    t->column[t->columns++] = (het_star_column_data){label, t->numbers + which * t->rows, NULL};
+}
+
+/* Poses and z as columns. */
+static het_status fill(table *t, const het_predictions *p, double apix)
+{
+    *t = (table){.rows = p->count, .z_dim = p->z_dim};
+    t->numbers = het_alloc((size_t)((FIRST_Z + p->z_dim) * p->count) * sizeof *t->numbers);
+    if (t->numbers == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for the STAR columns of %lld images", (long long)p->count);
+    for (int64_t i = 0; i < p->count; i++) {
+        double r[9], angle[3];
+        for (int k = 0; k < 9; k++) r[k] = p->rotation[9 * i + k];
+        het_rotation_to_euler(r, &angle[0], &angle[1], &angle[2]);
+        for (int k = 0; k < 3; k++) t->numbers[(ROT + k) * t->rows + i] = DEGREES * angle[k];
+        for (int k = 0; k < 2; k++) t->numbers[(X_ANGST + k) * t->rows + i] = -(double)p->shift[2 * i + k] * apix;
+        for (int64_t k = 0; k < p->z_dim; k++) t->numbers[(FIRST_Z + k) * t->rows + i] = p->z[i * p->z_dim + k];
+    }
+    static const char *const pose[] = {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst",
+                                       "rlnOriginYAngst"};
+    for (int k = 0; k < 5; k++) add(t, pose[k], ROT + k);
+    for (int64_t k = 0; k < p->z_dim; k++) {
+        snprintf(t->label[k], LABEL, "hetZ%d", (int)k + 1);
+        add(t, t->label[k], FIRST_Z + k);
+    }
+    return HET_OK;
+}
+
+/* Names NUMBER@FILE, from the stack's source where it is known. */
+static het_status fill_names(table *t, const het_stack *stack, const char *stack_path)
+{
+    het_status status = HET_OK;
+    const int known = het_stack_get_info(stack)->has_source;
+    size_t bytes = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        size_t used = 0;
+        for (int64_t i = 0; i < t->rows; i++) {
+            const char *file = stack_path;
+            int64_t row = i;
+            if (known) HET_TRY(het_stack_source(stack, i, &file, &row));
+            char *to = pass == 0 ? NULL : t->text + used;
+            if (pass == 1) t->names[i] = to;
+            used += (size_t)snprintf(to, pass == 0 ? 0 : bytes - used, "%06lld@%s", (long long)row + 1, file) + 1;
+        }
+        if (pass == 1) break;
+        bytes = used;
+        t->text = het_alloc(bytes);
+        t->names = het_alloc((size_t)t->rows * sizeof *t->names);
+        if (t->text == NULL || t->names == NULL)
+            HET_TRY(het_fail(HET_E_MEMORY, "no memory for the names of %lld images", (long long)t->rows));
+    }
+    t->column[t->columns++] = (het_star_column_data){"rlnImageName", NULL, t->names};
+done:
+    return status;
+}
+
+/* CTF columns in RELION's units (A, degrees, kV, mm). */
+static void fill_ctf(table *t, const het_ctf_row *ctf)
+{
+    for (int64_t i = 0; i < t->rows; i++) {
+        const het_ctf_row *c = &ctf[i];
+        const double value[] = {c->defocus_u, c->defocus_v, DEGREES * c->angle, DEGREES * c->phase, c->voltage / 1e3,
+                                c->cs / 1e7, c->amplitude};
+        for (int k = 0; k < 7; k++) t->numbers[(DEFOCUS_U + k) * t->rows + i] = value[k];
+    }
+    static const char *const label[] = {"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift", "rlnVoltage",
+                                        "rlnSphericalAberration", "rlnAmplitudeContrast"};
+    for (int k = 0; k < 7; k++) add(t, label[k], DEFOCUS_U + k);
+}
+
+static int is_star(const char *name)
+{
+    const size_t length = strlen(name);
+    return (length > 5 && strcasecmp(name + length - 5, ".star") == 0) ||
+           (length > 8 && strcasecmp(name + length - 8, ".star.gz") == 0);
+}
+
+/* The STAR file that all images came from, with their rows; *base NULL when there is none that fits. */
+static het_status find_base(het_star *star, const het_star_table **base, int64_t *rows, const het_stack *stack)
+{
+    const int64_t count = het_stack_get_info(stack)->count;
+    const char *first = NULL, *file;
+    int64_t most = 0;
+    *base = NULL;
+    for (int64_t i = 0; i < count; i++) {
+        const het_status status = het_stack_source(stack, i, &file, &rows[i]);
+        if (status != HET_OK) return status;
+        if (i == 0) first = file;
+        if (!is_star(file) || strcmp(file, first) != 0) return HET_OK;
+        most = rows[i] > most ? rows[i] : most;
+    }
+    if (first == NULL || het_star_load(star, first) != HET_OK) return HET_OK; /* moved away: names still say the rows */
+    *base = het_star_find_with(star, "rlnImageName");
+    if (*base != NULL && most >= (*base)->rows) *base = NULL;
+    return HET_OK;
+}
+
+/* RELION 3.0 counts origins in pixels of its own images: rlnDetectorPixelSize (um) / rlnMagnification. */
+static het_status fill_pixels(table *t, const het_star_table *base, const int64_t *rows, double apix)
+{
+    het_status status = HET_OK;
+    const int64_t detector = het_star_column(base, "rlnDetectorPixelSize");
+    const int64_t magnification = het_star_column(base, "rlnMagnification");
+    for (int64_t i = 0; i < t->rows; i++) {
+        double um, times, pixel = apix;
+        if (detector >= 0 && magnification >= 0) {
+            HET_TRY(het_star_number(base, rows[i], detector, &um));
+            HET_TRY(het_star_number(base, rows[i], magnification, &times));
+            if (um > 0.0 && times > 0.0) pixel = 1e4 * um / times;
+        }
+        for (int k = 0; k < 2; k++)
+            t->numbers[(X_PIXEL + k) * t->rows + i] = t->numbers[(X_ANGST + k) * t->rows + i] / pixel;
+    }
+    add(t, "rlnOriginX", X_PIXEL);
+    add(t, "rlnOriginY", Y_PIXEL);
+done:
+    return status;
+}
+
+het_status het_poses_write_star(const het_predictions *p, const het_stack *stack, const char *stack_path,
+                                const char *path)
+{
+    het_status status = HET_OK;
+    const het_stack_info *info = het_stack_get_info(stack);
+    het_star star = {0};
+    const het_star_table *base = NULL;
+    het_star_writer *writer = NULL;
+    int64_t *rows = NULL;
+    table t = {0};
+    if (p->count != info->count)
+        return het_fail(HET_E_INPUT, "%s: predictions of %lld images for a stack of %lld", stack_path,
+                        (long long)p->count, (long long)info->count);
+    HET_TRY(fill(&t, p, info->apix));
+    if (info->has_source) {
+        rows = het_alloc((size_t)p->count * sizeof *rows);
+        if (rows == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the rows of %lld images", (long long)p->count));
+        HET_TRY(find_base(&star, &base, rows, stack));
+    }
+    if (base == NULL) {
+        HET_TRY(fill_names(&t, stack, stack_path));
+        if (p->count > 0 && het_stack_ctf(stack)[0].voltage > 0.0f) fill_ctf(&t, het_stack_ctf(stack));
+    } else if (het_star_column(base, "rlnOriginX") >= 0) {
+        HET_TRY(fill_pixels(&t, base, rows, info->apix));
+    }
+    HET_TRY(het_star_create(&writer, path));
+    for (int64_t i = 0; base != NULL && i < star.count; i++)
+        if (&star.table[i] != base) het_star_write_copy(writer, &star.table[i]);
+    het_star_write_table(writer, base != NULL ? base->name : "particles", base, rows, p->count, t.column, t.columns);
+    status = het_star_finish(writer, HET_OK);
+done:
+    free_table(&t);
+    het_release(rows);
+    het_star_free(&star);
+    return status;
+}
