@@ -1,0 +1,158 @@
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../arena.h"
+#include "../data/predictions.h"
+#include "../log.h"
+#include "../run.h"
+#include "cli.h"
+#include "poses.h"
+#include "progress.h"
+
+enum { BATCH = 64 };
+
+static const char usage[] =
+    "usage: hetacumn predict RUN stack.h5 [-o out.star|out.h5]\n"
+    "Poses and conformations of a stack, trained on or not, from the run's newest checkpoint.\n"
+    "  -o, --output FILE   .star: poses for RELION with columns hetZ1..; .h5: default, RUN/predictions.h5\n"
+    "      --help\n";
+
+static const struct option options[] = {
+    {"output", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {0}};
+
+typedef struct job {
+    const char *run, *stack_path, *out;
+    char standard[1200];
+    het_stack *stack;
+    het_device dev;
+    het_model *model;
+    het_survey survey;
+    het_run_state state;
+    het_predictions part;
+    int64_t first;
+} job;
+
+static het_status predict_batch(job *j, float *images, het_ctf_row *ctf, int64_t at, int64_t n)
+{
+    het_status status = HET_OK;
+    const het_stack_info *info = het_stack_get_info(j->stack);
+    const int64_t pixels = info->box * info->box, z = j->part.z_dim;
+    int64_t index[BATCH];
+    for (int64_t i = 0; i < n; i++) {
+        index[i] = j->first + at + i;
+        ctf[i] = het_stack_ctf(j->stack)[index[i]];
+    }
+    HET_TRY(het_stack_read(j->stack, images, index, n));
+    for (int64_t i = 0; i < n * pixels; i++) images[i] = (float)((images[i] - info->mean) / info->std);
+    const het_answers answers = {.rotation = j->part.rotation + 9 * at, .shift = j->part.shift + 2 * at,
+                                 .z = j->part.z + z * at, .z_std = j->part.zstd + z * at, .loss = j->part.loss + at,
+                                 .mirrored = j->part.mirrored + at};
+    status = het_model_infer(j->model, images, ctf, n, &answers);
+done:
+    return status;
+}
+
+static het_status predict_share(job *j, het_comm *comm)
+{
+    het_status status = HET_OK;
+    const het_stack_info *info = het_stack_get_info(j->stack);
+    float *images = NULL;
+    het_ctf_row ctf[BATCH];
+    int64_t count;
+    het_progress progress;
+    het_comm_share(comm, info->count, &j->first, &count);
+    HET_TRY(het_predictions_new(&j->part, count, j->model->config.z_dim));
+    j->part.box = info->box;
+    j->part.apix = info->apix;
+    images = het_alloc((size_t)(BATCH * info->box * info->box) * sizeof *images);
+    if (images == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for a batch of images"));
+    het_progress_start(&progress, comm, "predict", info->count);
+    for (int64_t at = 0; at < count; at += BATCH) {
+        HET_TRY(predict_batch(j, images, ctf, at, count - at < BATCH ? count - at : BATCH));
+        het_progress_step(&progress, at * het_comm_size(comm));
+    }
+    het_progress_end(&progress);
+done:
+    het_release(images);
+    return status;
+}
+
+static het_status load(job *j)
+{
+    het_status status = HET_OK;
+    HET_TRY(het_stack_open(&j->stack, j->stack_path));
+    HET_TRY(het_device_open_cpu(&j->dev, 0, HET_PRECISION_F32));
+    HET_TRY(het_run_load(j->run, &j->dev, BATCH, &j->model, &j->survey, &j->state));
+    const het_stack_info *info = het_stack_get_info(j->stack);
+    if (info->box != j->state.box)
+        HET_TRY(het_fail(HET_E_INPUT, "%s has box %lld, the run was trained on box %lld: import the stack with -D %lld",
+                         j->stack_path, (long long)info->box, (long long)j->state.box, (long long)j->state.box));
+done:
+    return status;
+}
+
+static int ends_with(const char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* A STAR file needs all predictions on the root: they go through the .h5 file. */
+static het_status write_star(const job *j, const char *h5)
+{
+    het_status status = HET_OK;
+    het_predictions all = {0};
+    HET_TRY(het_predictions_load(&all, h5));
+    HET_TRY(het_poses_write_star(&all, j->stack, j->stack_path, j->out));
+done:
+    het_predictions_free(&all);
+    return status;
+}
+
+static het_status parse(job *j, int argc, char **argv, int *help)
+{
+    int option;
+    optind = 0;
+    while ((option = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
+        if (option == 'h') *help = 1;
+        if (option == 'o') j->out = optarg;
+        if (option == '?') return het_fail(HET_E_USAGE, "see hetacumn predict --help");
+    }
+    if (*help) return HET_OK;
+    if (optind + 2 != argc) return het_fail(HET_E_USAGE, "predict takes RUN and stack.h5; see hetacumn predict --help");
+    j->run = argv[optind];
+    j->stack_path = argv[optind + 1];
+    snprintf(j->standard, sizeof j->standard, "%s/predictions.h5", j->run);
+    if (j->out != NULL && !ends_with(j->out, ".star") && !ends_with(j->out, ".h5"))
+        return het_fail(HET_E_USAGE, "-o %s: the name must end in .star or .h5", j->out);
+    return HET_OK;
+}
+
+het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code)
+{
+    het_status status = HET_OK;
+    job j = {0};
+    int help = 0;
+    (void)exit_code;
+    HET_TRY(het_comm_agree(comm, parse(&j, argc, argv, &help)));
+    if (help) {
+        if (het_comm_rank(comm) == 0) fputs(usage, stdout);
+        goto done;
+    }
+    const char *h5 = j.out != NULL && ends_with(j.out, ".h5") ? j.out : j.standard;
+    HET_TRY(het_comm_agree(comm, load(&j)));
+    status = predict_share(&j, comm);
+    HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));
+    if (j.out != NULL && h5 != j.out && het_comm_rank(comm) == 0) status = write_star(&j, h5);
+    HET_TRY(het_comm_agree(comm, status));
+    het_info("poses and conformations of %lld images are in %s%s%s", (long long)het_stack_get_info(j.stack)->count, h5,
+             h5 == j.out || j.out == NULL ? "" : " and ", h5 == j.out || j.out == NULL ? "" : j.out);
+done:
+    het_predictions_free(&j.part);
+    het_model_free(j.model);
+    het_survey_free(&j.survey);
+    if (j.dev.ops != NULL) het_device_close(&j.dev);
+    het_stack_close(j.stack);
+    return status;
+}
