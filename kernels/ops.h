@@ -174,7 +174,9 @@ struct het_ops {
     /* power[g] = mean over the b/g images of a group of 1/D^2 sum_p weight_p |points|^2: variance per pixel */
     void (*points_power)(het_fourier *plan, float *power, const float *points, int64_t b, int64_t p, int64_t groups);
     /* points += white noise of variance sigma2[group] per pixel (per Fourier point sigma2: sigma2/2 each in re and im,
-       im(DC) = 0 and re(DC) of full variance); Philox keyed by (seed, HET_STREAM_NOISE, step, first_sample + b, p) */
+       im(DC) = 0 and re(DC) of full variance); block p/2 of
+       het_rng_at(seed, HET_STREAM_NOISE, step, first_sample + b), words 0,1 of it for even p, 2,3 for odd p, become u, v
+       in (0,1) as in het_rng_uniform, and sigma/sqrt(2) sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v) */
     void (*add_noise)(het_fourier *plan, float *points, const float *sigma2, uint64_t seed, uint64_t step,
                       uint64_t first_sample, int64_t b, int64_t p, int64_t groups);
 

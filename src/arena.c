@@ -41,7 +41,7 @@ het_status het_arena_new(het_arena *arena, size_t bytes)
 void *het_arena_take(het_arena *arena, size_t bytes)
 {
     const size_t piece = het_arena_round(bytes);
-    HET_ASSERT(piece <= arena->size - arena->used);
+    HET_ASSERT(bytes <= arena->size && piece <= arena->size - arena->used);
     void *memory = arena->base + arena->used;
     arena->used += piece;
     return memory;

@@ -25,7 +25,7 @@ const char *het_status_message(void)
 
 het_status het_context(het_status code, const char *format, ...)
 {
-    char prefix[MESSAGE_SIZE], joined[2 * MESSAGE_SIZE];
+    char prefix[MESSAGE_SIZE], joined[2 * MESSAGE_SIZE + 2];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(prefix, sizeof prefix, format, arguments);
