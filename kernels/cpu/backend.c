@@ -5,6 +5,7 @@
 #include "../../src/arena.h"
 #include "context.h"
 #include "conv.h"
+#include "decode.h"
 #include "fourier.h"
 #include "isa.h"
 #include "layers.h"
@@ -79,6 +80,12 @@ const het_ops het_ops_cpu = {
     .linear = het_cpu_linear,
     .linear_backward = het_cpu_linear_backward,
 
+    .decode_new = het_cpu_decode_new,
+    .decode_free = het_cpu_decode_free,
+    .decode_load = het_cpu_decode_load,
+    .decode_forward = het_cpu_decode_forward,
+    .decode_backward = het_cpu_decode_backward,
+
     .s2s2 = het_cpu_s2s2,
     .s2s2_backward = het_cpu_s2s2_backward,
     .latent = het_cpu_latent,
@@ -98,6 +105,7 @@ const het_ops het_ops_cpu = {
     .winners = het_cpu_winners,
     .shift_backward = het_cpu_shift_backward,
     .scale_rows = het_cpu_scale_rows,
+    .gather_rows = het_cpu_gather_rows,
     .sum_rows = het_cpu_sum_rows,
     .blend = het_cpu_blend,
 
