@@ -61,8 +61,6 @@ static const row rows[] = {
     {"train.lambda_t", NUMBER, AT(train.lambda_t), 1e-3, 0, 1e6, FREE, "weight of the shift penalty", NULL},
     {"train.lambda_pose", NUMBER, AT(train.lambda_pose), 1, 0, 1e6, FREE, "weight of the pose task", NULL},
     {"train.pose_steps", WHOLE, AT(train.pose_steps), 2, 0, 100, FIXED, "pose steps per image step", NULL},
-    {"train.pose_images", WHOLE, AT(train.pose_images), 1, 1, 16, FIXED, "synthetic images per real image in each of them",
-     NULL},
     {"train.pose_images", WHOLE, AT(train.pose_images), 1, 1, 64, FIXED,
      "synthetic images per real image in each pose step", NULL},
     {"train.mirror", TRUTH, AT(train.mirror), 1, 0, 1, FREE, "symmetrised loss", NULL},
