@@ -15,6 +15,9 @@ static inline void store_elem(float *p, vf v)
     store(p, v);
 }
 
+/* Steps of k to fetch the packed operand ahead: a long panel spills out of the first-level cache. */
+enum { AHEAD = 8 };
+
 /* c (MR,NR) [+]= a (MR,k; strides row, col) b (k,NR; stride ldb) */
 static inline __attribute__((always_inline)) void block_strided(float *c, int64_t ldc, const float *a, int64_t row,
                                                                 int64_t col, const float *b, int64_t ldb, int64_t k,
@@ -26,7 +29,10 @@ static inline __attribute__((always_inline)) void block_strided(float *c, int64_
     }
     for (int64_t j = 0; j < k; j++, a += col, b += ldb) {
         vf x[NV];
-        for (int v = 0; v < NV; v++) x[v] = load(b + v * VL);
+        for (int v = 0; v < NV; v++) {
+            x[v] = load(b + v * VL);
+            __builtin_prefetch(b + AHEAD * ldb + v * VL);
+        }
         for (int i = 0; i < MR; i++) {
             for (int v = 0; v < NV; v++) acc[i][v] += splat(a[i * row]) * x[v];
         }
