@@ -1,0 +1,372 @@
+#define _GNU_SOURCE /* asprintf */
+#include "checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "../arena.h"
+#include "../log.h"
+#include "h5.h"
+
+static const char json_name[] = "json";
+
+/* ---- writing ---- */
+
+static int64_t row_bytes(const het_tensor *tensor)
+{
+    int64_t bytes = het_dtype_size(tensor->type);
+    for (int i = 1; i < tensor->rank; i++) bytes *= tensor->shape[i];
+    return bytes;
+}
+
+static int64_t tensor_bytes(const het_tensor *tensor)
+{
+    return het_tensor_count(tensor) * het_dtype_size(tensor->type);
+}
+
+/* The JSON text is one more array: one row, of rank 0, which is a fixed-length HDF5 string that every tool shows. */
+typedef struct array {
+    const char *name;
+    const char *data;
+    hid_t type, set;
+    int rank;
+    const int64_t *shape;
+    int64_t first, count, row_bytes; /* this rank's share */
+} array;
+
+static het_status create_array(het_h5_output *output, array *a, uint64_t hash)
+{
+    het_status status = HET_OK;
+    HET_TRY(het_h5_create(output, &a->set, a->name, a->type, a->rank, a->shape, NULL));
+    HET_TRY(het_h5_set(output, a->set, "xxh3", H5T_STD_U64LE, &hash));
+done:
+    return status;
+}
+
+static void describe_field(array *a, const het_comm *comm, const het_field *field)
+{
+    const het_tensor *t = &field->tensor;
+    *a = (array){.name = field->name, .type = het_h5_type(t->type), .set = -1, .rank = t->rank, .shape = t->shape};
+    a->row_bytes = row_bytes(t);
+    het_comm_share(comm, t->shape[0], &a->first, &a->count);
+    a->data = (const char *)t->data + a->first * a->row_bytes;
+}
+
+static void describe_json(array *a, const het_comm *comm, const char *json, int64_t length)
+{
+    static const int64_t one = 1;
+    *a = (array){.name = json_name, .data = json, .type = H5Tcopy(H5T_C_S1), .set = -1, .rank = 1, .shape = &one,
+                 .count = het_comm_rank(comm) == 0, .row_bytes = length};
+    H5Tset_size(a->type, (size_t)length);
+    H5Tset_strpad(a->type, H5T_STR_NULLPAD);
+}
+
+static het_status write_arrays(het_h5_output *output, array *arrays, int count, const int64_t *hashes)
+{
+    het_status status = HET_OK;
+    const int64_t version = 1;
+    HET_TRY(het_h5_set(output, -1, "checkpoint", H5T_STD_I64LE, &version));
+    for (int i = 0; i < count; i++) HET_TRY(create_array(output, &arrays[i], (uint64_t)hashes[i]));
+    HET_TRY(het_h5_settle(output));
+    for (int i = 0; i < count; i++) {
+        const array *a = &arrays[i];
+        HET_TRY(het_h5_write(output, a->set, a->name, a->type, a->first, a->count, a->row_bytes, a->data));
+    }
+done:
+    for (int i = 0; i < count; i++) {
+        if (arrays[i].set >= 0) H5Dclose(arrays[i].set);
+        H5Tclose(arrays[i].type);
+    }
+    return status;
+}
+
+/* hashes (count + 1): of the fields, each computed by one rank, then that of rank 0's text. */
+static het_status compute_hashes(het_comm *comm, int64_t *hashes, const het_field *fields, int count, const char *json,
+                                 int64_t length)
+{
+    const int rank = het_comm_rank(comm), size = het_comm_size(comm);
+    for (int i = 0; i < count; i++) {
+        const het_tensor *tensor = &fields[i].tensor;
+        if (i % size == rank) hashes[i] = (int64_t)XXH3_64bits(tensor->data, (size_t)tensor_bytes(tensor));
+    }
+    if (rank == 0) hashes[count] = (int64_t)XXH3_64bits(json, (size_t)length);
+    return het_comm_sum_i64(comm, hashes, (size_t)count + 1);
+}
+
+het_status het_checkpoint_save(het_comm *comm, const char *path, const het_field *fields, int count, const char *json)
+{
+    het_status status = HET_OK;
+    het_h5_output output = {.file = -1, .comm = comm};
+    int64_t length = (int64_t)strlen(json), bytes = 65536;
+    int64_t *hashes = het_alloc(((size_t)count + 1) * sizeof *hashes);
+    array *arrays = het_alloc(((size_t)count + 1) * sizeof *arrays);
+    HET_ASSERT(length > 0);
+    HET_TRY(het_comm_agree(comm, hashes && arrays ? HET_OK : het_fail(HET_E_MEMORY, "%s: no memory", path)));
+    HET_TRY(het_comm_broadcast(comm, &length, sizeof length, 0));
+    HET_TRY(compute_hashes(comm, hashes, fields, count, json, length));
+    for (int i = 0; i < count; i++) bytes += tensor_bytes(&fields[i].tensor) + 4096;
+    status = het_h5_begin(&output, comm, path, bytes + length);
+    if (status == HET_OK) {
+        for (int i = 0; i < count; i++) describe_field(&arrays[i], comm, &fields[i]);
+        describe_json(&arrays[count], comm, json, length);
+        status = write_arrays(&output, arrays, count + 1, hashes);
+    }
+    status = het_h5_end(&output, status);
+done:
+    het_release(arrays);
+    het_release(hashes);
+    return status;
+}
+
+/* ---- reading ---- */
+
+static het_status damaged(const char *path, const char *name)
+{
+    return het_fail(HET_E_INPUT, "%s: %s is damaged (its checksum differs): use an older checkpoint", path, name);
+}
+
+static het_status open_checkpoint(het_h5_input *input, const char *path)
+{
+    int64_t version = 0;
+    het_status status = het_h5_open(input, path);
+    if (status != HET_OK) return status;
+    status = het_h5_get(input, -1, "checkpoint", H5T_NATIVE_INT64, &version);
+    if (status != HET_OK) status = het_fail(HET_E_INPUT, "%s: this is no checkpoint of this program", path);
+    else if (version != 1)
+        status = het_fail(HET_E_INPUT, "%s: checkpoint version %lld; this program reads version 1", path,
+                          (long long)version);
+    if (status != HET_OK) het_h5_close(input);
+    return status;
+}
+
+static het_status read_json(const het_h5_input *input, char **json)
+{
+    het_status status = HET_OK;
+    int64_t one = 0, offset = 0;
+    uint64_t hash = 0;
+    hid_t set = -1, type = -1;
+    *json = NULL;
+    HET_TRY(het_h5_dataset(input, &set, json_name, 1, &one, &offset));
+    HET_TRY(het_h5_get(input, set, "xxh3", H5T_NATIVE_UINT64, &hash));
+    type = H5Dget_type(set);
+    const int64_t length = (int64_t)H5Tget_size(type);
+    if (one != 1 || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type))
+        HET_TRY(het_fail(HET_E_INPUT, "%s: %s is no text", input->path, json_name));
+    *json = malloc((size_t)length + 1);
+    if (*json == NULL) HET_TRY(het_fail(HET_E_MEMORY, "%s: no memory for %s", input->path, json_name));
+    (*json)[length] = '\0';
+    HET_TRY(het_h5_pread(input, *json, length, offset));
+    if (XXH3_64bits(*json, (size_t)length) != hash) HET_TRY(damaged(input->path, json_name));
+done:
+    if (status != HET_OK) {
+        free(*json);
+        *json = NULL;
+    }
+    if (type >= 0) H5Tclose(type);
+    if (set >= 0) H5Dclose(set);
+    return status;
+}
+
+het_status het_checkpoint_json(const char *path, char **json)
+{
+    het_h5_input input;
+    *json = NULL;
+    het_status status = open_checkpoint(&input, path);
+    if (status != HET_OK) return status;
+    status = read_json(&input, json);
+    het_h5_close(&input);
+    return status;
+}
+
+static het_status read_array(const het_h5_input *input, const het_field *field)
+{
+    het_status status = HET_OK;
+    const het_tensor *tensor = &field->tensor;
+    int64_t shape[HET_MAX_RANK] = {0}, offset = 0;
+    uint64_t hash = 0;
+    hid_t set = -1, found = -1;
+    const hid_t type = het_h5_type(tensor->type);
+    HET_TRY(het_h5_dataset(input, &set, field->name, tensor->rank, shape, &offset));
+    found = H5Dget_type(set);
+    if (H5Tequal(found, type) <= 0)
+        HET_TRY(het_fail(HET_E_INPUT, "%s: %s has another number type than this run", input->path, field->name));
+    for (int i = 0; i < tensor->rank; i++)
+        if (shape[i] != tensor->shape[i])
+            HET_TRY(het_fail(HET_E_INPUT, "%s: %s has size %lld in dimension %d where this run has %lld: same configuration?",
+                             input->path, field->name, (long long)shape[i], i, (long long)tensor->shape[i]));
+    HET_TRY(het_h5_get(input, set, "xxh3", H5T_NATIVE_UINT64, &hash));
+    HET_TRY(het_h5_pread(input, tensor->data, tensor_bytes(tensor), offset));
+    if (XXH3_64bits(tensor->data, (size_t)tensor_bytes(tensor)) != hash) status = damaged(input->path, field->name);
+done:
+    if (found >= 0) H5Tclose(found);
+    if (set >= 0) H5Dclose(set);
+    H5Tclose(type);
+    return status;
+}
+
+het_status het_checkpoint_load(const char *path, const het_field *fields, int count)
+{
+    het_h5_input input;
+    het_status status = open_checkpoint(&input, path);
+    if (status != HET_OK) return status;
+    for (int i = 0; i < count && status == HET_OK; i++) status = read_array(&input, &fields[i]);
+    het_h5_close(&input);
+    return status;
+}
+
+/* ---- the folder of checkpoints ---- */
+
+typedef struct verifier {
+    const het_h5_input *input;
+    XXH3_state_t *hash;
+    char *buffer;
+    het_status status;
+} verifier;
+
+enum { VERIFY_BUFFER = 1 << 20 };
+
+/* Checksum of one data set, read in pieces; the number of its dimensions does not matter here. */
+static het_status verify_set(verifier *v, const char *name)
+{
+    het_status status = HET_OK;
+    uint64_t hash = 0;
+    int64_t shape[H5S_MAX_RANK], offset = 0;
+    const hid_t set = H5Dopen2(v->input->file, name, H5P_DEFAULT);
+    if (set < 0) return het_h5_fail(HET_E_INPUT, v->input->path, "find", name);
+    const hid_t space = H5Dget_space(set), type = H5Dget_type(set);
+    const int rank = H5Sget_simple_extent_ndims(space);
+    int64_t bytes = (int64_t)H5Tget_size(type);
+    H5Tclose(type);
+    H5Sclose(space);
+    H5Dclose(set);
+    hid_t checked = -1;
+    HET_TRY(het_h5_dataset(v->input, &checked, name, rank, shape, &offset));
+    HET_TRY(het_h5_get(v->input, checked, "xxh3", H5T_NATIVE_UINT64, &hash));
+    for (int i = 0; i < rank; i++) bytes *= shape[i];
+    XXH3_64bits_reset(v->hash);
+    for (int64_t done = 0; done < bytes; done += VERIFY_BUFFER) {
+        const int64_t n = bytes - done < VERIFY_BUFFER ? bytes - done : VERIFY_BUFFER;
+        HET_TRY(het_h5_pread(v->input, v->buffer, n, offset + done));
+        XXH3_64bits_update(v->hash, v->buffer, (size_t)n);
+    }
+    if (XXH3_64bits_digest(v->hash) != hash) status = damaged(v->input->path, name);
+done:
+    if (checked >= 0) H5Dclose(checked);
+    return status;
+}
+
+static herr_t visit(hid_t root, const char *name, const H5O_info_t *info, void *context)
+{
+    verifier *v = context;
+    (void)root;
+    if (info->type != H5O_TYPE_DATASET) return 0;
+    v->status = verify_set(v, name);
+    return v->status != HET_OK; /* 1 ends the visit */
+}
+
+static het_status verify(const char *path)
+{
+    het_h5_input input;
+    verifier v = {.input = &input};
+    het_status status = open_checkpoint(&input, path);
+    if (status != HET_OK) return status;
+    v.hash = XXH3_createState();
+    v.buffer = het_alloc(VERIFY_BUFFER);
+    if (v.hash == NULL || v.buffer == NULL)
+        v.status = het_fail(HET_E_MEMORY, "%s: no memory to verify it", path);
+    else if (H5Ovisit2(input.file, H5_INDEX_NAME, H5_ITER_INC, visit, &v, H5O_INFO_BASIC) < 0)
+        v.status = het_h5_fail(HET_E_INPUT, path, "list", "its content");
+    XXH3_freeState(v.hash);
+    het_release(v.buffer);
+    het_h5_close(&input);
+    return v.status;
+}
+
+/* The N of "step-N.h5"; -1 for any other name. `rest` is what follows the digits. */
+static int64_t step_of(const char *name, const char *rest)
+{
+    if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9') return -1;
+    char *end;
+    errno = 0;
+    const long long step = strtoll(name + 5, &end, 10);
+    return errno == 0 && strcmp(end, rest) == 0 ? step : -1;
+}
+
+typedef struct entry {
+    int64_t step;
+    char *path;
+} entry;
+
+static int newest_first(const void *a, const void *b)
+{
+    const entry *p = a, *q = b;
+    return (p->step < q->step) - (p->step > q->step);
+}
+
+static void free_entries(entry *entries, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) free(entries[i].path);
+    free(entries);
+}
+
+/* The files step-N.h5, newest first; none when there is no such folder. */
+static het_status list(const char *directory, const char *rest, entry **entries, int64_t *count)
+{
+    het_status status = HET_OK;
+    const struct dirent *item;
+    *entries = NULL;
+    *count = 0;
+    DIR *folder = opendir(directory);
+    if (folder == NULL && errno == ENOENT) return HET_OK;
+    if (folder == NULL) return het_fail(HET_E_IO, "%s: cannot list it: %s", directory, strerror(errno));
+    while (status == HET_OK && (item = readdir(folder)) != NULL) {
+        const int64_t step = step_of(item->d_name, rest);
+        if (step < 0) continue;
+        entry *more = realloc(*entries, (size_t)(*count + 1) * sizeof **entries);
+        if (more != NULL) *entries = more;
+        if (more == NULL || asprintf(&more[*count].path, "%s/%s", directory, item->d_name) < 0)
+            status = het_fail(HET_E_MEMORY, "%s: no memory to list it", directory);
+        else more[(*count)++].step = step;
+    }
+    closedir(folder);
+    if (*count > 1) qsort(*entries, (size_t)*count, sizeof **entries, newest_first);
+    return status;
+}
+
+het_status het_checkpoint_newest(const char *directory, char *path, size_t size)
+{
+    entry *entries;
+    int64_t count;
+    path[0] = '\0';
+    het_status status = list(directory, ".h5", &entries, &count);
+    for (int64_t i = 0; status == HET_OK && i < count && path[0] == '\0'; i++) {
+        if (verify(entries[i].path) != HET_OK) het_warn("%s", het_status_message());
+        else if (strlen(entries[i].path) >= size) status = het_fail(HET_E_IO, "%s: the path is too long", entries[i].path);
+        else strcpy(path, entries[i].path);
+    }
+    free_entries(entries, count);
+    return status;
+}
+
+static het_status remove_from(const char *directory, const char *rest, int64_t keep)
+{
+    entry *entries;
+    int64_t count;
+    het_status status = list(directory, rest, &entries, &count);
+    for (int64_t i = keep; status == HET_OK && i < count; i++)
+        if (unlink(entries[i].path) != 0)
+            status = het_fail(HET_E_IO, "%s: cannot remove it: %s", entries[i].path, strerror(errno));
+    free_entries(entries, count);
+    return status;
+}
+
+het_status het_checkpoint_prune(const char *directory, int64_t keep)
+{
+    const het_status status = remove_from(directory, ".h5", keep);
+    return status == HET_OK ? remove_from(directory, ".h5.tmp", 0) : status; /* left by killed runs */
+}
