@@ -23,7 +23,7 @@ static HET_INLINE void window(void *restrict y, uint8_t *restrict argmax, const 
         const int64_t at = ((image * s->h + iy) * s->w + ix) * s->c + first;
         for (int64_t c = 0; c < count; c++) {
             const float v = het_act_load(x, at + c, bf16);
-            const int take = !started || !(v <= best[c]);
+            const int take = !started || v > best[c] || v != v;
             best[c] = take ? v : best[c];
             tap[c] = take ? (int32_t)k : tap[c];
         }
