@@ -253,7 +253,10 @@ het_status het_h5_end(het_h5_output *output, het_status mine)
         if (het_comm_rank(output->comm) == 0) published = publish(output);
         status = het_comm_agree(output->comm, published);
     }
-    if (status != HET_OK && output->temporary != NULL && het_comm_rank(output->comm) == 0) unlink(output->temporary);
+    if (status != HET_OK) {
+        if (output->temporary != NULL && het_comm_rank(output->comm) == 0) unlink(output->temporary);
+        het_comm_barrier(output->comm); /* gone when any rank returns */
+    }
     free(output->path);
     free(output->temporary);
     *output = (het_h5_output){.file = -1};

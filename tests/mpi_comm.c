@@ -1,0 +1,121 @@
+/* The communicator on any number of ranks. */
+#include <stdlib.h>
+
+#include "../src/arena.h"
+#include "mpi_check.h"
+
+static void check_ranks(het_comm *comm)
+{
+    const int rank = het_comm_rank(comm), size = het_comm_size(comm);
+    CHECK(comm, rank >= 0 && rank < size);
+    CHECK(comm, het_comm_local_rank(comm) >= 0 && het_comm_local_rank(comm) < het_comm_local_size(comm));
+    int64_t ranks = rank, nodes = het_comm_local_rank(comm) == 0;
+    CHECK_OK(comm, het_comm_sum_i64(comm, &ranks, 1));
+    CHECK_OK(comm, het_comm_sum_i64(comm, &nodes, 1));
+    CHECK(comm, ranks == size * (size - 1) / 2);
+    CHECK(comm, nodes >= 1 && nodes <= size);
+    CHECK(comm, het_comm_native(comm) != NULL);
+    CHECK_OK(comm, het_comm_barrier(comm));
+}
+
+static void check_collectives(het_comm *comm)
+{
+    const int rank = het_comm_rank(comm), size = het_comm_size(comm), last = size - 1;
+    enum { N = 1000 };
+    float f[N];
+    double d[N];
+    int64_t greatest[2] = {rank, -rank};
+    for (int i = 0; i < N; i++) f[i] = (float)(rank + i), d[i] = 0.5 * rank + i;
+    CHECK_OK(comm, het_comm_sum_f32(comm, f, N));
+    CHECK_OK(comm, het_comm_sum_f64(comm, d, N));
+    CHECK_OK(comm, het_comm_max_i64(comm, greatest, 2));
+    const double ranks = 0.5 * size * (size - 1);
+    for (int i = 0; i < N; i++) {
+        CHECK(comm, f[i] == (float)(ranks + i * size));
+        CHECK(comm, d[i] == 0.5 * ranks + i * size);
+    }
+    CHECK(comm, greatest[0] == last && greatest[1] == 0);
+    char text[6] = "";
+    if (rank == last) strcpy(text, "hello");
+    CHECK_OK(comm, het_comm_broadcast(comm, text, sizeof text, last));
+    CHECK(comm, strcmp(text, "hello") == 0);
+    CHECK_OK(comm, het_comm_broadcast(comm, NULL, 0, 0));
+    int32_t mine[3] = {rank, 10 * rank, -rank}, *all = rank == last ? malloc(sizeof mine * (size_t)size) : NULL;
+    CHECK_OK(comm, het_comm_gather(comm, all, mine, sizeof mine, last));
+    for (int i = 0; rank == last && i < size; i++)
+        CHECK(comm, all[3 * i] == i && all[3 * i + 1] == 10 * i && all[3 * i + 2] == -i);
+    free(all);
+}
+
+/* Every rank leaves with the status and words of the lowest rank that failed. */
+static void check_agree(het_comm *comm)
+{
+    const int rank = het_comm_rank(comm), size = het_comm_size(comm);
+    CHECK_OK(comm, het_comm_agree(comm, HET_OK));
+    het_fail(HET_E_IO, "an older message");
+    CHECK_OK(comm, het_comm_agree(comm, HET_OK));
+    for (int from = 0; from < size; from++) {
+        het_status status = HET_OK;
+        char expected[40];
+        snprintf(expected, sizeof expected, "100%% of rank %d failed", from);
+        if (rank >= from) status = het_fail(rank == from ? HET_E_IO : HET_E_NUMERIC, "100%% of rank %d failed", rank);
+        CHECK(comm, het_comm_agree(comm, status) == HET_E_IO);
+        CHECK(comm, strcmp(het_status_message(), expected) == 0);
+    }
+}
+
+static void check_sums_in_flight(het_comm *comm)
+{
+    const int rank = het_comm_rank(comm), size = het_comm_size(comm);
+    enum { N = 20000 };
+    static float parts[HET_COMM_SUMS][N];
+    for (int round = 0; round < 3; round++) {
+        for (int k = 0; k < HET_COMM_SUMS; k++) {
+            for (int i = 0; i < N; i++) parts[k][i] = (float)(rank * k + i % 7);
+            CHECK_OK(comm, het_comm_sum_start(comm, parts[k], N - (size_t)k));
+            if (round > 0) het_comm_sum_poll(comm);
+        }
+        if (round == 1) het_comm_sum_poll(comm);
+        CHECK_OK(comm, het_comm_sum_wait(comm));
+        for (int k = 0; k < HET_COMM_SUMS; k++)
+            for (int i = 0; i < N - k; i++)
+                CHECK(comm, parts[k][i] == (float)(size * (size - 1) / 2 * k + size * (i % 7)));
+    }
+    CHECK_OK(comm, het_comm_sum_wait(comm)); /* nothing in flight */
+}
+
+static void check_share(het_comm *comm)
+{
+    for (int64_t n = 0; n < 30; n++) {
+        int64_t first, count, total, least;
+        het_comm_share(comm, n, &first, &count);
+        total = count;
+        least = -count;
+        int64_t most = count, end = first + count;
+        CHECK_OK(comm, het_comm_sum_i64(comm, &total, 1));
+        CHECK_OK(comm, het_comm_max_i64(comm, &least, 1));
+        CHECK_OK(comm, het_comm_max_i64(comm, &most, 1));
+        CHECK_OK(comm, het_comm_max_i64(comm, &end, 1));
+        CHECK(comm, total == n && end == n && most + least <= 1);
+        CHECK(comm, first >= 0 && (het_comm_rank(comm) > 0 || first == 0));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    het_comm *comm, *second;
+    if (het_comm_open(&comm, &argc, &argv) != HET_OK) return 1;
+    check_ranks(comm);
+    check_collectives(comm);
+    check_agree(comm);
+    check_sums_in_flight(comm);
+    check_share(comm);
+    CHECK_OK(comm, het_comm_open(&second, &argc, &argv)); /* beside the first: MPI goes on until that closes */
+    check_ranks(second);
+    het_comm_close(second);
+    CHECK_OK(comm, het_comm_barrier(comm));
+    het_comm_close(comm);
+    het_comm_close(NULL);
+    const het_status again = het_comm_open(&comm, &argc, &argv);
+    return again != HET_E_PEER || het_arena_live() != 0;
+}
