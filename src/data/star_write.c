@@ -45,7 +45,7 @@ static void put_text(FILE *file, const char *text)
 
 static void put_data(FILE *file, const het_star_column_data *data, int64_t row)
 {
-    if (data->numbers != NULL) fprintf(file, "%.6f", data->numbers[row]);
+    if (data->numbers != NULL) fprintf(file, "%.9g", data->numbers[row]); /* float32 comes back whole */
     else put_text(file, data->texts[row]);
 }
 
