@@ -93,7 +93,7 @@ static void tile_layout(const het_decode *dec, het_tile *tile, char *base, size_
         tile->mask[l] = take(base, used, rows * s->width);
     }
     tile->dh = take(base, used, rows * (s->width * four + 64));
-    tile->dz = take(base, used, rows * (s->width * element + 64));
+    for (int i = 0; i < 2; i++) tile->dz[i] = take(base, used, rows * (s->width * element + 64));
     tile->dx = take(base, used, rows * (f2 * four + 64));
     tile->left = take(base, used, het_tile_round(most, dec->ops->row_step) * (rows * element + 64));
     tile->right = take(base, used, rows * s->width * element);

@@ -44,9 +44,10 @@ typedef struct het_tile {
     void *h[HET_DECODE_LAYERS_MAX];       /* elem (rows, H); a forward pass alone uses [0] and [1] in turn */
     uint8_t *mask[HET_DECODE_LAYERS_MAX]; /* (rows, H): 255 where layer l's relu passes */
     float *dh;           /* (rows, H) gradient of h_l */
-    void *dz;            /* elem (rows, H) gradient before the relu */
+    void *dz[2];         /* elem (rows, H) gradient before the relu, of the layer at work and of the next */
     float *dx;           /* (rows, 2F) */
-    void *left, *right;  /* bf16: transposed activations (k, rows) and paired dz, for weight gradients */
+    void *left;          /* bf16: transposed activations (k, rows) */
+    void *right;         /* bf16: dz in panels (H/NR, rows/2, NR, 2), packed for the weight gradient */
 } het_tile;
 
 typedef struct het_tile_ops {

@@ -29,6 +29,7 @@ static inline void block(float *c, int64_t ldc, const elem *a, int64_t lda, cons
 }
 
 #include "tile_bf16_grad.h"
+#include "tile_product.h"
 #include "tile_body.h"
 
 static void nothing(void)

@@ -17,6 +17,23 @@ static inline void store_elem(elem *p, vf v)
     _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
 
+/* NR = 32 columns at once */
+static inline void store_row(elem *p, const vf v[NV])
+{
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)v[1], (__m512)v[0]));
+}
+
+/* Two rows of 32 columns as pairs, for the operand whose k are the rows. */
+static inline void store_pair(elem *panels, const vf first[NV], const vf second[NV])
+{
+    const __m512i weave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    for (int v = 0; v < NV; v++) {
+        const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)second[v], (__m512)first[v]);
+        _mm512_storeu_si512(panels + 32 * v, _mm512_permutexvar_epi16(weave, both));
+    }
+}
+
 static void pack(void *panels, const float *w, int64_t k, int64_t n, int64_t row, int64_t col)
 {
     elem *to = panels;
@@ -26,22 +43,6 @@ static void pack(void *panels, const float *w, int64_t k, int64_t n, int64_t row
                 *to++ = het_bf16_from_f32(w[i * row + (j + u) * col]);
                 *to++ = het_bf16_from_f32(w[(i + 1) * row + (j + u) * col]);
             }
-        }
-    }
-}
-
-/* panels of dz (rows,n), stride ld: the packed operand whose k are the rows */
-static void pair_rows(elem *panels, const elem *dz, int64_t ld, int64_t rows, int64_t n)
-{
-    for (int64_t j = 0; j < n; j += 32) {
-        for (int64_t r = 0; r < rows; r += 2, panels += 64) {
-            const __m512i low = _mm512_loadu_si512(dz + r * ld + j), high = _mm512_loadu_si512(dz + (r + 1) * ld + j);
-            const __m512i even = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
-            const __m512i odd = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
-            const __m512i a = _mm512_unpacklo_epi16(low, high), b = _mm512_unpackhi_epi16(low, high);
-            /* per 128-bit lane i, a holds columns 8i..8i+3 and b 8i+4..8i+7 */
-            _mm512_storeu_si512(panels, _mm512_permutex2var_epi64(a, even, b));
-            _mm512_storeu_si512(panels + 32, _mm512_permutex2var_epi64(a, odd, b));
         }
     }
 }

@@ -2,12 +2,11 @@
  *
  *  The including file defines, before it includes this:
  *    VL, NV, MR   lanes of a vector, vectors of a block's row, rows of a block;  NR = NV VL columns of a block
- *    elem         type of matrix operands, and load_elem / store_elem between vf and elem
+ *    elem         type of matrix operands; load_elem, store_elem, store_row, store_pair between vf and elem
  *    block()      c (MR,NR) [+]= a (MR,k) b, with b one packed panel
+ *    product()    the same over a whole tile, finished by tile_finish.h
  *    pack(), weight_grad()
  *  tile_vector.h gives vf and its helpers. Loops are written with GCC's vector extensions: one source, any width. */
-
-enum { PAD = 64 / sizeof(elem), PAD_F32 = 16 };
 
 static void unit(float *c, float *s, const float *coarse, const float *fine, const float *offset, float k, int64_t f)
 {
@@ -48,40 +47,13 @@ static void features(const het_net *net, het_tile *tile, const het_phases *phase
     }
 }
 
-/* The block's sums of layer l become activations: h = [h_prev +] relu(c + bias). */
-static inline void activate(const het_net *net, het_tile *tile, const float *c, elem *h, const elem *prev, int64_t l,
-                            int64_t m, int64_t n, int keep)
-{
-    const int64_t ld = net->width + PAD;
-    for (int i = 0; i < MR; i++) {
-        const float *bias = l == 0 ? tile->bias[m + i] : net->bias[l];
-        for (int v = 0; v < NV; v++) {
-            const int64_t at = (m + i) * ld + n + v * VL;
-            const vf z = load(c + i * NR + v * VL) + load(bias + n + v * VL);
-            if (keep) store_mask(tile->mask[l] + (m + i) * net->width + n + v * VL, z > 0.0f);
-            vf r = positive(z);
-            if (l > 0) r += load_elem(prev + at);
-            store_elem(h + at, r);
-        }
-    }
-}
-
 static void hidden(const het_net *net, het_tile *tile, int keep)
 {
-    const int64_t f2 = 2 * net->frequencies, width = net->width;
-    _Alignas(64) float c[MR * NR];
     for (int64_t l = 0; l < net->layers; l++) {
-        const int64_t k = l == 0 ? f2 : width, lda = k + PAD;
-        const elem *prev = l == 0 ? NULL : tile->h[keep ? l - 1 : (l - 1) % 2];
-        const elem *a = l == 0 ? tile->x : prev;
-        elem *h = tile->h[keep ? l : l % 2];
-        for (int64_t n = 0; n < width; n += NR) {
-            const elem *panel = (const elem *)net->forward[l] + n * k;
-            for (int64_t m = 0; m < tile->rows; m += MR) {
-                block(c, NR, a + m * lda, lda, panel, k, 0);
-                activate(net, tile, c, h, prev, l, m, n, keep);
-            }
-        }
+        const int64_t k = l == 0 ? 2 * net->frequencies : net->width;
+        const elem *prev = l == 0 ? tile->x : tile->h[keep ? l - 1 : (l - 1) % 2];
+        const finish f = {.net = net, .tile = tile, .layer = l, .keep = keep, .h = tile->h[keep ? l : l % 2], .prev = prev};
+        product(prev, k + PAD, net->forward[l], k, net->width, &f);
     }
 }
 
@@ -101,23 +73,28 @@ static void output(const het_net *net, het_tile *tile)
     }
 }
 
-/* dh of the last layer and the gradient of W_out, b_out. */
-static void output_grad(const het_net *net, het_net_grad *grad, het_tile *tile)
+/* The gradient of W_out and b_out, and dh, dz of the last layer. */
+static void output_grad(het_net_grad *grad, const finish *f)
 {
-    const int64_t width = net->width, ld = width + PAD, ldd = width + PAD_F32;
-    const elem *h = tile->h[net->layers - 1];
+    het_tile *tile = f->tile;
+    const int64_t width = f->net->width, ld = width + PAD;
+    const elem *h = tile->h[f->layer];
+    _Alignas(64) float c[MR * NR];
     for (int64_t n = 0; n < width; n += NR) {
+        const float *w0 = f->net->out + n, *w1 = w0 + width;
         vf re[NV], im[NV];
         for (int v = 0; v < NV; v++) re[v] = im[v] = splat(0.0f);
-        for (int64_t r = 0; r < tile->rows; r++) {
-            const vf a = splat(tile->out[2 * r]), b = splat(tile->out[2 * r + 1]);
-            for (int v = 0; v < NV; v++) {
-                const int64_t j = n + v * VL;
-                const vf x = load_elem(h + r * ld + j);
-                re[v] += x * a;
-                im[v] += x * b;
-                store(tile->dh + r * ldd + j, a * load(net->out + j) + b * load(net->out + width + j));
+        for (int64_t m = 0; m < tile->rows; m += MR) {
+            for (int i = 0; i < MR; i++) {
+                const vf a = splat(tile->out[2 * (m + i)]), b = splat(tile->out[2 * (m + i) + 1]);
+                for (int v = 0; v < NV; v++) {
+                    const vf x = load_elem(h + (m + i) * ld + n + v * VL);
+                    re[v] += x * a;
+                    im[v] += x * b;
+                    store(c + i * NR + v * VL, a * load(w0 + v * VL) + b * load(w1 + v * VL));
+                }
             }
+            finish_rows(f, c, m, n, 0, MR);
         }
         for (int v = 0; v < NV; v++) {
             add(grad->out + n + v * VL, re[v]);
@@ -130,52 +107,27 @@ static void output_grad(const het_net *net, het_net_grad *grad, het_tile *tile)
     }
 }
 
-/* dz = dh where the relu passed; db (NULL: skip) += its sum over rows. dh keeps dh, in layer 0 it becomes dz. */
-static void relu_grad(const het_net *net, float *db, het_tile *tile, int64_t l)
-{
-    const int64_t width = net->width, ld = width + PAD, ldd = width + PAD_F32;
-    for (int64_t n = 0; n < width; n += NR) {
-        vf total[NV];
-        for (int v = 0; v < NV; v++) total[v] = splat(0.0f);
-        for (int64_t r = 0; r < tile->rows; r++) {
-            for (int v = 0; v < NV; v++) {
-                const int64_t j = n + v * VL;
-                const vf g = where(load_mask(tile->mask[l] + r * width + j), load(tile->dh + r * ldd + j));
-                total[v] += g;
-                store_elem((elem *)tile->dz + r * ld + j, g);
-                if (l == 0) store(tile->dh + r * ldd + j, g);
-            }
-        }
-        for (int v = 0; v < NV && db != NULL; v++) add(db + n + v * VL, total[v]);
-    }
-}
-
-/* c (rows, n) [+]= dz W^T */
-static void data_grad(const het_net *net, float *c, int64_t ldc, const het_tile *tile, int64_t l, int64_t n, int accumulate)
-{
-    const int64_t width = net->width, ld = width + PAD;
-    for (int64_t j = 0; j < n; j += NR) {
-        const elem *panel = (const elem *)net->backward[l] + j * width;
-        for (int64_t m = 0; m < tile->rows; m += MR) {
-            const elem *a = (const elem *)tile->dz + m * ld;
-            block(c + m * ldc + j, ldc, a, ld, panel, width, accumulate);
-        }
-    }
-}
-
 static void backward(const het_net *net, het_net_grad *grad, het_tile *tile)
 {
-    const int64_t f2 = 2 * net->frequencies, width = net->width;
-    output_grad(net, grad, tile);
-    for (int64_t l = net->layers - 1; l >= 0; l--) {
-        relu_grad(net, l > 0 ? grad->bias[l] : NULL, tile, l);
-        if (l > 0) {
-            weight_grad(grad->weight[l], tile, tile->h[l - 1], width, width);
-            data_grad(net, tile->dh, width + PAD_F32, tile, l, width, 1);
-        } else {
-            weight_grad(grad->weight[0], tile, tile->x, f2, width);
-            data_grad(net, tile->dx, f2 + PAD_F32, tile, 0, f2, 0);
-        }
+    const int64_t f2 = 2 * net->frequencies, width = net->width, top = net->layers - 1;
+    finish f = {.net = net, .tile = tile, .layer = top, .backward = 1, .fresh = 1, .dz = tile->dz[top % 2]};
+    f.db = top > 0 ? grad->bias[top] : NULL;
+    output_grad(grad, &f);
+    f.fresh = 0;
+    for (int64_t l = top; l > 0; l--) {
+        const elem *dz = tile->dz[l % 2];
+        weight_grad(grad->weight[l], tile, tile->h[l - 1], dz, width, width);
+        f.layer = l - 1;
+        f.dz = tile->dz[(l - 1) % 2];
+        f.db = l > 1 ? grad->bias[l - 1] : NULL;
+        product(dz, width + PAD, net->backward[l], width, width, &f);
+    }
+    const elem *dz = tile->dz[0], *panels = net->backward[0];
+    weight_grad(grad->weight[0], tile, tile->x, dz, f2, width);
+    for (int64_t j = 0; j < f2; j += NR) {
+        for (int64_t m = 0; m < tile->rows; m += MR)
+            block(tile->dx + m * (f2 + PAD_F32) + j, f2 + PAD_F32, dz + m * (width + PAD), width + PAD, panels + j * width,
+                  width, 0);
     }
 }
 

@@ -15,6 +15,19 @@ static inline void store_elem(float *p, vf v)
     store(p, v);
 }
 
+static inline void store_row(float *p, const vf v[NV])
+{
+    for (int i = 0; i < NV; i++) store(p + i * VL, v[i]);
+}
+
+/* fp32 weight gradients read dz as it is. */
+static inline void store_pair(float *panels, const vf first[NV], const vf second[NV])
+{
+    (void)panels;
+    (void)first;
+    (void)second;
+}
+
 /* Steps of k to fetch the packed operand ahead: a long panel spills out of the first-level cache. */
 enum { AHEAD = 8 };
 
@@ -58,12 +71,13 @@ static void pack(void *panels, const float *w, int64_t k, int64_t n, int64_t row
 }
 
 /* dw (k,n) += a^T dz over the tile's rows; the last rows of dw beyond k collect the zeros of a's padding. */
-static void weight_grad(float *dw, het_tile *tile, const float *a, int64_t k, int64_t n)
+static void weight_grad(float *dw, het_tile *tile, const float *a, const float *dz, int64_t k, int64_t n)
 {
     enum { PADDING = 16 };
     for (int64_t j = 0; j < n; j += NR) {
         for (int64_t i = 0; i < k; i += MR)
-            block_strided(dw + i * n + j, n, a + i, 1, k + PADDING, (const float *)tile->dz + j, n + PADDING, tile->rows,
-                          1);
+            block_strided(dw + i * n + j, n, a + i, 1, k + PADDING, dz + j, n + PADDING, tile->rows, 1);
     }
 }
+
+#include "tile_product.h"

@@ -1,4 +1,7 @@
 /** Vectors of VL floats with GCC's vector extensions, and the few operations tile_body.h needs. */
+#if defined(__AVX512BW__)
+#include <immintrin.h>
+#endif
 
 typedef float vf __attribute__((vector_size(4 * VL)));
 typedef int32_t vi __attribute__((vector_size(4 * VL)));
@@ -28,25 +31,30 @@ static inline void add(float *p, vf v)
     *(vf_any *)p += v;
 }
 
-static inline vf where(vi mask, vf v)
-{
-    return (vf)(mask & (vi)v);
-}
-
 /* max(0, z) that lets NaN through */
 static inline vf positive(vf z)
 {
     return (vf)(~(z < 0.0f) & (vi)z);
 }
 
-static inline void store_mask(uint8_t *p, vi mask)
+/* One byte per lane: 255 where z > 0. */
+static inline void store_mask(uint8_t *p, vf z)
 {
-    *(vb_any *)p = __builtin_convertvector(mask, vb);
+#if defined(__AVX512BW__)
+    _mm_storeu_si128((__m128i *)p, _mm_movm_epi8(_mm512_cmp_ps_mask((__m512)z, _mm512_setzero_ps(), _CMP_GT_OQ)));
+#else
+    *(vb_any *)p = __builtin_convertvector(z > 0.0f, vb);
+#endif
 }
 
-static inline vi load_mask(const uint8_t *p)
+/* v where the mask is set, else 0 */
+static inline vf where_mask(const uint8_t *p, vf v)
 {
-    return __builtin_convertvector((vb)*(const vb_any *)p, vi);
+#if defined(__AVX512BW__)
+    return (vf)_mm512_maskz_mov_ps(_mm_movepi8_mask(_mm_loadu_si128((const __m128i *)p)), (__m512)v);
+#else
+    return (vf)(__builtin_convertvector((vb)*(const vb_any *)p, vi) & (vi)v);
+#endif
 }
 
 static inline float sum(vf v)
