@@ -35,7 +35,8 @@ static void conjugate(double r[9])
     r[7] = -r[7];
 }
 
-/* Truth R; prediction R~ = R A^T turned by noise (rad) about a random axis, then conjugated for the other hand. */
+/* Truth R; prediction R~ = R A^T turned by noise (rad) about a random axis, then conjugated for the other
+ * hand. */
 static poses make_poses(int hand, double noise, double wrong)
 {
     poses p;
@@ -99,7 +100,8 @@ static void noise_gives_its_own_size(void **state)
     assert_int_equal(het_align_rotations(&align, NULL, p.predicted, p.truth, N, 200, 1), HET_OK);
     const double exact = 8.0 * sin(noise / 2) * sin(noise / 2);
     assert_int_equal(align.hand, -1);
-    /* the refined A is nearly exact; the anchor's own error adds to the plain one, at most doubling the angle */
+    /* the refined A is nearly exact; the anchor's own error adds to the plain one, at most doubling the angle
+     */
     assert_true(het_rotation_distance2(align.refined, p.a) < 0.02 * exact);
     assert_true(fabs(align.median_refined - exact) < 0.1 * exact);
     assert_true(align.median > exact && align.median < 4.0 * exact);
@@ -148,7 +150,8 @@ static void random_poses_do_not_align(void **state)
     free_poses(&p);
 }
 
-/* The predicted molecule has its origin at c in its own frame: P R_true x + t_true = P R~ (A x + c) + t_pred. */
+/* The predicted molecule has its origin at c in its own frame: P R_true x + t_true = P R~ (A x + c) + t_pred.
+ */
 static void origin_is_exact(void **state)
 {
     (void)state;

@@ -55,7 +55,8 @@ static void skewness_shows_the_sign(void **state)
     for (int i = 0; i < D * D * D; i++) {
         const double x = i % D - 12, y = i / D % D - 12, z = i / D / D - 12;
         const double r = sqrt(x * x + y * y + z * z);
-        v[i] = (float)(exp(-(r - 4.0) * (r - 4.0) / 2.0)) + 0.1f * het_rng_normal(&rng) - 3.0f; /* hollow shell */
+        v[i] = (float)(exp(-(r - 4.0) * (r - 4.0) / 2.0)) + 0.1f * het_rng_normal(&rng) -
+               3.0f; /* hollow shell */
     }
     const double right = het_health_skewness(v, D);
     assert_true(right > 0.5);
@@ -70,8 +71,13 @@ static void skewness_shows_the_sign(void **state)
 
 static het_health_numbers good(void)
 {
-    return (het_health_numbers){.images_seen = 1e6, .spread = 6.0, .image_loss = 0.9, .zero_loss = 1.0, .snr = 0.1,
-                                .snr_floor = 1e-3, .skewness = 1.0};
+    return (het_health_numbers){.images_seen = 1e6,
+                                .spread = 6.0,
+                                .image_loss = 0.9,
+                                .zero_loss = 1.0,
+                                .snr = 0.1,
+                                .snr_floor = 1e-3,
+                                .skewness = 1.0};
 }
 
 /* Judge the same numbers three times in a row from a fresh start. */
@@ -142,7 +148,8 @@ static void words_say_what_to_do(void **state)
         assert_null(strchr(text, '\n'));
         assert_true(strlen(text) < sizeof text - 1);
     }
-    assert_int_equal(het_health_words(text, sizeof text, HET_HEALTH_UNFIT | HET_HEALTH_NAN, &n), HET_HEALTH_NAN);
+    assert_int_equal(het_health_words(text, sizeof text, HET_HEALTH_UNFIT | HET_HEALTH_NAN, &n),
+                     HET_HEALTH_NAN);
     assert_int_equal(het_health_words(text, sizeof text, HET_HEALTH_GOOD, &n), HET_HEALTH_GOOD);
     assert_string_equal(text, "");
 }

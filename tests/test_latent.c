@@ -88,7 +88,8 @@ typedef struct cloud {
     het_pca pca;
 } cloud;
 
-/* Classes in a row along (1,1,0,..)/sqrt 2, `step` apart, standard deviation 1 on that axis and 0.3 on all others. */
+/* Classes in a row along (1,1,0,..)/sqrt 2, `step` apart, standard deviation 1 on that axis and 0.3 on all
+ * others. */
 static cloud make_cloud(int classes, double step)
 {
     cloud c = {calloc(N * Z, sizeof(float)), calloc(N, sizeof(int64_t)), calloc(N, sizeof(double)), {0}};
@@ -201,7 +202,8 @@ static void modes_of_classes(void **state)
     /* a skewed density: exponential, whose mode is at its lower end and whose mean is not */
     double value[N], mode;
     het_rng rng = het_rng_at(4, HET_STREAM_SIMULATE, 0, 0);
-    for (int i = 0; i < N; i++) value[i] = -log(het_rng_uniform(&rng)) - log(het_rng_uniform(&rng)); /* gamma(2): mode 1 */
+    for (int i = 0; i < N; i++)
+        value[i] = -log(het_rng_uniform(&rng)) - log(het_rng_uniform(&rng)); /* gamma(2): mode 1 */
     assert_int_equal(het_density_mode(&mode, value, N), HET_OK);
     NEAR(mode, 1.0, 0.2);
     for (int i = 0; i < N; i++) value[i] = 3.0;
@@ -218,7 +220,8 @@ static void kmeans_finds_clusters(void **state)
     double centre[4 * Z], inertia;
     int64_t *label = calloc(N, sizeof *label), nearest[4];
     assert_int_equal(het_kmeans(centre, label, &inertia, c.z, N, Z, 4, 1), HET_OK);
-    for (int i = 0; i < N; i++) assert_int_equal(label[i], c.label[i]); /* numbered along the first coordinate */
+    for (int i = 0; i < N; i++)
+        assert_int_equal(label[i], c.label[i]); /* numbered along the first coordinate */
     NEAR(inertia / N, 1.0 + 7 * 0.09, 0.1);
     het_kmeans_nearest(nearest, centre, 4, c.z, N, Z);
     for (int k = 0; k < 4; k++) assert_int_equal(c.label[nearest[k]], k);

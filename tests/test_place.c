@@ -18,7 +18,8 @@ static const double SPOT[BLOBS][4] = {{5, 0, 1, 1.0}, {-3, 4, 2, 0.7}, {0, -5, -
 static void draw(het_volume *v, const double b[9], const double u[3])
 {
     for (int64_t i = 0; i < (int64_t)D * D * D; i++) {
-        const double p[3] = {(double)(i % D - D / 2), (double)(i / D % D - D / 2), (double)(i / D / D - D / 2)};
+        const double p[3] = {(double)(i % D - D / 2), (double)(i / D % D - D / 2),
+                             (double)(i / D / D - D / 2)};
         double sum = 0.0;
         for (int s = 0; s < BLOBS; s++) {
             double r2 = 0.0;
@@ -46,7 +47,8 @@ static double relative_error(const het_volume *a, const het_volume *b)
 static void maps_return_to_the_truth(void **state)
 {
     (void)state;
-    static const double one[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, nowhere[3] = {0, 0, 0}, u[3] = {1.5, -0.75, 2.25};
+    static const double one[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, nowhere[3] = {0, 0, 0},
+                        u[3] = {1.5, -0.75, 2.25};
     het_volume truth, predicted, placed;
     assert_int_equal(het_volume_new(&truth, D, 2.0), HET_OK);
     assert_int_equal(het_volume_new(&predicted, D, 2.0), HET_OK);
@@ -56,11 +58,46 @@ static void maps_return_to_the_truth(void **state)
         double a[9], b[9];
         het_rotation_uniform(a, 0.3, 0.8, 0.15);
         for (int k = 0; k < 9; k++) b[k] = hand < 0 && k >= 6 ? -a[k] : a[k];
-        draw(&predicted, b, u); /* V_true(x) = V_pred(B (x - u)): what lies at x lies at B (x - u) in the prediction */
-        assert_int_equal(het_place_volume(&placed, &predicted, a, hand, u), HET_OK);
+        draw(&predicted, b,
+             u); /* V_true(x) = V_pred(B (x - u)): what lies at x lies at B (x - u) in the prediction */
+        het_pose3 pose = {.hand = hand, .u = {u[0], u[1], u[2]}};
+        for (int k = 0; k < 9; k++) pose.a[k] = a[k];
+        assert_int_equal(het_place_volume(&placed, &predicted, &pose), HET_OK);
         assert_true(relative_error(&placed, &truth) < 0.01);
-        assert_int_equal(het_place_volume(&placed, &predicted, a, -hand, u), HET_OK);
+        pose.hand = -hand;
+        assert_int_equal(het_place_volume(&placed, &predicted, &pose), HET_OK);
         assert_true(relative_error(&placed, &truth) > 0.3);
+    }
+    het_volume_free(&truth);
+    het_volume_free(&predicted);
+    het_volume_free(&placed);
+}
+
+/* Two to five degrees and a voxel off: the fit finds the way back, for either hand. */
+static void refinement_finds_the_place(void **state)
+{
+    (void)state;
+    static const double one[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, nowhere[3] = {0, 0, 0},
+                        u[3] = {1.0, -0.5, 0.25};
+    static const double axis[3] = {1.0, -2.0, 0.5};
+    het_volume truth, predicted, placed;
+    assert_int_equal(het_volume_new(&truth, D, 2.0), HET_OK);
+    assert_int_equal(het_volume_new(&predicted, D, 2.0), HET_OK);
+    assert_int_equal(het_volume_new(&placed, D, 2.0), HET_OK);
+    draw(&truth, one, nowhere);
+    for (int hand = -1; hand <= 1; hand += 2) {
+        double a[9], b[9], turn[9];
+        het_pose3 pose = {.hand = hand, .u = {u[0] + 0.8, u[1] - 0.9, u[2] + 0.3}};
+        het_rotation_uniform(a, 0.7, 0.2, 0.55);
+        for (int k = 0; k < 9; k++) b[k] = hand < 0 && k >= 6 ? -a[k] : a[k];
+        draw(&predicted, b, u);
+        het_rotation_about(turn, axis, 0.08);
+        het_rotation_multiply(pose.a, turn, a);
+        assert_int_equal(het_place_refine(&pose, &predicted, &truth), HET_OK);
+        assert_true(het_rotation_angle(het_rotation_distance2(pose.a, a)) < 0.005);
+        for (int k = 0; k < 3; k++) assert_true(fabs(pose.u[k] - u[k]) < 0.05);
+        assert_int_equal(het_place_volume(&placed, &predicted, &pose), HET_OK);
+        assert_true(relative_error(&placed, &truth) < 0.02);
     }
     het_volume_free(&truth);
     het_volume_free(&predicted);
@@ -75,6 +112,9 @@ static int no_leaks(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(maps_return_to_the_truth)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(maps_return_to_the_truth),
+        cmocka_unit_test(refinement_finds_the_place),
+    };
     return cmocka_run_group_tests(tests, NULL, no_leaks);
 }

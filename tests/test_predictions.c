@@ -93,7 +93,8 @@ static void refused(het_status expected, const char *words)
 {
     het_predictions q;
     assert_int_equal(het_predictions_load(&q, file), expected);
-    if (strstr(het_status_message(), words) == NULL) fail_msg("'%s' is not in: %s", words, het_status_message());
+    if (strstr(het_status_message(), words) == NULL)
+        fail_msg("'%s' is not in: %s", words, het_status_message());
     assert_null(strchr(het_status_message(), '\n'));
     assert_null(q.rotation);
 }
@@ -216,7 +217,8 @@ static void check_pose(const het_star_table *table, int64_t row, const het_predi
 {
     static const double radian = 0.017453292519943295;
     double r[9];
-    het_rotation_from_euler(r, radian * number(table, row, "rlnAngleRot"), radian * number(table, row, "rlnAngleTilt"),
+    het_rotation_from_euler(r, radian * number(table, row, "rlnAngleRot"),
+                            radian * number(table, row, "rlnAngleTilt"),
                             radian * number(table, row, "rlnAnglePsi"));
     for (int k = 0; k < 9; k++) assert_true(fabs(r[k] - (double)p->rotation[9 * i + k]) < 1e-6);
     assert_true(fabs(number(table, row, "rlnOriginXAngst") + 2.5 * (double)p->shift[2 * i]) < 2e-6);
@@ -240,7 +242,8 @@ static void star_without_source(void **state)
     assert_non_null(table);
     assert_int_equal(table->rows, N);
     for (int i = 0; i < N; i++) check_pose(table, i, &p, i);
-    assert_string_equal(het_star_text(table, 2, het_star_column(table, "rlnImageName")), "000003@some/stack.h5");
+    assert_string_equal(het_star_text(table, 2, het_star_column(table, "rlnImageName")), "000003@some/"
+                                                                                         "stack.h5");
     assert_true(fabs(number(table, 0, "rlnVoltage") - 300.0) < 1e-6);
     assert_true(fabs(number(table, 0, "rlnSphericalAberration") - 2.7) < 1e-6);
     het_star_free(&star);
@@ -258,9 +261,11 @@ static void star_keeps_the_source_rows(void **state)
     snprintf(source, sizeof source, "%s/source.star", folder);
     snprintf(path, sizeof path, "%s/poses.star", folder);
     FILE *text = fopen(source, "w");
-    fputs("data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnVoltage #2\n1 300\n\ndata_particles\n\nloop_\n_rlnImageName #1\n"
+    fputs("data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnVoltage #2\n1 "
+          "300\n\ndata_particles\n\nloop_\n_rlnImageName #1\n"
           "_rlnAngleRot #2\n_rlnOpticsGroup #3\n_rlnOriginX #4\n_rlnOriginY #5\n_rlnDetectorPixelSize #6\n"
-          "_rlnMagnification #7\n", text);
+          "_rlnMagnification #7\n",
+          text);
     for (int i = 0; i < N; i++) fprintf(text, "%d@a.mrcs 11.0 1 3.5 4.5 5.0 10000\n", i + 1);
     fclose(text);
     het_predictions p = make();

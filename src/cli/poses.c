@@ -10,8 +10,8 @@
 
 static const double DEGREES = 57.29577951308232;
 
-/* The columns: angles, origins in A, origins in px for tables that have them, CTF for those without a table, z; then the
- * image names. */
+/* The columns: angles, origins in A, origins in px for tables that have them, CTF for those without a table,
+ * z; then the image names. */
 enum {
     ROT, TILT, PSI, X_ANGST, Y_ANGST, X_PIXEL, Y_PIXEL,
     DEFOCUS_U, DEFOCUS_V, DEFOCUS_ANGLE, PHASE, VOLTAGE, CS, AMPLITUDE, FIRST_Z,
@@ -52,8 +52,10 @@ static het_status fill(table *t, const het_predictions *p, double apix)
         for (int k = 0; k < 9; k++) r[k] = p->rotation[9 * i + k];
         het_rotation_to_euler(r, &angle[0], &angle[1], &angle[2]);
         for (int k = 0; k < 3; k++) t->numbers[(ROT + k) * t->rows + i] = DEGREES * angle[k];
-        for (int k = 0; k < 2; k++) t->numbers[(X_ANGST + k) * t->rows + i] = -(double)p->shift[2 * i + k] * apix;
-        for (int64_t k = 0; k < p->z_dim; k++) t->numbers[(FIRST_Z + k) * t->rows + i] = p->z[i * p->z_dim + k];
+        for (int k = 0; k < 2; k++)
+            t->numbers[(X_ANGST + k) * t->rows + i] = -(double)p->shift[2 * i + k] * apix;
+        for (int64_t k = 0; k < p->z_dim; k++)
+            t->numbers[(FIRST_Z + k) * t->rows + i] = p->z[i * p->z_dim + k];
     }
     static const char *const pose[] = {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst",
                                        "rlnOriginYAngst"};
@@ -79,7 +81,8 @@ static het_status fill_names(table *t, const het_stack *stack, const char *stack
             if (known) HET_TRY(het_stack_source(stack, i, &file, &row));
             char *to = pass == 0 ? NULL : t->text + used;
             if (pass == 1) t->names[i] = to;
-            used += (size_t)snprintf(to, pass == 0 ? 0 : bytes - used, "%06lld@%s", (long long)row + 1, file) + 1;
+            used +=
+                (size_t)snprintf(to, pass == 0 ? 0 : bytes - used, "%06lld@%s", (long long)row + 1, file) + 1;
         }
         if (pass == 1) break;
         bytes = used;
@@ -98,12 +101,13 @@ static void fill_ctf(table *t, const het_ctf_row *ctf)
 {
     for (int64_t i = 0; i < t->rows; i++) {
         const het_ctf_row *c = &ctf[i];
-        const double value[] = {c->defocus_u, c->defocus_v, DEGREES * c->angle, DEGREES * c->phase, c->voltage / 1e3,
-                                c->cs / 1e7, c->amplitude};
+        const double value[] = {c->defocus_u,     c->defocus_v, DEGREES * c->angle, DEGREES * c->phase,
+                                c->voltage / 1e3, c->cs / 1e7,  c->amplitude};
         for (int k = 0; k < 7; k++) t->numbers[(DEFOCUS_U + k) * t->rows + i] = value[k];
     }
-    static const char *const label[] = {"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift", "rlnVoltage",
-                                        "rlnSphericalAberration", "rlnAmplitudeContrast"};
+    static const char *const label[] = {"rlnDefocusU",         "rlnDefocusV", "rlnDefocusAngle",
+                                        "rlnPhaseShift",       "rlnVoltage",  "rlnSphericalAberration",
+                                        "rlnAmplitudeContrast"};
     for (int k = 0; k < 7; k++) add(t, label[k], DEFOCUS_U + k);
 }
 
@@ -115,7 +119,8 @@ static int is_star(const char *name)
 }
 
 /* The STAR file that all images came from, with their rows; *base NULL when there is none that fits. */
-static het_status find_base(het_star *star, const het_star_table **base, int64_t *rows, const het_stack *stack)
+static het_status find_base(het_star *star, const het_star_table **base, int64_t *rows,
+                            const het_stack *stack)
 {
     const int64_t count = het_stack_get_info(stack)->count;
     const char *first = NULL, *file;
@@ -128,7 +133,8 @@ static het_status find_base(het_star *star, const het_star_table **base, int64_t
         if (!is_star(file) || strcmp(file, first) != 0) return HET_OK;
         most = rows[i] > most ? rows[i] : most;
     }
-    if (first == NULL || het_star_load(star, first) != HET_OK) return HET_OK; /* moved away: names still say the rows */
+    if (first == NULL || het_star_load(star, first) != HET_OK)
+        return HET_OK; /* moved away: names still say the rows */
     *base = het_star_find_with(star, "rlnImageName");
     if (*base != NULL && most >= (*base)->rows) *base = NULL;
     return HET_OK;
@@ -172,7 +178,8 @@ het_status het_poses_write_star(const het_predictions *p, const het_stack *stack
     HET_TRY(fill(&t, p, info->apix));
     if (info->has_source) {
         rows = het_alloc((size_t)p->count * sizeof *rows);
-        if (rows == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the rows of %lld images", (long long)p->count));
+        if (rows == NULL)
+            HET_TRY(het_fail(HET_E_MEMORY, "no memory for the rows of %lld images", (long long)p->count));
         HET_TRY(find_base(&star, &base, rows, stack));
     }
     if (base == NULL) {
@@ -184,7 +191,8 @@ het_status het_poses_write_star(const het_predictions *p, const het_stack *stack
     HET_TRY(het_star_create(&writer, path));
     for (int64_t i = 0; base != NULL && i < star.count; i++)
         if (&star.table[i] != base) het_star_write_copy(writer, &star.table[i]);
-    het_star_write_table(writer, base != NULL ? base->name : "particles", base, rows, p->count, t.column, t.columns);
+    het_star_write_table(writer, base != NULL ? base->name : "particles", base, rows, p->count, t.column,
+                         t.columns);
     status = het_star_finish(writer, HET_OK);
 done:
     free_table(&t);

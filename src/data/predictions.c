@@ -52,7 +52,8 @@ het_status het_predictions_new(het_predictions *p, int64_t count, int64_t z_dim)
 {
     *p = (het_predictions){.count = count, .z_dim = z_dim};
     if (count < 0 || z_dim < 1 || z_dim > MAX_Z)
-        return het_fail(HET_E_SHAPE, "predictions of %lld images in %lld dimensions: 1..%d dimensions are possible",
+        return het_fail(HET_E_SHAPE,
+                        "predictions of %lld images in %lld dimensions: 1..%d dimensions are possible",
                         (long long)count, (long long)z_dim, MAX_Z);
     for (int i = 0; i < ARRAYS; i++) {
         int64_t shape[3];
@@ -73,19 +74,26 @@ void het_predictions_free(het_predictions *p)
     *p = (het_predictions){0};
 }
 
-static het_status save_array(het_h5_output *output, const array *a, int64_t total, int64_t first,
-                             const het_predictions *part)
+/* All data sets, then HDF5's own records on the disk, then this rank's rows of each. */
+static het_status save_arrays(het_h5_output *output, hid_t dataset[ARRAYS], int64_t total, int64_t first,
+                              const het_predictions *part)
 {
+    het_status status = HET_OK;
     int64_t shape[3];
-    const int64_t columns = shape_of(shape, a, total, part->z_dim);
-    const hid_t disk = a->is_byte ? H5T_STD_U8LE : H5T_IEEE_F32LE;
-    const hid_t memory = a->is_byte ? H5T_NATIVE_UINT8 : H5T_NATIVE_FLOAT;
-    hid_t dataset = -1;
-    het_status status = het_h5_create(output, &dataset, a->name, disk, a->rank, shape, NULL);
-    if (status == HET_OK)
-        status = het_h5_write(output, dataset, a->name, memory, first, part->count,
-                              columns * (int64_t)item_size(a), *place_of(part, a));
-    if (dataset >= 0) H5Dclose(dataset);
+    for (int i = 0; i < ARRAYS; i++) {
+        const array *a = &ARRAY[i];
+        shape_of(shape, a, total, part->z_dim);
+        HET_TRY(het_h5_create(output, &dataset[i], a->name, a->is_byte ? H5T_STD_U8LE : H5T_IEEE_F32LE,
+                              a->rank, shape, NULL));
+    }
+    HET_TRY(het_h5_settle(output));
+    for (int i = 0; i < ARRAYS; i++) {
+        const array *a = &ARRAY[i];
+        const int64_t row_bytes = shape_of(shape, a, total, part->z_dim) * (int64_t)item_size(a);
+        HET_TRY(het_h5_write(output, dataset[i], a->name, a->is_byte ? H5T_NATIVE_UINT8 : H5T_NATIVE_FLOAT,
+                             first, part->count, row_bytes, *place_of(part, a)));
+    }
+done:
     return status;
 }
 
@@ -95,13 +103,21 @@ het_status het_predictions_save(het_comm *comm, const char *path, int64_t total,
     het_status status = het_comm_agree(comm, mine);
     if (status != HET_OK) return status;
     static const int64_t version = VERSION;
+    hid_t dataset[ARRAYS];
+    int64_t shape[3], bytes = 65536;
     het_h5_output output;
-    HET_TRY(het_h5_begin(&output, comm, path));
+    for (int i = 0; i < ARRAYS; i++) {
+        dataset[i] = -1;
+        bytes += total * shape_of(shape, &ARRAY[i], total, part->z_dim) * (int64_t)item_size(&ARRAY[i]);
+    }
+    HET_TRY(het_h5_begin(&output, comm, path, bytes));
     HET_TRY(het_h5_set(&output, -1, "version", H5T_NATIVE_INT64, &version));
     HET_TRY(het_h5_set(&output, -1, "box", H5T_NATIVE_INT64, &part->box));
     HET_TRY(het_h5_set(&output, -1, "apix", H5T_NATIVE_DOUBLE, &part->apix));
-    for (int i = 0; i < ARRAYS; i++) HET_TRY(save_array(&output, &ARRAY[i], total, first, part));
+    HET_TRY(save_arrays(&output, dataset, total, first, part));
 done:
+    for (int i = 0; i < ARRAYS; i++)
+        if (dataset[i] >= 0) H5Dclose(dataset[i]);
     return het_h5_end(&output, status);
 }
 
@@ -114,7 +130,8 @@ static het_status load_array(const het_h5_input *input, const array *a, const he
     HET_TRY(het_h5_dataset(input, &dataset, a->name, a->rank, found, &offset));
     for (int i = 0; i < a->rank; i++)
         if (found[i] != shape[i])
-            HET_TRY(het_fail(HET_E_INPUT, "%s: dimension %d of /%s is %lld, not %lld: run hetacumn predict again",
+            HET_TRY(het_fail(HET_E_INPUT,
+                             "%s: dimension %d of /%s is %lld, not %lld: run hetacumn predict again",
                              input->path, i, a->name, (long long)found[i], (long long)shape[i]));
     if (H5Dread(dataset, a->is_byte ? H5T_NATIVE_UINT8 : H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT,
                 *place_of(p, a)) < 0)
@@ -149,8 +166,10 @@ static het_status check_values(const het_predictions *p, const char *path)
         if (ARRAY[i].is_byte) continue;
         for (int64_t j = 0; j < p->count * columns; j++)
             if (!isfinite(values[j]))
-                return het_fail(HET_E_INPUT, "%s: /%s of image %lld is not finite: the run has diverged or the file is "
-                                "damaged", path, ARRAY[i].name, (long long)(j / columns));
+                return het_fail(HET_E_INPUT,
+                                "%s: /%s of image %lld is not finite: the run has diverged or the file is "
+                                "damaged",
+                                path, ARRAY[i].name, (long long)(j / columns));
     }
     for (int64_t i = 0; i < p->count; i++)
         if (!is_rotation(p->rotation + 9 * i))
@@ -169,15 +188,19 @@ het_status het_predictions_load(het_predictions *p, const char *path)
     HET_TRY(het_h5_open(&input, path));
     HET_TRY(het_h5_get(&input, -1, "version", H5T_NATIVE_INT64, &version));
     if (version != VERSION)
-        HET_TRY(het_fail(HET_E_INPUT, "%s: version %lld of the predictions; this program reads %d: run hetacumn predict "
-                         "again", path, (long long)version, VERSION));
+        HET_TRY(het_fail(HET_E_INPUT,
+                         "%s: version %lld of the predictions; this program reads %d: run hetacumn predict "
+                         "again",
+                         path, (long long)version, VERSION));
     HET_TRY(het_h5_get(&input, -1, "box", H5T_NATIVE_INT64, &box));
     HET_TRY(het_h5_get(&input, -1, "apix", H5T_NATIVE_DOUBLE, &apix));
     if (box < 2 || !(apix > 0.0) || !isfinite(apix))
-        HET_TRY(het_fail(HET_E_INPUT, "%s: box %lld and pixel size %g A are impossible", path, (long long)box, apix));
+        HET_TRY(het_fail(HET_E_INPUT, "%s: box %lld and pixel size %g A are impossible", path, (long long)box,
+                         apix));
     HET_TRY(het_h5_dataset(&input, &dataset, "z", 2, shape, &offset));
     if (shape[1] < 1 || shape[1] > MAX_Z)
-        HET_TRY(het_fail(HET_E_INPUT, "%s: /z has %lld columns: 1..%d are possible", path, (long long)shape[1], MAX_Z));
+        HET_TRY(het_fail(HET_E_INPUT, "%s: /z has %lld columns: 1..%d are possible", path,
+                         (long long)shape[1], MAX_Z));
     HET_TRY(het_predictions_new(p, shape[0], shape[1]));
     p->box = box;
     p->apix = apix;

@@ -4,8 +4,9 @@
 
 /** What a run says about every image of a stack: predictions.h5 (docs/formats.md) with data sets
  *    /rotation (N,3,3)  x_image = R x_volume       /shift (N,2) px of the stack      /loss (N) eq. 4
- *    /z (N,Z), /zstd (N,Z)  posterior mean and standard deviation                    /mirrored (N) uint8: eq. 5's winner
- *  float32, and attributes version, box, apix of the stack. Tests: tests/test_predictions.c */
+ *    /z (N,Z), /zstd (N,Z)  posterior mean and standard deviation
+ *    /mirrored (N) uint8: the mirror image won, eq. 5
+ *  float32 where not said, and attributes version, box, apix of the stack. Tests: tests/test_predictions.c */
 
 typedef struct het_predictions {
     int64_t count, z_dim;
@@ -18,15 +19,17 @@ typedef struct het_predictions {
     uint8_t *mirrored;   /* (count) */
 } het_predictions;
 
-/** Zeroed arrays; box and apix are left for the caller to set. count >= 0, z_dim 1..64. Errors: HET_E_SHAPE, HET_E_MEMORY. */
+/** Zeroed arrays; box and apix are left for the caller to set. count >= 0, z_dim 1..64. Errors: HET_E_SHAPE,
+ *  HET_E_MEMORY. */
 het_status het_predictions_new(het_predictions *predictions, int64_t count, int64_t z_dim);
 void het_predictions_free(het_predictions *predictions);
 
-/** Write a whole file from the ranks' parts: this rank holds images [first, first + part->count) of `total`; z_dim, box and
- *  apix are the same everywhere. `mine`: a failure makes every rank give up with it, nothing is written. Collective.
+/** Write a whole file from the ranks' parts: this rank holds images [first, first + part->count) of `total`;
+ *  z_dim, box and apix are the same everywhere. `mine`: a failure makes every rank give up with it, nothing
+ *  is written. Collective.
  *  Errors: HET_E_IO; an older file stays. */
 het_status het_predictions_save(het_comm *comm, const char *path, int64_t total, int64_t first,
                                 const het_predictions *part, het_status mine);
-/** Read a file. Errors: HET_E_IO; HET_E_INPUT for one that is damaged, of other sizes, not finite, or whose rotations are
- *  none, naming data set and image. Not collective. */
+/** Read a file. Errors: HET_E_IO; HET_E_INPUT for one that is damaged, of other sizes, not finite, or whose
+ *  rotations are none, naming data set and image. Not collective. */
 het_status het_predictions_load(het_predictions *predictions, const char *path);

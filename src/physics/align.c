@@ -11,8 +11,8 @@
 
 static const double DEGREES = 57.29577951308232;
 
-/* q (9) = R~^T R_true of one image: the A that would make it fit exactly. Conjugation by diag(1,1,-1) negates the four
- * entries with exactly one index 2. */
+/* q (9) = R~^T R_true of one image: the A that would make it fit exactly. Conjugation by diag(1,1,-1) negates
+ * the four entries with exactly one index 2. */
 static void relative(double q[9], const float *predicted, const float *truth, int hand)
 {
     static const double conjugate[9] = {1, 1, -1, 1, 1, -1, -1, -1, 1};
@@ -72,11 +72,12 @@ static int64_t best_anchor(search *s, int hand)
     return best;
 }
 
-/* The rotation nearest to m (9) in Frobenius norm: max over unit quaternions of q^T K q (Davenport's K matrix, written
- * for right-handed q -> R of het_rotation_from_quaternion). */
+/* The rotation nearest to m (9) in Frobenius norm: max over unit quaternions of q^T K q (Davenport's K
+ * matrix, written for right-handed q -> R of het_rotation_from_quaternion). */
 static void nearest_rotation(double r[9], const double m[9])
 {
-    const double xx = m[0], xy = m[1], xz = m[2], yx = m[3], yy = m[4], yz = m[5], zx = m[6], zy = m[7], zz = m[8];
+    const double xx = m[0], xy = m[1], xz = m[2], yx = m[3], yy = m[4], yz = m[5], zx = m[6], zy = m[7],
+                 zz = m[8];
     double k[16] = {xx + yy + zz, zy - yz,      xz - zx,      yx - xy,
                     zy - yz,      xx - yy - zz, xy + yx,      xz + zx,
                     xz - zx,      xy + yx,      yy - xx - zz, yz + zy,
@@ -87,8 +88,8 @@ static void nearest_rotation(double r[9], const double m[9])
 }
 
 /* Average the relative rotations of the images within `limit` of the present A; 0 when there are none. */
-static int average_step(double a[9], const het_align *align, const float *predicted, const float *truth, int64_t count,
-                        double limit)
+static int average_step(double a[9], const het_align *align, const float *predicted, const float *truth,
+                        int64_t count, double limit)
 {
     double sum[9] = {0}, q[9];
     int64_t inside = 0;
@@ -115,7 +116,8 @@ static void all_distances(double *d, const double a[9], int hand, const float *p
     }
 }
 
-/* All numbers over all images; d and angle are (count) scratch, d keeps the distances in the images' order. */
+/* All numbers over all images; d and angle are (count) scratch, d keeps the distances in the images'
+ * order. */
 static void measure(het_align *align, double *d, double *angle, const float *predicted, const float *truth,
                     int64_t count)
 {
@@ -140,12 +142,13 @@ static void measure(het_align *align, double *d, double *angle, const float *pre
     align->median_degrees = het_median(angle, count);
 }
 
-het_status het_align_rotations(het_align *align, double *distances, const float *predicted, const float *truth,
-                               int64_t count, int anchors, uint64_t seed)
+het_status het_align_rotations(het_align *align, double *distances, const float *predicted,
+                               const float *truth, int64_t count, int anchors, uint64_t seed)
 {
     het_status status = HET_OK;
     *align = (het_align){.hand = 1};
-    if (count < 1 || anchors < 1) return het_fail(HET_E_SHAPE, "alignment of rotations needs at least one image");
+    if (count < 1 || anchors < 1)
+        return het_fail(HET_E_SHAPE, "alignment of rotations needs at least one image");
     search s = {.predicted = predicted, .truth = truth};
     s.anchors = anchors < count ? anchors : count;
     s.images = count < HET_ALIGN_SUBSET ? count : HET_ALIGN_SUBSET;
@@ -207,8 +210,8 @@ static double shift_residual(const float *predicted, const float *truth, const f
     return sum;
 }
 
-het_status het_align_shifts(het_origin *origin, const float *predicted, const float *truth, const float *rotation,
-                            int64_t count)
+het_status het_align_shifts(het_origin *origin, const float *predicted, const float *truth,
+                            const float *rotation, int64_t count)
 {
     static const double nowhere[3] = {0.0, 0.0, 0.0};
     *origin = (het_origin){0};

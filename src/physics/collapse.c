@@ -8,15 +8,17 @@
 #include "stats.h"
 
 /* Limits of the findings: the header states them. */
-static const double SETTLED_IMAGES = 20000.0; /* before that, losses and poses of any run look like a failure */
-static const double COLLAPSED_SPREAD = 1.5;   /* a quarter of the uniform mean: views within about 50 degrees */
+static const double SETTLED_IMAGES = 20000.0; /* earlier, losses and poses of any run look like a failure */
+static const double COLLAPSED_SPREAD = 1.5; /* a quarter of the uniform mean: views within about 50 degrees */
 static const double INVERTED_SKEWNESS = -0.3;
 enum { IN_A_ROW = 3 };
 
-het_status het_health_spread(double *spread, const float *rotation, int64_t count, int64_t pairs, uint64_t seed)
+het_status het_health_spread(double *spread, const float *rotation, int64_t count, int64_t pairs,
+                             uint64_t seed)
 {
     *spread = 0.0;
-    if (count < 2 || pairs < 1) return het_fail(HET_E_SHAPE, "the spread of rotations needs at least two of them");
+    if (count < 2 || pairs < 1)
+        return het_fail(HET_E_SHAPE, "the spread of rotations needs at least two of them");
     double *d = het_alloc((size_t)pairs * sizeof *d);
     if (d == NULL) return het_fail(HET_E_MEMORY, "no memory for %lld pairs of rotations", (long long)pairs);
     het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 2, 0);
@@ -72,7 +74,8 @@ int het_health_judge(het_health *health, const het_health_numbers *now)
     const int compared = settled && isfinite(now->image_loss) && isfinite(now->zero_loss);
     const int unfit = compared && now->image_loss >= now->zero_loss;
     if (now->non_finite > 0.0) findings |= HET_HEALTH_NAN;
-    if (isfinite(now->snr) && isfinite(now->snr_floor) && now->snr <= now->snr_floor) findings |= HET_HEALTH_NO_SNR;
+    if (isfinite(now->snr) && isfinite(now->snr_floor) && now->snr <= now->snr_floor)
+        findings |= HET_HEALTH_NO_SNR;
     if (in_a_row(&health->collapsed, settled && isfinite(now->spread), now->spread < COLLAPSED_SPREAD))
         findings |= HET_HEALTH_COLLAPSE;
     if (in_a_row(&health->unfit, compared, unfit)) findings |= HET_HEALTH_UNFIT;
@@ -86,32 +89,41 @@ int het_health_judge(het_health *health, const het_health_numbers *now)
 het_health_finding het_health_words(char *text, size_t size, int findings, const het_health_numbers *now)
 {
     if (findings & HET_HEALTH_NAN) {
-        snprintf(text, size, "%.0f losses or gradients were not finite: run again from the last checkpoint with lower "
+        snprintf(text, size,
+                 "%.0f losses or gradients were not finite: run again from the last checkpoint with lower "
                  "rates (--set train.rate_encoder, train.rate_decoder), or with --set train.precision=fp32",
                  now->non_finite);
         return HET_HEALTH_NAN;
     }
     if (findings & HET_HEALTH_NO_SNR) {
-        snprintf(text, size, "estimated SNR %.2g: the particles do not stand out from the pixels outside the inscribed "
-                 "circle; check that the box is wider than the particle and the images are particles, or give the SNR "
-                 "with --set train.snr", now->snr);
+        snprintf(text, size,
+                 "estimated SNR %.2g: the particles do not stand out from the pixels outside the inscribed "
+                 "circle; check that the box is wider than the particle and the images are particles, or "
+                 "give the SNR with --set train.snr",
+                 now->snr);
         return HET_HEALTH_NO_SNR;
     }
     if (findings & HET_HEALTH_COLLAPSE) {
-        snprintf(text, size, "predicted rotations have collapsed: mean distance %.2f where all views give %.1f; try "
+        snprintf(text, size,
+                 "predicted rotations have collapsed: mean distance %.2f where all views give %.1f; try "
                  "another train.seed, a smaller train.rate_encoder, more train.pose_steps, or a lower "
-                 "train.march_start", now->spread, HET_SPREAD_MEAN);
+                 "train.march_start",
+                 now->spread, HET_SPREAD_MEAN);
         return HET_HEALTH_COLLAPSE;
     }
     if (findings & HET_HEALTH_UNFIT) {
-        snprintf(text, size, "the volume explains the images no better than nothing (loss %.5g, of predicting zero "
+        snprintf(text, size,
+                 "the volume explains the images no better than nothing (loss %.5g, of predicting zero "
                  "%.5g): check pixel size, CTF and sign of the stack (hetacumn info), or start at a lower "
-                 "train.march_start", now->image_loss, now->zero_loss);
+                 "train.march_start",
+                 now->image_loss, now->zero_loss);
         return HET_HEALTH_UNFIT;
     }
     if (findings & HET_HEALTH_INVERTED) {
-        snprintf(text, size, "the map's dense part is negative (skewness %.2f): contrast looks inverted; import the "
-                 "stack again with the other --sign", now->skewness);
+        snprintf(text, size,
+                 "the map's dense part is negative (skewness %.2f): contrast looks inverted; import the "
+                 "stack again with the other --sign",
+                 now->skewness);
         return HET_HEALTH_INVERTED;
     }
     if (size > 0) text[0] = '\0';

@@ -8,17 +8,19 @@
  *  Pure functions; the trainer keeps the state and says the words. Test: tests/test_collapse.c */
 
 /** Spread of independent uniform rotations: d = |R_i - R_j|_F^2 = 4 - 4 cos theta, theta with density
- *  (1 - cos theta)/pi on [0, pi]. Mean 6; the median theta solves theta - sin theta = pi/2: 132.35 degrees. */
+ *  (1 - cos theta)/pi on [0, pi]. Mean 6; the median theta solves theta - sin theta = pi/2:
+ *  132.35 degrees. */
 #define HET_SPREAD_MEAN 6.0
 #define HET_SPREAD_MEDIAN 6.694448
 
-/** Median of d over `pairs` drawn pairs (i, j), i != j, of a batch's rotations (count,9). Errors: HET_E_SHAPE for
- *  count < 2 or pairs < 1; HET_E_MEMORY. */
-het_status het_health_spread(double *spread, const float *rotation, int64_t count, int64_t pairs, uint64_t seed);
+/** Median of d over `pairs` drawn pairs (i, j), i != j, of a batch's rotations (count,9). Errors: HET_E_SHAPE
+ *  for count < 2 or pairs < 1; HET_E_MEMORY. */
+het_status het_health_spread(double *spread, const float *rotation, int64_t count, int64_t pairs,
+                             uint64_t seed);
 
-/** Skewness <(v - m)^3> / <(v - m)^2>^(3/2) of the voxels in the inscribed sphere of a map (D,D,D): clearly positive where
- *  few voxels hold dense matter in an even background, negative for the same map inverted. Free of the map's mean, which
- *  the CTF hides. 0 for a constant map. */
+/** Skewness <(v - m)^3> / <(v - m)^2>^(3/2) of the voxels in the inscribed sphere of a map (D,D,D): clearly
+ *  positive where few voxels hold dense matter in an even background, negative for the same map inverted.
+ *  Free of the map's mean, which the CTF hides. 0 for a constant map. */
 double het_health_skewness(const float *volume, int64_t box);
 
 /** What the trainer knows at a report. NAN where a number is not known (yet): then it is not judged. */
@@ -49,6 +51,6 @@ typedef enum het_health_finding {
 /** Judge one report: update `health`, return the findings or'ed together. */
 int het_health_judge(het_health *health, const het_health_numbers *now);
 
-/** One line for the most serious finding - what, the number, what to try - into `text`; "" for HET_HEALTH_GOOD.
- *  Returns that finding. */
+/** One line for the most serious finding - what, the number, what to try - into `text`; "" for
+ *  HET_HEALTH_GOOD. Returns that finding. */
 het_health_finding het_health_words(char *text, size_t size, int findings, const het_health_numbers *now);

@@ -106,14 +106,16 @@ static void sort_centres(double *centre, int64_t count, int64_t dim)
     }
 }
 
-het_status het_kmeans(double *centre, int64_t *label, double *inertia, const float *z, int64_t count, int64_t dim,
-                      int64_t number, uint64_t seed)
+het_status het_kmeans(double *centre, int64_t *label, double *inertia, const float *z, int64_t count,
+                      int64_t dim, int64_t number, uint64_t seed)
 {
     if (number < 1 || number > count || dim < 1)
-        return het_fail(HET_E_SHAPE, "%lld clusters of %lld images: between 1 and the number of images can be made",
+        return het_fail(HET_E_SHAPE,
+                        "%lld clusters of %lld images: between 1 and the number of images can be made",
                         (long long)number, (long long)count);
     double *scratch = het_alloc((size_t)(count + number * dim) * sizeof *scratch);
-    if (scratch == NULL) return het_fail(HET_E_MEMORY, "no memory for k-means of %lld images", (long long)count);
+    if (scratch == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for k-means of %lld images", (long long)count);
     clusters c = {z, count, dim, number, scratch + count, label, scratch};
     double least = INFINITY;
     for (uint64_t start = 0; start < STARTS; start++) {

@@ -13,8 +13,10 @@ het_status het_latent_pca(het_pca *pca, const float *z, int64_t count, int64_t d
 {
     *pca = (het_pca){.dim = dim};
     if (count < 1 || dim < 1 || dim > HET_LATENT_DIM)
-        return het_fail(HET_E_SHAPE, "principal components of %lld points in %lld dimensions: 1..%d dimensions can be "
-                        "done", (long long)count, (long long)dim, HET_LATENT_DIM);
+        return het_fail(HET_E_SHAPE,
+                        "principal components of %lld points in %lld dimensions: 1..%d dimensions can be "
+                        "done",
+                        (long long)count, (long long)dim, HET_LATENT_DIM);
     double covariance[HET_LATENT_DIM * HET_LATENT_DIM] = {0};
     for (int64_t i = 0; i < count; i++)
         for (int64_t k = 0; k < dim; k++) pca->mean[k] += (double)z[i * dim + k] / (double)count;
@@ -36,7 +38,8 @@ void het_latent_project(double *out, const het_pca *pca, int component, const fl
     const double *axis = pca->axis + component * pca->dim;
     for (int64_t i = 0; i < count; i++) {
         out[i] = 0.0;
-        for (int64_t k = 0; k < pca->dim; k++) out[i] += axis[k] * ((double)z[i * pca->dim + k] - pca->mean[k]);
+        for (int64_t k = 0; k < pca->dim; k++)
+            out[i] += axis[k] * ((double)z[i * pca->dim + k] - pca->mean[k]);
     }
 }
 
@@ -138,8 +141,8 @@ static double tail(double step, double spread)
     return step > 0.0 ? 0.0 : step < 0.0 ? 1.0 : 0.5;
 }
 
-het_status het_latent_overlap(double *e_z, double *mean, double *std, const double *value, const int64_t *label,
-                              int64_t count, int64_t classes)
+het_status het_latent_overlap(double *e_z, double *mean, double *std, const double *value,
+                              const int64_t *label, int64_t count, int64_t classes)
 {
     *e_z = 0.0;
     double *scratch = het_alloc((size_t)(count + 2 * classes) * sizeof *scratch);
@@ -163,16 +166,18 @@ het_status het_latent_overlap(double *e_z, double *mean, double *std, const doub
     return HET_OK;
 }
 
-het_status het_latent_class_mode(float *z_star, double *mode, const float *z, const double *pc1, const int64_t *label,
-                                 int64_t klass, int64_t count, int64_t dim)
+het_status het_latent_class_mode(float *z_star, double *mode, const float *z, const double *pc1,
+                                 const int64_t *label, int64_t klass, int64_t count, int64_t dim)
 {
     het_status status = HET_OK;
     HET_ASSERT(dim >= 1 && dim <= HET_LATENT_DIM);
     double *scratch = het_alloc((size_t)count * sizeof *scratch);
-    if (scratch == NULL) return het_fail(HET_E_MEMORY, "no memory for a mode among %lld images", (long long)count);
+    if (scratch == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for a mode among %lld images", (long long)count);
     const int64_t n = pick(scratch, pc1, label, klass, count);
     if (n == 0) {
-        status = het_fail(HET_E_INPUT, "class %lld has no images: its volume is not defined", (long long)klass);
+        status =
+            het_fail(HET_E_INPUT, "class %lld has no images: its volume is not defined", (long long)klass);
         goto done;
     }
     double at;
@@ -198,8 +203,8 @@ done:
 enum { QUERIES = 2000, OTHERS = 20000, MOST_NEIGHBOURS = 64 };
 
 /* Share of the k nearest drawn images of image i that have its class. */
-static double same_share(const float *z, const int64_t *label, const int64_t *drawn, int64_t n, int64_t i, int64_t dim,
-                         int k)
+static double same_share(const float *z, const int64_t *label, const int64_t *drawn, int64_t n, int64_t i,
+                         int64_t dim, int k)
 {
     double nearest[MOST_NEIGHBOURS];
     int64_t klass[MOST_NEIGHBOURS];

@@ -20,8 +20,8 @@ het_status het_latent_pca(het_pca *pca, const float *z, int64_t count, int64_t d
 /** out (count) = (z - mean) . axis[component]. */
 void het_latent_project(double *out, const het_pca *pca, int component, const float *z, int64_t count);
 
-/** The threshold between two groups without labels: midpoint between the two means of the best split into two groups
- *  (exact one-dimensional k-means, least sum of squares over all splits). Errors: HET_E_MEMORY. */
+/** The threshold between two groups without labels: midpoint between the two means of the best split into two
+ *  groups (exact one-dimensional k-means, least sum of squares over all splits). Errors: HET_E_MEMORY. */
 het_status het_latent_threshold(double *threshold, const double *value, int64_t count);
 
 typedef struct het_split {
@@ -38,23 +38,27 @@ het_status het_latent_best_split(het_split *split, const double *value, const in
 /** Corr: |Spearman| of PC1 and the label, ties with average ranks. Errors: HET_E_MEMORY. */
 het_status het_latent_corr(double *corr, const double *value, const int64_t *label, int64_t count);
 
-/** E_z for more than two classes from per-class mean m_k and standard deviation s_k on PC1 (the ingredients of eq. 11):
+/** E_z for more than two classes from per-class mean m_k and standard deviation s_k on PC1 (the ingredients
+ *  of eq. 11):
  *      E_z = mean over neighbours k, k+1 of Phi( -(m_{k+1} - m_k) / (s_k + s_{k+1}) ),
- *  the share of two normal classes that lies beyond the threshold at equal standardised distance from both, PC1's sign
- *  chosen by the mean step. 0: all neighbours apart; 0.5: no order. It is the continuation of Err (the paper's E_z for
- *  two classes), and this project's own reading of eq. 11: comparable between its runs, not digit by digit with the paper.
- *  Classes without images are left out. mean, std (classes) receive m_k, s_k (NULL: not wanted). Errors: HET_E_MEMORY. */
-het_status het_latent_overlap(double *e_z, double *mean, double *std, const double *value, const int64_t *label,
-                              int64_t count, int64_t classes);
+ *  the share of two normal classes that lies beyond the threshold at equal standardised distance from both,
+ *  PC1's sign chosen by the mean step. 0: all neighbours apart; 0.5: no order. It is the continuation of Err
+ *  (the paper's E_z for two classes), and this project's own reading of eq. 11: comparable between its runs,
+ *  not digit by digit with the paper. Classes without images are left out. mean, std (classes) receive m_k,
+ *  s_k (NULL: not wanted). Errors: HET_E_MEMORY. */
+het_status het_latent_overlap(double *e_z, double *mean, double *std, const double *value,
+                              const int64_t *label, int64_t count, int64_t classes);
 
-/** z* of a class (appendix D): PC1 of its images, mode of their density (het_density_mode), and the mean z of the images
- *  of the class nearest to the mode: one in twenty, at least 1, at most 200.
- *  z_star [out] (dim); mode [out] on PC1 (NULL: not wanted). Errors: HET_E_INPUT for a class without images, HET_E_MEMORY. */
-het_status het_latent_class_mode(float *z_star, double *mode, const float *z, const double *pc1, const int64_t *label,
-                                 int64_t klass, int64_t count, int64_t dim);
+/** z* of a class (appendix D): PC1 of its images, mode of their density (het_density_mode), and the mean z of
+ *  the images of the class nearest to the mode: one in twenty, at least 1, at most 200.
+ *  z_star [out] (dim); mode [out] on PC1 (NULL: not wanted). Errors: HET_E_INPUT for a class without images,
+ *  HET_E_MEMORY. */
+het_status het_latent_class_mode(float *z_star, double *mode, const float *z, const double *pc1,
+                                 const int64_t *label, int64_t klass, int64_t count, int64_t dim);
 
-/** Neighbourhood similarity of z (after CryoBench): mean share, over up to 2000 drawn images, of the `k` nearest of up to
- *  20000 drawn others that have the same class. chance [out]: what mixed classes give, sum of squared class shares.
+/** Neighbourhood similarity of z (after CryoBench): mean share, over up to 2000 drawn images, of the `k`
+ *  nearest of up to 20000 drawn others that have the same class. chance [out]: what mixed classes give, sum
+ *  of squared class shares.
  *  Errors: HET_E_SHAPE for count < 2, HET_E_MEMORY. */
 het_status het_latent_neighbours(double *similarity, double *chance, const float *z, const int64_t *label,
                                  int64_t count, int64_t dim, int64_t classes, int k, uint64_t seed);

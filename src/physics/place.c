@@ -5,10 +5,12 @@
 #include "../arena.h"
 #include "fft.h"
 #include "rotation.h"
+#include "slicer.h"
 
-static const double TWO_PI = 6.28318530717958647692;
+static const double TWO_PI = 6.28318530717958647692, DEGREES = 57.29577951308232;
 
-static void mirrored_z(float *out, const float *in, int64_t box)
+/* out(x) = in(x, y, -z) about the origin voxel. */
+static void mirror_z(float *out, const float *in, int64_t box)
 {
     const int64_t plane = box * box;
     for (int64_t z = 0; z < box; z++) {
@@ -17,7 +19,8 @@ static void mirrored_z(float *out, const float *in, int64_t box)
     }
 }
 
-het_status het_place_shift(het_volume *volume, const double u[3])
+/* volume(x) becomes volume(x - u), periodic. */
+static het_status shift(het_volume *volume, const double u[3])
 {
     het_status status = HET_OK;
     const int64_t d = volume->box, half = d / 2;
@@ -36,7 +39,8 @@ het_status het_place_shift(het_volume *volume, const double u[3])
             float *line = spectrum + 2 * (z * d + y) * (half + 1);
             for (int64_t kx = 0; kx <= half; kx++) {
                 const int nyquist = kx == half || ky == -half || kz == -half; /* has no phase of its own */
-                const double phase = -TWO_PI * ((double)kx * u[0] + (double)ky * u[1] + (double)kz * u[2]) / (double)d;
+                const double phase =
+                    -TWO_PI * ((double)kx * u[0] + (double)ky * u[1] + (double)kz * u[2]) / (double)d;
                 const double c = nyquist ? 0.0 : cos(phase), s = nyquist ? 0.0 : sin(phase);
                 const double re = line[2 * kx], im = line[2 * kx + 1];
                 line[2 * kx] = (float)(re * c - im * s);
@@ -51,22 +55,168 @@ done:
     return status;
 }
 
-het_status het_place_volume(het_volume *out, const het_volume *in, const double a[9], int hand, const double u[3])
+het_status het_place_volume(het_volume *out, const het_volume *in, const het_pose3 *pose)
 {
     het_status status = HET_OK;
     het_volume mirrored = {0};
     const het_volume *source = in;
     double r[9]; /* out(x) = source(A x) = source(R^T x) */
     for (int i = 0; i < 3; i++)
-        for (int j = 0; j < 3; j++) r[3 * i + j] = a[3 * j + i];
-    if (hand < 0) {
+        for (int j = 0; j < 3; j++) r[3 * i + j] = pose->a[3 * j + i];
+    if (pose->hand < 0) {
         HET_TRY(het_volume_new(&mirrored, in->box, in->apix));
-        mirrored_z(mirrored.data, in->data, in->box);
+        mirror_z(mirrored.data, in->data, in->box);
         source = &mirrored;
     }
     HET_TRY(het_volume_rotate(out, source, r));
-    if (u != NULL) HET_TRY(het_place_shift(out, u));
+    HET_TRY(shift(out, pose->u));
 done:
     het_volume_free(&mirrored);
+    return status;
+}
+
+/* What the correlation is summed over: Fourier points k of the half-space with their truth, whitened by
+ * shell. */
+typedef struct fit {
+    het_slicer slicer; /* of the map, mirrored for hand -1 */
+    int64_t box, points;
+    int16_t *k;        /* (points,3) */
+    float *truth;      /* (points,2) */
+    float *weight;     /* (points) 1 / mean power of the truth's shell */
+    double power;      /* sum of weight |truth|^2 */
+} fit;
+
+/* Correlation of the map placed by `pose` with the truth. */
+static double correlation(const fit *f, const het_pose3 *pose)
+{
+    double cross = 0.0, power = 0.0;
+#pragma omp parallel for schedule(static) reduction(+ : cross, power)
+    for (int64_t p = 0; p < f->points; p++) {
+        const int16_t *k = f->k + 3 * p;
+        double q[3], turn = 0.0;
+        float s[2];
+        for (int i = 0; i < 3; i++) {
+            q[i] = pose->a[3 * i] * k[0] + pose->a[3 * i + 1] * k[1] + pose->a[3 * i + 2] * k[2];
+            turn -= TWO_PI * k[i] * pose->u[i] / (double)f->box;
+        }
+        het_slicer_at(&f->slicer, s, q[0], q[1], q[2]);
+        const double c = cos(turn), d = sin(turn), re = s[0] * c - s[1] * d, im = s[0] * d + s[1] * c;
+        cross += (double)f->weight[p] * (re * (double)f->truth[2 * p] + im * (double)f->truth[2 * p + 1]);
+        power += (double)f->weight[p] * (re * re + im * im);
+    }
+    return power > 0.0 && f->power > 0.0 ? cross / sqrt(power * f->power) : 0.0;
+}
+
+/* The points of shells 1 .. reach with the truth's transform; called with NULL arrays to count first. */
+static void collect(fit *f, const float *spectrum, int64_t reach, double *shell_power, int64_t *shell_count)
+{
+    const int64_t d = f->box;
+    f->points = 0;
+    for (int64_t kz = -reach; kz <= reach; kz++) {
+        for (int64_t ky = -reach; ky <= reach; ky++) {
+            for (int64_t kx = 0; kx <= reach; kx++) {
+                const int64_t shell = llround(sqrt((double)(kx * kx + ky * ky + kz * kz)));
+                if (shell < 1 || shell > reach) continue;
+                const int64_t p = f->points++;
+                if (f->k == NULL) continue;
+                const float *t = spectrum + 2 * (((kz + d) % d * d + (ky + d) % d) * (d / 2 + 1) + kx);
+                for (int c = 0; c < 2; c++) f->truth[2 * p + c] = t[c];
+                f->k[3 * p] = (int16_t)kx;
+                f->k[3 * p + 1] = (int16_t)ky;
+                f->k[3 * p + 2] = (int16_t)kz;
+                shell_power[shell] += (double)t[0] * (double)t[0] + (double)t[1] * (double)t[1];
+                shell_count[shell]++;
+            }
+        }
+    }
+    for (int64_t p = 0; f->k != NULL && p < f->points; p++) {
+        const int16_t *k = f->k + 3 * p;
+        const int64_t shell = llround(sqrt((double)k[0] * k[0] + (double)k[1] * k[1] + (double)k[2] * k[2]));
+        const double mean = shell_power[shell] / (double)shell_count[shell];
+        f->weight[p] = mean > 0.0 ? (float)(1.0 / mean) : 0.0f;
+        f->power += (double)f->weight[p] * ((double)f->truth[2 * p] * (double)f->truth[2 * p] +
+                                            (double)f->truth[2 * p + 1] * (double)f->truth[2 * p + 1]);
+    }
+}
+
+static het_status fit_new(fit *f, const het_volume *in, const het_volume *truth, int hand)
+{
+    het_status status = HET_OK;
+    het_volume mirrored = {0};
+    het_fft *fft = NULL;
+    float *spectrum = NULL;
+    double shell_power[1024] = {0};
+    int64_t shell_count[1024] = {0};
+    const int64_t reach = in->box / 4;
+    *f = (fit){.box = in->box};
+    HET_TRY(het_volume_new(&mirrored, in->box, in->apix));
+    if (hand < 0) mirror_z(mirrored.data, in->data, in->box);
+    HET_TRY(het_slicer_new(&f->slicer, hand < 0 ? &mirrored : in));
+    HET_TRY(het_fft_new(&fft, 3, truth->box));
+    spectrum = het_alloc((size_t)het_fft_size(fft) * sizeof *spectrum);
+    collect(f, NULL, reach, shell_power, shell_count);
+    f->k = het_alloc((size_t)(3 * f->points) * sizeof *f->k);
+    f->truth = het_alloc((size_t)(2 * f->points) * sizeof *f->truth);
+    f->weight = het_alloc((size_t)f->points * sizeof *f->weight);
+    if (spectrum == NULL || f->k == NULL || f->truth == NULL || f->weight == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory to fit maps of box %lld", (long long)in->box));
+    het_fft_forward(fft, spectrum, truth->data);
+    collect(f, spectrum, reach, shell_power, shell_count);
+done:
+    het_volume_free(&mirrored);
+    het_fft_free(fft);
+    het_release(spectrum);
+    return status;
+}
+
+static void fit_free(fit *f)
+{
+    het_slicer_free(&f->slicer);
+    het_release(f->k);
+    het_release(f->truth);
+    het_release(f->weight);
+}
+
+/* One of the six moves: turns about the axes of the truth's frame, then steps along them. */
+static het_pose3 moved(const het_pose3 *pose, int which, double angle, double step)
+{
+    het_pose3 next = *pose;
+    double axis[3] = {0}, turn[9];
+    if (which >= 3) {
+        next.u[which - 3] += step;
+        return next;
+    }
+    axis[which] = 1.0;
+    het_rotation_about(turn, axis, angle);
+    het_rotation_multiply(next.a, pose->a, turn);
+    return next;
+}
+
+het_status het_place_refine(het_pose3 *pose, const het_volume *in, const het_volume *truth)
+{
+    het_status status = HET_OK;
+    fit f = {0};
+    if (in->box != truth->box)
+        return het_fail(HET_E_SHAPE, "fitting a map of box %lld to one of box %lld", (long long)in->box,
+                        (long long)truth->box);
+    HET_TRY(fit_new(&f, in, truth, pose->hand));
+    double angle = 4.0 / DEGREES, step = 1.0, best = correlation(&f, pose);
+    for (int pass = 0; pass < 200 && angle > 0.05 / DEGREES; pass++) {
+        int better = 0;
+        for (int move = 0; move < 12; move++) {
+            const double sign = move % 2 == 0 ? 1.0 : -1.0;
+            const het_pose3 next = moved(pose, move / 2, sign * angle, sign * step);
+            const double found = correlation(&f, &next);
+            if (found <= best) continue;
+            best = found;
+            *pose = next;
+            better = 1;
+        }
+        if (better) continue;
+        angle /= 2.0;
+        step /= 2.0;
+    }
+done:
+    fit_free(&f);
     return status;
 }

@@ -1,12 +1,22 @@
 #pragma once
 #include "volume.h"
 
-/** Put a reconstruction into the truth's frame: with A, hand and u of align.h,
- *      out(x) = in(B (x - u)),  B = A (hand +1) or diag(1,1,-1) A (hand -1)
- *  by mirroring z -> (D - z) mod D for hand -1, rotating (het_volume_rotate) and moving by +u voxels (Fourier phases).
- *  a (9), u (3) px of the box (NULL: no move). out is allocated with in's box; may not share data with in.
- *  Errors: HET_E_SHAPE, HET_E_MEMORY. Test: tests/test_place.c */
-het_status het_place_volume(het_volume *out, const het_volume *in, const double a[9], int hand, const double u[3]);
+/** Where a reconstruction lies in the truth's frame, as align.h finds it. */
+typedef struct het_pose3 {
+    double a[9]; /* rotation */
+    int hand;    /* +1 or -1 */
+    double u[3]; /* origin, voxels */
+} het_pose3;
 
-/** volume(x) becomes volume(x - u), u in voxels, periodic. The Nyquist planes become 0. Errors: HET_E_MEMORY. */
-het_status het_place_shift(het_volume *volume, const double u[3]);
+/** Put a reconstruction into the truth's frame:
+ *      out(x) = in(B (x - u)),  B = A (hand +1) or diag(1,1,-1) A (hand -1)
+ *  by mirroring z -> (D - z) mod D for hand -1, rotating (het_volume_rotate) and moving by +u voxels (Fourier
+ *  phases; the Nyquist planes become 0). out is allocated with in's box; may not share data with in.
+ *  Errors: HET_E_SHAPE, HET_E_MEMORY. Test: tests/test_place.c */
+het_status het_place_volume(het_volume *out, const het_volume *in, const het_pose3 *pose);
+
+/** Turn and move `pose` (not its hand) to a local maximum of the correlation of the placed map with `truth`,
+ *  over whitened Fourier shells 1 .. D/4, from steps of 4 degrees and 1 voxel down to 0.05 degrees and 0.01
+ *  voxels; for what is a few degrees and a voxel off. truth has in's box.
+ *  Errors: HET_E_SHAPE, HET_E_MEMORY. Test: tests/test_place.c */
+het_status het_place_refine(het_pose3 *pose, const het_volume *in, const het_volume *truth);

@@ -134,12 +134,14 @@ static void smooth_bins(double density[BINS], const double bins[BINS], double wi
 het_status het_density_mode(double *mode, const double *values, int64_t count)
 {
     double *sorted = het_alloc((size_t)count * sizeof *sorted);
-    if (sorted == NULL) return het_fail(HET_E_MEMORY, "no memory for the density of %lld values", (long long)count);
+    if (sorted == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for the density of %lld values", (long long)count);
     memcpy(sorted, values, (size_t)count * sizeof *sorted);
     het_sort(sorted, count);
     double std;
     het_mean_std(values, count, &std);
-    const double iqr = (het_quantile_sorted(sorted, 0.75, count) - het_quantile_sorted(sorted, 0.25, count)) / 1.34;
+    const double iqr =
+        (het_quantile_sorted(sorted, 0.75, count) - het_quantile_sorted(sorted, 0.25, count)) / 1.34;
     const double spread = iqr > 0.0 && iqr < std ? iqr : std;
     const double low = sorted[0], high = sorted[count - 1], middle = het_quantile_sorted(sorted, 0.5, count);
     het_release(sorted);

@@ -1,0 +1,160 @@
+#include <jansson.h>
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "measures.h"
+
+/* Columns of the table and arrays of the JSON file: one number per class. */
+static const struct {
+    const char *key, *title;
+    size_t member;
+} COLUMN[] = {
+    {"class_rot", "Rot", offsetof(het_class_measures, rot)},
+    {"class_rot_aligned", "Rot own A", offsetof(het_class_measures, rot_aligned)},
+    {"class_trans_raw", "Trans px2", offsetof(het_class_measures, trans_raw)},
+    {"class_err", "Err", offsetof(het_class_measures, err)},
+    {"class_pc1_mean", "PC1 mean", offsetof(het_class_measures, pc1_mean)},
+    {"class_pc1_std", "PC1 std", offsetof(het_class_measures, pc1_std)},
+    {"class_pc1_mode", "PC1 mode", offsetof(het_class_measures, pc1_mode)},
+    {"res", "Res px", offsetof(het_class_measures, res)},
+    {"res143", "Res .143", offsetof(het_class_measures, res143)},
+    {"res_aligned", "Res refit", offsetof(het_class_measures, res_aligned)},
+};
+enum { COLUMNS = sizeof COLUMN / sizeof *COLUMN };
+
+static double member(const het_class_measures *c, int column)
+{
+    return *(const double *)(const void *)((const char *)c + COLUMN[column].member);
+}
+
+/* A column that no class has a number for is left out of the table. */
+static int known(const het_measures *m, int column)
+{
+    for (int64_t k = 0; k < m->classes; k++)
+        if (isfinite(member(&m->klass[k], column))) return 1;
+    return 0;
+}
+
+static void print_classes(const het_measures *m, FILE *out)
+{
+    fprintf(out, "%5s %8s", "class", "images");
+    for (int c = 0; c < COLUMNS; c++)
+        if (known(m, c)) fprintf(out, " %10s", COLUMN[c].title);
+    fputc('\n', out);
+    for (int64_t k = 0; k < m->classes; k++) {
+        fprintf(out, "%5lld %8lld", (long long)k, (long long)m->klass[k].images);
+        for (int c = 0; c < COLUMNS; c++) {
+            const double value = member(&m->klass[k], c);
+            if (!known(m, c)) continue;
+            if (isfinite(value)) fprintf(out, " %10.4g", value);
+            else fprintf(out, " %10s", "-");
+        }
+        fputc('\n', out);
+    }
+}
+
+static void line(FILE *out, const char *name, double value, const char *meaning)
+{
+    if (isfinite(value)) fprintf(out, "%-18s %12.5g  %s\n", name, value, meaning);
+}
+
+void het_measures_print(const het_measures *m, FILE *out)
+{
+    fprintf(out, "%lld images, box %lld, %g A per pixel, %lld class%s, hand %s\n", (long long)m->images,
+            (long long)m->box, m->apix, (long long)m->classes, m->classes == 1 ? "" : "es",
+            m->align.hand > 0 ? "as predicted" : "mirrored");
+    line(out, "Rot", m->align.median,
+         "median |R_true - R_pred A|_F^2, A of the best of 200 anchors, better hand");
+    line(out, "  refined A", m->align.median_refined, "the same with A averaged over the images that agree");
+    line(out, "  other hand", m->align.median_other, "the same for the other hand, up to 2000 images");
+    line(out, "  mean", m->align.mean_degrees, "degrees");
+    line(out, "  median", m->align.median_degrees, "degrees");
+    line(out, "  within 0.1", m->align.within, "share of images closer than 12.8 degrees");
+    line(out, "Trans raw", m->origin.raw, "median |t_true - t_pred|^2, px^2");
+    line(out, "Trans corrected", m->origin.corrected, "the same after one 3D origin by least squares, px^2");
+    line(out, "Err", m->err, "misclassified share, PC1 of z, threshold midway between its two groups");
+    line(out, "  best threshold", m->err_best, "the same with the threshold chosen by the labels");
+    line(out, "Corr", m->corr, "|Spearman| of PC1 and class number");
+    line(out, "Neighbours", m->similarity, "share of the 10 nearest in z that have the same class");
+    line(out, "  by chance", m->chance, "for mixed classes");
+    line(out, "E", m->entanglement, "entanglement: E_pose + E_z");
+    line(out, "  E_pose", m->e_pose, "Rot + Trans raw / box^2");
+    line(out, "  E_z", m->e_z, m->classes == 2 ? "Err" : "mean overlap of neighbouring classes on PC1");
+    print_classes(m, out);
+    if (known(m, COLUMNS - 1))
+        fprintf(out, "Res: first crossing of FSC = 0.5 (.143) with the true map, no mask, turned by A; floor "
+                     "2 px; refit: map "
+                     "turned\nand moved to fit the true one best\n");
+}
+
+static json_t *real_or_null(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static void add(json_t *root, const char *key, double value)
+{
+    json_object_set_new(root, key, real_or_null(value));
+}
+
+static json_t *vector(const double *values, int count)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) json_array_append_new(list, real_or_null(values[i]));
+    return list;
+}
+
+static void add_classes(json_t *root, const het_measures *m)
+{
+    json_t *images = json_array();
+    for (int64_t k = 0; k < m->classes; k++) json_array_append_new(images, json_integer(m->klass[k].images));
+    json_object_set_new(root, "class_images", images);
+    for (int c = 0; c < COLUMNS; c++) {
+        json_t *list = json_array();
+        for (int64_t k = 0; k < m->classes; k++)
+            json_array_append_new(list, real_or_null(member(&m->klass[k], c)));
+        json_object_set_new(root, COLUMN[c].key, list);
+    }
+}
+
+het_status het_measures_write_json(const het_measures *m, const char *path)
+{
+    json_t *root = json_object();
+    json_object_set_new(root, "images", json_integer(m->images));
+    json_object_set_new(root, "box", json_integer(m->box));
+    json_object_set_new(root, "classes", json_integer(m->classes));
+    add(root, "apix", m->apix);
+    add(root, "rot", m->align.median);
+    add(root, "rot_refined", m->align.median_refined);
+    add(root, "rot_other_hand", m->align.median_other);
+    add(root, "rot_mean_deg", m->align.mean_degrees);
+    add(root, "rot_median_deg", m->align.median_degrees);
+    add(root, "rot_within_0.1", m->align.within);
+    json_object_set_new(root, "hand", json_integer(m->align.hand));
+    json_object_set_new(root, "alignment", vector(m->align.refined, 9));
+    json_object_set_new(root, "origin", vector(m->origin.u, 3));
+    add(root, "trans_raw", m->origin.raw);
+    add(root, "trans_corrected", m->origin.corrected);
+    add(root, "err", m->err);
+    add(root, "err_best", m->err_best);
+    add(root, "corr", m->corr);
+    add(root, "neighbours", m->similarity);
+    add(root, "neighbours_chance", m->chance);
+    add(root, "entanglement", m->entanglement);
+    add(root, "e_pose", m->e_pose);
+    add(root, "e_z", m->e_z);
+    add_classes(root, m);
+    const size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(9);
+    int failed;
+    if (strcmp(path, "-") == 0) {
+        failed = json_dumpf(root, stdout, flags) != 0;
+        putchar('\n');
+    } else {
+        failed = json_dump_file(root, path, flags) != 0;
+    }
+    json_decref(root);
+    return failed ? het_fail(HET_E_IO,
+                             "%s: cannot write the measures: is the folder there, and is there space?", path)
+                  : HET_OK;
+}
