@@ -18,7 +18,8 @@ static het_status mark_line(uint8_t *seen, int64_t limit, char *text, const char
         errno = 0;
         const long long value = strtoll(at, &end, 10);
         if (end == at || (*end != '\0' && strchr(" \t\r\n,", *end) == NULL) || errno != 0)
-            return het_fail(HET_E_INPUT, "%s: line %lld: '%.20s' is no image number", path, (long long)line, at);
+            return het_fail(HET_E_INPUT, "%s: line %lld: '%.*s' is no image number", path, (long long)line,
+                            (int)strcspn(at, " \t\r\n,"), at);
         if (value < 0 || value >= limit)
             return het_fail(HET_E_INPUT, "%s: line %lld: image %lld is outside 0 .. %lld (numbers start at 0)", path,
                             (long long)line, value, (long long)limit - 1);
