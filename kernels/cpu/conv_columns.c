@@ -145,10 +145,10 @@ static void gather_window(const het_columns *c, char *row, const char *image, in
             memset(row, 0, (size_t)s->x.count * pixel);
             continue;
         }
-        memset(row, 0, (size_t)low * pixel);
+        if (low > 0) memset(row, 0, (size_t)low * pixel);
         memcpy(row + (size_t)low * pixel, image + (size_t)(y * s->spec.in_w + x0 + low) * pixel,
                (size_t)(end - low) * pixel);
-        memset(row + (size_t)end * pixel, 0, (size_t)(s->x.count - end) * pixel);
+        if (end < s->x.count) memset(row + (size_t)end * pixel, 0, (size_t)(s->x.count - end) * pixel);
     }
 }
 
