@@ -3,7 +3,7 @@
 set -euo pipefail
 
 packages=(gcc libc6-dev cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools
-          libfftw3-dev libdnnl-dev libcyaml-dev libjansson-dev zlib1g-dev libxxhash-dev libcmocka-dev)
+          libfftw3-dev libdnnl-dev libcyaml-dev libjansson-dev zlib1g-dev libxxhash-dev libcmocka-dev jq)
 
 if ! command -v dpkg-query >/dev/null; then
     echo "setup: this is no Debian machine; install what Debian 12 calls: ${packages[*]}" >&2
