@@ -6,7 +6,7 @@
 #include "../arena.h"
 #include "../rng.h"
 
-enum { STARTS = 8, ROUNDS = 100 };
+enum { STARTS = 4, ROUNDS = 100 };
 
 typedef struct clusters {
     const float *z;
@@ -14,6 +14,7 @@ typedef struct clusters {
     double *centre;  /* (clusters,dim) */
     int64_t *label;  /* (count) */
     double *nearest; /* (count) squared distance to the nearest centre so far */
+    int64_t *size;   /* (clusters) images */
 } clusters;
 
 static double distance2(const float *z, const double *centre, int64_t dim)
@@ -74,16 +75,15 @@ static void seed_centres(clusters *c, het_rng *rng)
 static void move_centres(clusters *c)
 {
     memset(c->centre, 0, (size_t)(c->clusters * c->dim) * sizeof *c->centre);
+    memset(c->size, 0, (size_t)c->clusters * sizeof *c->size);
+    for (int64_t i = 0; i < c->count; i++) {
+        double *centre = c->centre + c->label[i] * c->dim;
+        for (int64_t j = 0; j < c->dim; j++) centre[j] += (double)c->z[i * c->dim + j];
+        c->size[c->label[i]]++;
+    }
     for (int64_t k = 0; k < c->clusters; k++) {
-        int64_t n = 0;
-        double *centre = c->centre + k * c->dim;
-        for (int64_t i = 0; i < c->count; i++) {
-            if (c->label[i] != k) continue;
-            for (int64_t j = 0; j < c->dim; j++) centre[j] += (double)c->z[i * c->dim + j];
-            n++;
-        }
-        for (int64_t j = 0; j < c->dim && n > 0; j++) centre[j] /= (double)n;
-        if (n > 0) continue;
+        for (int64_t j = 0; j < c->dim && c->size[k] > 0; j++) c->centre[k * c->dim + j] /= (double)c->size[k];
+        if (c->size[k] > 0) continue;
         int64_t worst = 0;
         for (int64_t i = 1; i < c->count; i++)
             if (c->nearest[i] > c->nearest[worst]) worst = i;
@@ -114,9 +114,13 @@ het_status het_kmeans(double *centre, int64_t *label, double *inertia, const flo
                         "%lld clusters of %lld images: between 1 and the number of images can be made",
                         (long long)number, (long long)count);
     double *scratch = het_alloc((size_t)(count + number * dim) * sizeof *scratch);
-    if (scratch == NULL)
+    int64_t *size = het_alloc((size_t)number * sizeof *size);
+    if (scratch == NULL || size == NULL) {
+        het_release(scratch);
+        het_release(size);
         return het_fail(HET_E_MEMORY, "no memory for k-means of %lld images", (long long)count);
-    clusters c = {z, count, dim, number, scratch + count, label, scratch};
+    }
+    clusters c = {z, count, dim, number, scratch + count, label, scratch, size};
     double least = INFINITY;
     for (uint64_t start = 0; start < STARTS; start++) {
         het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 1, start);
@@ -136,6 +140,7 @@ het_status het_kmeans(double *centre, int64_t *label, double *inertia, const flo
     assign(&c, number);
     if (inertia != NULL) *inertia = inertia_of(&c);
     het_release(scratch);
+    het_release(size);
     return HET_OK;
 }
 

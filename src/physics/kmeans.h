@@ -4,7 +4,7 @@
 #include "../status.h"
 
 /** k-means: k-means++ seeds (Arthur & Vassilvitskii 2007), Lloyd's rounds until no label changes (at most
- *  100), the best of 8 starts by the sum of squares. Clusters are numbered by their centres' first
+ *  100), the best of 4 starts by the sum of squares. Clusters are numbered by their centres' first
  *  coordinate, ascending.
  *  centre [out] (clusters,dim), label [out] (count), z [in] (count,dim) finite; inertia [out] sum of squares,
  *  NULL allowed. Random numbers: (seed, HET_STREAM_SEARCH); the result does not depend on threads.
