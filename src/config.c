@@ -28,11 +28,14 @@ enum { FREE, FIXED };
  * section stand together. */
 static const row rows[] = {
     {"z_dim", WHOLE, AT(z_dim), 8, 1, 64, FIXED, "dimensions of the conformation", NULL},
-    {"encoder.width", WHOLE, AT(encoder.width), 64, 16, 512, FIXED, "channels of the first stage (multiple of 16)", NULL},
-    {"encoder.pool", CHOICE, AT(encoder.pool), HET_POOL_FLATTEN, 0, 1, FIXED, "what joins the last stage and the heads",
-     "flatten|avg"},
-    {"encoder.stem_pool", TRUTH, AT(encoder.stem_pool), 1, 0, 1, FIXED, "3x3/2 max pooling after the stem", NULL},
-    {"encoder.stem_stride", WHOLE, AT(encoder.stem_stride), 2, 1, 2, FIXED, "stride of the stem's convolution", NULL},
+    {"encoder.width", WHOLE, AT(encoder.width), 64, 16, 512, FIXED,
+     "channels of the first stage (multiple of 16)", NULL},
+    {"encoder.pool", CHOICE, AT(encoder.pool), HET_POOL_FLATTEN, 0, 1, FIXED,
+     "what joins the last stage and the heads", "flatten|avg"},
+    {"encoder.stem_pool", TRUTH, AT(encoder.stem_pool), 1, 0, 1, FIXED, "3x3/2 max pooling after the stem",
+     NULL},
+    {"encoder.stem_stride", WHOLE, AT(encoder.stem_stride), 2, 1, 2, FIXED,
+     "stride of the stem's convolution", NULL},
     {"encoder.head", WHOLE, AT(encoder.head), 256, 1, 4096, FIXED, "hidden width of each head", NULL},
     {"encoder.window_inner", NUMBER, AT(encoder.window_inner), 0.85, 0, 2, FIXED,
      "radius where the soft window starts to fall (half-boxes)", NULL},
@@ -43,21 +46,27 @@ static const row rows[] = {
     {"encoder.stats_momentum", NUMBER, AT(encoder.stats_momentum), 0.05, 1e-6, 1, FREE,
      "momentum of the running statistics", NULL},
     {"decoder.width", WHOLE, AT(decoder.width), 256, 1, 4096, FIXED, "hidden width", NULL},
-    {"decoder.frequencies", WHOLE, AT(decoder.frequencies), 192, 1, 4096, FIXED, "random Fourier features", NULL},
+    {"decoder.frequencies", WHOLE, AT(decoder.frequencies), 192, 1, 4096, FIXED, "random Fourier features",
+     NULL},
     {"decoder.layers", WHOLE, AT(decoder.layers), 4, 1, 16, FIXED, "hidden activations", NULL},
     {"decoder.sigma", NUMBER, AT(decoder.sigma), 1.0, 1e-3, 100, FIXED,
      "spread of the frequencies (units of a quarter box)", NULL},
     {"decoder.envelope", TRUTH, AT(decoder.envelope), 1, 0, 1, FIXED,
      "scale the output by the data's radial amplitude", NULL},
-    {"train.seed", WHOLE, AT(train.seed), 1, 0, 9007199254740992.0, FIXED, "seed of every random number", NULL},
+    {"train.seed", WHOLE, AT(train.seed), 1, 0, 9007199254740992.0, FIXED, "seed of every random number",
+     NULL},
     {"train.batch", WHOLE, AT(train.batch), 64, 1, 1048576, FIXED, "images per step over all ranks", NULL},
     {"train.shards", WHOLE, AT(train.shards), 0, 0, 1048576, FIXED,
      "batch-norm groups of the batch (0: the number of ranks at the start)", NULL},
     {"train.epochs", NUMBER, AT(train.epochs), 40, 0, 1e6, FREE, "passes over the stack", NULL},
-    {"train.rate_encoder", NUMBER, AT(train.rate_encoder), 3e-4, 0, 1, FREE, "Adam's rate for the encoder", NULL},
-    {"train.rate_decoder", NUMBER, AT(train.rate_decoder), 1e-3, 0, 1, FREE, "Adam's rate for the decoder", NULL},
-    {"train.rate_final", NUMBER, AT(train.rate_final), 0.1, 0, 1, FREE, "fraction of the rates at the end (cosine)", NULL},
-    {"train.lambda_z", NUMBER, AT(train.lambda_z), 1e-4, 0, 1e6, FREE, "weight of the conformation's KL term", NULL},
+    {"train.rate_encoder", NUMBER, AT(train.rate_encoder), 3e-4, 0, 1, FREE, "Adam's rate for the encoder",
+     NULL},
+    {"train.rate_decoder", NUMBER, AT(train.rate_decoder), 1e-3, 0, 1, FREE, "Adam's rate for the decoder",
+     NULL},
+    {"train.rate_final", NUMBER, AT(train.rate_final), 0.1, 0, 1, FREE,
+     "fraction of the rates at the end (cosine)", NULL},
+    {"train.lambda_z", NUMBER, AT(train.lambda_z), 1e-4, 0, 1e6, FREE, "weight of the conformation's KL term",
+     NULL},
     {"train.lambda_t", NUMBER, AT(train.lambda_t), 1e-3, 0, 1e6, FREE, "weight of the shift penalty", NULL},
     {"train.lambda_pose", NUMBER, AT(train.lambda_pose), 1, 0, 1e6, FREE, "weight of the pose task", NULL},
     {"train.pose_steps", WHOLE, AT(train.pose_steps), 2, 0, 100, FIXED, "pose steps per image step", NULL},
@@ -66,7 +75,8 @@ static const row rows[] = {
     {"train.mirror", TRUTH, AT(train.mirror), 1, 0, 1, FREE, "symmetrised loss", NULL},
     {"train.march_start", NUMBER, AT(train.march_start), 3, 0, 2048, FREE,
      "first radius of frequency marching (Fourier pixels; 0: full disc from the start)", NULL},
-    {"train.march_rate", NUMBER, AT(train.march_rate), 0.25, 0, 1e6, FREE, "growth per epoch (Fourier pixels)", NULL},
+    {"train.march_rate", NUMBER, AT(train.march_rate), 0.25, 0, 1e6, FREE,
+     "growth per epoch (Fourier pixels)", NULL},
     {"train.freeze_epochs", NUMBER, AT(train.freeze_epochs), 10, 0, 1e6, FREE,
      "epochs with the conformation head frozen", NULL},
     {"train.freeze_images", NUMBER, AT(train.freeze_images), 0, 0, 1e15, FREE,
@@ -75,15 +85,20 @@ static const row rows[] = {
      "zero|normal"},
     {"train.shift_range", NUMBER, AT(train.shift_range), -1, -1, 2048, FREE,
      "shift of the synthetic images in pixels (below 0: the stack's own)", NULL},
-    {"train.snr", NUMBER, AT(train.snr), 0, 0, 1e6, FREE, "signal-to-noise ratio (0: estimated from the stack)", NULL},
+    {"train.snr", NUMBER, AT(train.snr), 0, 0, 1e6, FREE,
+     "signal-to-noise ratio (0: estimated from the stack)", NULL},
     {"train.precision", CHOICE, AT(train.precision), 0, 0, 2, FREE, "of activations and matrix products",
      "auto|fp32|bf16"}, /* in the order of het_precision */
-    {"train.threads", WHOLE, AT(train.threads), 0, 0, 4096, FREE, "per rank (0: all cores of the rank)", NULL},
+    {"train.threads", WHOLE, AT(train.threads), 0, 0, 4096, FREE, "per rank (0: all cores of the rank)",
+     NULL},
     {"ablation.cpp", TRUTH, AT(ablation.cpp), 1, 0, 1, FIXED, "concurrent pose prediction", NULL},
     {"ablation.fch", TRUTH, AT(ablation.fch), 1, 0, 1, FIXED, "frozen conformation head at the start", NULL},
-    {"ablation.pds", TRUTH, AT(ablation.pds), 1, 0, 1, FIXED, "z of the synthetic images from the posterior of the last batch", NULL},
-    {"ablation.asn", TRUTH, AT(ablation.asn), 1, 0, 1, FIXED, "noise of the synthetic images at the data's signal-to-noise ratio", NULL},
-    {"run.checkpoint_minutes", NUMBER, AT(run.checkpoint_minutes), 10, 0, 1e6, FREE, "time between checkpoints", NULL},
+    {"ablation.pds", TRUTH, AT(ablation.pds), 1, 0, 1, FIXED,
+     "z of the synthetic images from the posterior of the last batch", NULL},
+    {"ablation.asn", TRUTH, AT(ablation.asn), 1, 0, 1, FIXED,
+     "noise of the synthetic images at the data's signal-to-noise ratio", NULL},
+    {"run.checkpoint_minutes", NUMBER, AT(run.checkpoint_minutes), 10, 0, 1e6, FREE,
+     "time between checkpoints", NULL},
     {"run.checkpoint_steps", WHOLE, AT(run.checkpoint_steps), 0, 0, 1e15, FREE,
      "steps between checkpoints (0: by time and at the end only)", NULL},
     {"run.keep", WHOLE, AT(run.keep), 2, 1, 1e6, FREE, "newest checkpoints kept", NULL},
@@ -142,7 +157,8 @@ static void print_allowed(char text[4 * TEXT_SIZE], const row *r)
     } else {
         print_value(low, r, r->min);
         print_value(high, r, r->max);
-        snprintf(text, 4 * TEXT_SIZE, "a %snumber from %s to %s", r->kind == WHOLE ? "whole " : "", low, high);
+        snprintf(text, 4 * TEXT_SIZE, "a %snumber from %s to %s", r->kind == WHOLE ? "whole " : "", low,
+                 high);
     }
 }
 
@@ -204,14 +220,17 @@ static het_status unknown_key(const char *name)
         if (section > 0 && section == wanted && strncmp(rows[i].name, name, section) == 0)
             inside_length += (size_t)snprintf(inside + inside_length, sizeof inside - inside_length, "%s%s",
                                               inside_length ? ", " : "", key);
-        const int first = section == 0 || section != last || strncmp(rows[i].name, rows[i - 1].name, section) != 0;
+        const int first =
+            section == 0 || section != last || strncmp(rows[i].name, rows[i - 1].name, section) != 0;
         if (first)
-            top_length += (size_t)snprintf(top + top_length, sizeof top - top_length, "%s%.*s%s", top_length ? ", " : "",
-                                           (int)(section ? section : strlen(key)), rows[i].name, section ? ".*" : "");
+            top_length += (size_t)snprintf(top + top_length, sizeof top - top_length, "%s%.*s%s",
+                                           top_length ? ", " : "", (int)(section ? section : strlen(key)),
+                                           rows[i].name, section ? ".*" : "");
         HET_ASSERT(inside_length < sizeof inside && top_length < sizeof top);
         last = section;
     }
-    return het_fail(HET_E_USAGE, "%.80s: there is no such key; there are %s", name, inside_length ? inside : top);
+    return het_fail(HET_E_USAGE, "%.80s: there is no such key; there are %s", name,
+                    inside_length ? inside : top);
 }
 
 void het_config_default(het_config *config)
@@ -255,7 +274,8 @@ het_status het_config_check(const het_config *config)
     return HET_OK;
 }
 
-int het_config_differences(const het_config *now, const het_config *was, int only_fixed, char *text, size_t size)
+int het_config_differences(const het_config *now, const het_config *was, int only_fixed, char *text,
+                           size_t size)
 {
     int count = 0;
     size_t length = 0;
@@ -413,7 +433,8 @@ static het_status load_error(const char *path, const trace *t, cyaml_err_t error
     char where[200] = "";
     if (t->line > 0) snprintf(where, sizeof where, " line %ld", t->line);
     if (t->inside[0] != '\0') snprintf(where + strlen(where), 100, " at %s", t->inside);
-    return het_fail(HET_E_USAGE, "%s%s: %s; a configuration has lines \"section:\" and, indented, \"key: value\"", path,
+    return het_fail(HET_E_USAGE,
+                    "%s%s: %s; a configuration has lines \"section:\" and, indented, \"key: value\"", path,
                     where, t->reason[0] ? t->reason : cyaml_strerror(error));
 }
 
@@ -454,13 +475,15 @@ het_status het_config_save(const het_config *config, const char *path)
     }
     make_schema(&s, NULL);
     const cyaml_err_t error = cyaml_save_data(&yaml, &length, &settings, &s.root, &all, 0);
-    if (error != CYAML_OK) return het_fail(HET_E_MEMORY, "%s: cannot be written: %s", path, cyaml_strerror(error));
+    if (error != CYAML_OK)
+        return het_fail(HET_E_MEMORY, "%s: cannot be written: %s", path, cyaml_strerror(error));
     het_status status = HET_OK;
     if (snprintf(temporary, sizeof temporary, "%s.tmp", path) >= (int)sizeof temporary)
         temporary[0] = '\0'; /* fopen then says that there is no such file */
     errno = 0;
     FILE *file = fopen(temporary, "w");
-    int good = file != NULL && fwrite(yaml, 1, length, file) == length && fflush(file) == 0 && fsync(fileno(file)) == 0;
+    int good = file != NULL && fwrite(yaml, 1, length, file) == length && fflush(file) == 0 &&
+               fsync(fileno(file)) == 0;
     if (file != NULL) good = fclose(file) == 0 && good;
     if (!good || rename(temporary, path) != 0) {
         status = het_fail(HET_E_IO, "%s: cannot be written: %s", path, strerror(errno));

@@ -40,7 +40,8 @@ static void check_collectives(het_comm *comm)
     CHECK_OK(comm, het_comm_broadcast(comm, text, sizeof text, last));
     CHECK(comm, strcmp(text, "hello") == 0);
     CHECK_OK(comm, het_comm_broadcast(comm, NULL, 0, 0));
-    int32_t mine[3] = {rank, 10 * rank, -rank}, *all = rank == last ? malloc(sizeof mine * (size_t)size) : NULL;
+    int32_t mine[3] = {rank, 10 * rank, -rank},
+            *all = rank == last ? malloc(sizeof mine * (size_t)size) : NULL;
     CHECK_OK(comm, het_comm_gather(comm, all, mine, sizeof mine, last));
     for (int i = 0; rank == last && i < size; i++)
         CHECK(comm, all[3 * i] == i && all[3 * i + 1] == 10 * i && all[3 * i + 2] == -i);
@@ -58,7 +59,8 @@ static void check_agree(het_comm *comm)
         het_status status = HET_OK;
         char expected[40];
         snprintf(expected, sizeof expected, "100%% of rank %d failed", from);
-        if (rank >= from) status = het_fail(rank == from ? HET_E_IO : HET_E_NUMERIC, "100%% of rank %d failed", rank);
+        if (rank >= from)
+            status = het_fail(rank == from ? HET_E_IO : HET_E_NUMERIC, "100%% of rank %d failed", rank);
         CHECK(comm, het_comm_agree(comm, status) == HET_E_IO);
         CHECK(comm, strcmp(het_status_message(), expected) == 0);
     }

@@ -38,7 +38,8 @@ static het_status write_stack(het_comm *comm, const char *path, het_dtype type, 
     het_ctf_row ctf[7] = {{0}};
     float shift[14];
     int64_t rows[N][2], first, count;
-    const het_stack_info info = {.count = N, .box = D, .apix = 2, .type = type, .has_truth = 1, .has_source = 1};
+    const het_stack_info info = {
+        .count = N, .box = D, .apix = 2, .type = type, .has_truth = 1, .has_source = 1};
     het_stack_writer *writer;
     het_status status = het_stack_create(&writer, comm, path, &info);
     if (status != HET_OK) return status;
@@ -143,7 +144,8 @@ static void checkpoints(het_comm *comm, const char *kept)
 {
     static float weights[13][7];
     int64_t step[1] = {77};
-    const het_field fields[] = {{"model/weights", {weights, HET_F32, 2, {13, 7}}}, {"step", {step, HET_I64, 1, {1}}}};
+    const het_field fields[] = {{"model/weights", {weights, HET_F32, 2, {13, 7}}},
+                                {"step", {step, HET_I64, 1, {1}}}};
     char path[128], *json;
     for (int i = 0; i < 91; i++) weights[i / 7][i % 7] = (float)i;
     CHECK_OK(comm, het_checkpoint_save(comm, in_folder("step-77.h5"), fields, 2, "{\"a\": 1}"));

@@ -78,7 +78,8 @@ static int end(void **state)
 
 static void assert_message(const char *part)
 {
-    if (strstr(het_status_message(), part) == NULL) fail_msg("\"%s\" lacks \"%s\"", het_status_message(), part);
+    if (strstr(het_status_message(), part) == NULL)
+        fail_msg("\"%s\" lacks \"%s\"", het_status_message(), part);
 }
 
 static void assert_ok(het_status status)

@@ -47,7 +47,8 @@ static const char *write_yaml(const char *text)
 
 static void assert_message(const char *part)
 {
-    if (strstr(het_status_message(), part) == NULL) fail_msg("\"%s\" lacks \"%s\"", het_status_message(), part);
+    if (strstr(het_status_message(), part) == NULL)
+        fail_msg("\"%s\" lacks \"%s\"", het_status_message(), part);
 }
 
 static void defaults_are_valid(void **state)
@@ -136,8 +137,9 @@ static void load_over_what_is_there(void **state)
     het_config c;
     het_config_default(&c);
     c.run.keep = 7;
-    const char *path = write_yaml("# ours\nz_dim: 4\ntrain:\n  batch: 32\n  freeze_z: normal\n  mirror: false\n"
-                                  "decoder: {width: 64, sigma: 0.5}\n");
+    const char *path =
+        write_yaml("# ours\nz_dim: 4\ntrain:\n  batch: 32\n  freeze_z: normal\n  mirror: false\n"
+                   "decoder: {width: 64, sigma: 0.5}\n");
     assert_int_equal(het_config_load(&c, path), HET_OK);
     assert_int_equal(c.z_dim, 4);
     assert_int_equal(c.train.batch, 32);
@@ -153,7 +155,8 @@ static void bad_files_name_the_line(void **state)
 {
     (void)state;
     static const char *const bad[][3] = {
-        {"z_dim: 4\ntrain:\n  batch: 32\n  bach: 3\n", "a.yaml line 4: train.bach: there is no such key", "batch"},
+        {"z_dim: 4\ntrain:\n  batch: 32\n  bach: 3\n", "a.yaml line 4: train.bach: there is no such key",
+         "batch"},
         {"z_dim: 4\nbatch: 3\n", "a.yaml line 2: batch: there is no such key", "train.*"},
         {"train:\n  seed: 3\n  # why\n  batch: zero\n", "a.yaml line 4: train.batch = zero", "whole number"},
         {"train:\n  batch: 0\n", "a.yaml line 2: train.batch = 0", "from 1 to 1048576"},
@@ -210,7 +213,8 @@ static void differences(void **state)
     now.train.epochs = 80;
     now.encoder.pool = HET_POOL_AVG;
     assert_int_equal(het_config_differences(&now, &was, 0, text, sizeof text), 3);
-    assert_string_equal(text, "encoder.pool (avg, was flatten), train.batch (128, was 64), train.epochs (80, was 40)");
+    assert_string_equal(
+        text, "encoder.pool (avg, was flatten), train.batch (128, was 64), train.epochs (80, was 40)");
     assert_int_equal(het_config_differences(&now, &was, 1, text, sizeof text), 2);
     assert_null(strstr(text, "epochs"));
     assert_int_equal(het_config_differences(&now, &was, 0, tiny, sizeof tiny), 3);

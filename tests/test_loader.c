@@ -99,7 +99,8 @@ static void every_image_once_per_epoch(void **state)
     for (size_t k = 0; k < sizeof steps / sizeof steps[0]; k++) {
         assert_ok(het_loader_next(loader, steps[k], &batch));
         check_batch(stack, &batch);
-        assert_memory_equal(batch.index, order[steps[k] / STEPS] + steps[k] % STEPS * BATCH, sizeof(int64_t) * BATCH);
+        assert_memory_equal(batch.index, order[steps[k] / STEPS] + steps[k] % STEPS * BATCH,
+                            sizeof(int64_t) * BATCH);
     }
     het_loader_free(loader);
     assert_ok(het_loader_new(&loader, stack, comm, 8, BATCH)); /* another seed, another order */

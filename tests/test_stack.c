@@ -70,7 +70,8 @@ static int end(void **state)
 
 static void assert_message(const char *part)
 {
-    if (strstr(het_status_message(), part) == NULL) fail_msg("\"%s\" lacks \"%s\"", het_status_message(), part);
+    if (strstr(het_status_message(), part) == NULL)
+        fail_msg("\"%s\" lacks \"%s\"", het_status_message(), part);
 }
 
 static void assert_ok(het_status status)
@@ -80,7 +81,12 @@ static void assert_ok(het_status status)
 
 static het_stack_info information(het_dtype type, int64_t count)
 {
-    return (het_stack_info){.count = count, .box = D, .apix = 1.25, .type = type, .shift_range = 2.5, .has_truth = 1,
+    return (het_stack_info){.count = count,
+                            .box = D,
+                            .apix = 1.25,
+                            .type = type,
+                            .shift_range = 2.5,
+                            .has_truth = 1,
                             .has_source = 1};
 }
 

@@ -51,7 +51,8 @@ done:
 static void describe_field(array *a, const het_comm *comm, const het_field *field)
 {
     const het_tensor *t = &field->tensor;
-    *a = (array){.name = field->name, .type = het_h5_type(t->type), .set = -1, .rank = t->rank, .shape = t->shape};
+    *a = (array){
+        .name = field->name, .type = het_h5_type(t->type), .set = -1, .rank = t->rank, .shape = t->shape};
     a->row_bytes = row_bytes(t);
     het_comm_share(comm, t->shape[0], &a->first, &a->count);
     a->data = (const char *)t->data + a->first * a->row_bytes;
@@ -60,8 +61,14 @@ static void describe_field(array *a, const het_comm *comm, const het_field *fiel
 static void describe_json(array *a, const het_comm *comm, const char *json, int64_t length)
 {
     static const int64_t one = 1;
-    *a = (array){.name = json_name, .data = json, .type = H5Tcopy(H5T_C_S1), .set = -1, .rank = 1, .shape = &one,
-                 .count = het_comm_rank(comm) == 0, .row_bytes = length};
+    *a = (array){.name = json_name,
+                 .data = json,
+                 .type = H5Tcopy(H5T_C_S1),
+                 .set = -1,
+                 .rank = 1,
+                 .shape = &one,
+                 .count = het_comm_rank(comm) == 0,
+                 .row_bytes = length};
     H5Tset_size(a->type, (size_t)length);
     H5Tset_strpad(a->type, H5T_STR_NULLPAD);
 }
@@ -86,8 +93,8 @@ done:
 }
 
 /* hashes (count + 1): of the fields, each computed by one rank, then that of rank 0's text. */
-static het_status compute_hashes(het_comm *comm, int64_t *hashes, const het_field *fields, int count, const char *json,
-                                 int64_t length)
+static het_status compute_hashes(het_comm *comm, int64_t *hashes, const het_field *fields, int count,
+                                 const char *json, int64_t length)
 {
     const int rank = het_comm_rank(comm), size = het_comm_size(comm);
     for (int i = 0; i < count; i++) {
@@ -98,7 +105,8 @@ static het_status compute_hashes(het_comm *comm, int64_t *hashes, const het_fiel
     return het_comm_sum_i64(comm, hashes, (size_t)count + 1);
 }
 
-het_status het_checkpoint_save(het_comm *comm, const char *path, const het_field *fields, int count, const char *json)
+het_status het_checkpoint_save(het_comm *comm, const char *path, const het_field *fields, int count,
+                               const char *json)
 {
     het_status status = HET_OK;
     het_h5_output output = {.file = -1, .comm = comm};
@@ -127,7 +135,8 @@ done:
 
 static het_status damaged(const char *path, const char *name)
 {
-    return het_fail(HET_E_INPUT, "%s: %s is damaged (its checksum differs): use an older checkpoint", path, name);
+    return het_fail(HET_E_INPUT, "%s: %s is damaged (its checksum differs): use an older checkpoint", path,
+                    name);
 }
 
 static het_status open_checkpoint(het_h5_input *input, const char *path)
@@ -194,14 +203,18 @@ static het_status read_array(const het_h5_input *input, const het_field *field)
     HET_TRY(het_h5_dataset(input, &set, field->name, tensor->rank, shape, &offset));
     found = H5Dget_type(set);
     if (H5Tequal(found, type) <= 0)
-        HET_TRY(het_fail(HET_E_INPUT, "%s: %s has another number type than this run", input->path, field->name));
+        HET_TRY(
+            het_fail(HET_E_INPUT, "%s: %s has another number type than this run", input->path, field->name));
     for (int i = 0; i < tensor->rank; i++)
         if (shape[i] != tensor->shape[i])
-            HET_TRY(het_fail(HET_E_INPUT, "%s: %s has size %lld in dimension %d where this run has %lld: same configuration?",
-                             input->path, field->name, (long long)shape[i], i, (long long)tensor->shape[i]));
+            HET_TRY(
+                het_fail(HET_E_INPUT,
+                         "%s: %s has size %lld in dimension %d where this run has %lld: same configuration?",
+                         input->path, field->name, (long long)shape[i], i, (long long)tensor->shape[i]));
     HET_TRY(het_h5_get(input, set, "xxh3", H5T_NATIVE_UINT64, &hash));
     HET_TRY(het_h5_pread(input, tensor->data, tensor_bytes(tensor), offset));
-    if (XXH3_64bits(tensor->data, (size_t)tensor_bytes(tensor)) != hash) status = damaged(input->path, field->name);
+    if (XXH3_64bits(tensor->data, (size_t)tensor_bytes(tensor)) != hash)
+        status = damaged(input->path, field->name);
 done:
     if (found >= 0) H5Tclose(found);
     if (set >= 0) H5Dclose(set);
@@ -346,7 +359,8 @@ het_status het_checkpoint_newest(const char *directory, char *path, size_t size)
     het_status status = list(directory, ".h5", &entries, &count);
     for (int64_t i = 0; status == HET_OK && i < count && path[0] == '\0'; i++) {
         if (verify(entries[i].path) != HET_OK) het_warn("%s", het_status_message());
-        else if (strlen(entries[i].path) >= size) status = het_fail(HET_E_IO, "%s: the path is too long", entries[i].path);
+        else if (strlen(entries[i].path) >= size)
+            status = het_fail(HET_E_IO, "%s: the path is too long", entries[i].path);
         else strcpy(path, entries[i].path);
     }
     free_entries(entries, count);

@@ -21,5 +21,5 @@ het_status het_checkpoint_load(const char *path, const het_field *fields, int co
 /** The newest file step-N.h5 in `directory` that opens and whose checksums hold; names of damaged ones are logged as
  *  warnings. path gets "" when there is none. */
 het_status het_checkpoint_newest(const char *directory, char *path, size_t size);
-/** Remove all but the newest `keep` step-N.h5 files. Rank 0 only. */
+/** Remove all but the newest `keep` step-N.h5 files, and step-N.h5.tmp that killed runs left. Rank 0 only. */
 het_status het_checkpoint_prune(const char *directory, int64_t keep);

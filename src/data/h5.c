@@ -87,7 +87,8 @@ static het_status reserve(const char *path, int64_t bytes)
     if (fd < 0) return system_fail(path, "create it");
     if (fallocate(fd, 0, 0, (off_t)bytes) != 0 && errno != EOPNOTSUPP && errno != EINTR) {
         const int reason = errno;
-        status = het_fail(HET_E_IO, "%s: cannot reserve %.1f MiB: %s", path, (double)bytes / 1048576.0, strerror(reason));
+        status = het_fail(HET_E_IO, "%s: cannot reserve %.1f MiB of disk space: %s", path,
+                          (double)bytes / 1048576.0, strerror(reason));
     }
     close(fd);
     return status;
@@ -111,7 +112,8 @@ het_status het_h5_begin(het_h5_output *output, het_comm *comm, const char *path,
     silence();
     *output = (het_h5_output){.file = -1, .comm = comm, .path = strdup(path)};
     if (asprintf(&output->temporary, "%s.tmp", path) < 0) output->temporary = NULL;
-    if (output->path == NULL || output->temporary == NULL) status = het_fail(HET_E_MEMORY, "%s: no memory", path);
+    if (output->path == NULL || output->temporary == NULL)
+        status = het_fail(HET_E_MEMORY, "%s: no memory", path);
     else if (het_comm_rank(comm) == 0) status = reserve(output->temporary, bytes);
     HET_TRY(het_comm_agree(comm, status));
     HET_TRY(create_file(output)); /* which gives the space back */
@@ -124,7 +126,8 @@ done:
 het_status het_h5_settle(het_h5_output *output)
 {
     het_status status = HET_OK;
-    if (H5Fflush(output->file, H5F_SCOPE_GLOBAL) < 0) status = het_h5_fail(HET_E_IO, output->path, "be written", "");
+    if (H5Fflush(output->file, H5F_SCOPE_GLOBAL) < 0)
+        status = het_h5_fail(HET_E_IO, output->path, "be written", "");
     return het_comm_agree(output->comm, status);
 }
 
@@ -151,7 +154,8 @@ het_status het_h5_create(het_h5_output *output, hid_t *dataset, const char *name
 }
 
 /* One collective write: rows [first, first+count) of this rank. */
-static herr_t write_piece(hid_t dataset, hid_t type, int64_t first, int64_t count, const void *data, hid_t transfer)
+static herr_t write_piece(hid_t dataset, hid_t type, int64_t first, int64_t count, const void *data,
+                          hid_t transfer)
 {
     hsize_t start[HET_MAX_RANK] = {(hsize_t)first}, size[HET_MAX_RANK] = {0};
     const hid_t target = H5Dget_space(dataset);
@@ -214,7 +218,8 @@ static het_status sync_path(const char *path, int flags)
 {
     const int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0) return system_fail(path, "open it");
-    const het_status status = fsync(fd) == 0 || errno == EINVAL ? HET_OK : system_fail(path, "make it durable");
+    const het_status status =
+        fsync(fd) == 0 || errno == EINVAL ? HET_OK : system_fail(path, "make it durable");
     close(fd);
     return status;
 }
@@ -232,7 +237,8 @@ static het_status publish(const het_h5_output *output)
 {
     het_status status = sync_path(output->temporary, O_RDWR);
     if (status != HET_OK) return status;
-    if (rename(output->temporary, output->path) != 0) return system_fail(output->path, "rename the new file to it");
+    if (rename(output->temporary, output->path) != 0)
+        return system_fail(output->path, "rename the new file to it");
     return sync_folder_of(output->path);
 }
 
@@ -281,7 +287,8 @@ het_status het_h5_open(het_h5_input *input, const char *path)
         input->size = info.st_size;
         input->file = H5Fopen(path, H5F_ACC_RDONLY, access);
         H5Pclose(access);
-        if (input->file < 0) status = het_h5_fail(HET_E_INPUT, path, "be read as HDF5", "(damaged, cut off or another kind)");
+        if (input->file < 0)
+            status = het_h5_fail(HET_E_INPUT, path, "be read as HDF5", "(damaged, cut off or another kind)");
     }
     if (status != HET_OK) het_h5_close(input);
     return status;
@@ -314,7 +321,8 @@ int het_h5_exists(const het_h5_input *input, const char *name)
 }
 
 /* Where the data lies in the file, if all of it does. */
-static het_status locate(const het_h5_input *input, hid_t dataset, const char *name, int64_t count, int64_t *offset)
+static het_status locate(const het_h5_input *input, hid_t dataset, const char *name, int64_t count,
+                         int64_t *offset)
 {
     const hid_t type = H5Dget_type(dataset), creation = H5Dget_create_plist(dataset);
     const int64_t item = (int64_t)H5Tget_size(type);
@@ -324,19 +332,20 @@ static het_status locate(const het_h5_input *input, hid_t dataset, const char *n
     H5Tclose(type);
     *offset = 0;
     if (!contiguous)
-        return het_fail(HET_E_INPUT, "%s: %s is not stored in one piece: rewrite it without chunks or filters", input->path,
-                        name);
+        return het_fail(HET_E_INPUT,
+                        "%s: %s is not stored in one piece: rewrite it without chunks or filters",
+                        input->path, name);
     if (count == 0) return HET_OK;
     if (address == HADDR_UNDEF || item <= 0 || address > (haddr_t)input->size ||
         count > (input->size - (int64_t)address) / item)
-        return het_fail(HET_E_INPUT, "%s: %s reaches beyond the end of the file: it is damaged or cut off", input->path,
-                        name);
+        return het_fail(HET_E_INPUT, "%s: %s reaches beyond the end of the file: it is damaged or cut off",
+                        input->path, name);
     *offset = (int64_t)address;
     return HET_OK;
 }
 
-het_status het_h5_dataset(const het_h5_input *input, hid_t *dataset, const char *name, int rank, int64_t *shape,
-                          int64_t *offset)
+het_status het_h5_dataset(const het_h5_input *input, hid_t *dataset, const char *name, int rank,
+                          int64_t *shape, int64_t *offset)
 {
     het_status status = HET_OK;
     hsize_t dims[H5S_MAX_RANK] = {0};
@@ -346,11 +355,13 @@ het_status het_h5_dataset(const het_h5_input *input, hid_t *dataset, const char 
     const hid_t space = H5Dget_space(*dataset);
     const int found = H5Sget_simple_extent_dims(space, dims, NULL);
     H5Sclose(space);
-    if (found != rank) status = het_fail(HET_E_INPUT, "%s: %s has %d dimensions, not %d", input->path, name, found, rank);
+    if (found != rank)
+        status = het_fail(HET_E_INPUT, "%s: %s has %d dimensions, not %d", input->path, name, found, rank);
     for (int i = 0; status == HET_OK && i < rank; i++) {
         const int64_t most = dims[i] > 0 ? INT64_MAX / (int64_t)dims[i] : INT64_MAX;
         if (dims[i] > (hsize_t)1 << 48 || count > most)
-            status = het_fail(HET_E_INPUT, "%s: %s has impossible dimensions: it is damaged", input->path, name);
+            status =
+                het_fail(HET_E_INPUT, "%s: %s has impossible dimensions: it is damaged", input->path, name);
         count *= (int64_t)(status == HET_OK ? dims[i] : 0);
         shape[i] = (int64_t)dims[i];
     }
@@ -369,7 +380,8 @@ het_status het_h5_pread(const het_h5_input *input, void *data, int64_t bytes, in
         const ssize_t got = pread(input->fd, to, (size_t)bytes, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return system_fail(input->path, "read it");
-        if (got == 0) return het_fail(HET_E_IO, "%s: the file has become shorter while it was read", input->path);
+        if (got == 0)
+            return het_fail(HET_E_IO, "%s: the file has become shorter while it was read", input->path);
         to += got;
         offset += got;
         bytes -= got;

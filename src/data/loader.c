@@ -104,7 +104,8 @@ static het_status allocate(het_loader *loader)
 {
     const het_stack_info *info = het_stack_get_info(loader->stack);
     const size_t images = (size_t)(loader->count * info->box * info->box) * sizeof(float);
-    const size_t ctf = (size_t)loader->count * sizeof(het_ctf_row), index = (size_t)loader->count * sizeof(int64_t);
+    const size_t ctf = (size_t)loader->count * sizeof(het_ctf_row),
+                 index = (size_t)loader->count * sizeof(int64_t);
     const size_t order = (size_t)info->count * sizeof(int64_t);
     const size_t one = het_arena_round(images) + het_arena_round(ctf) + het_arena_round(index);
     const het_status status = het_arena_new(&loader->memory, 2 * one + het_arena_round(order));
@@ -120,14 +121,17 @@ static het_status allocate(het_loader *loader)
     return HET_OK;
 }
 
-het_status het_loader_new(het_loader **out, const het_stack *stack, const het_comm *comm, uint64_t seed, int64_t batch)
+het_status het_loader_new(het_loader **out, const het_stack *stack, const het_comm *comm, uint64_t seed,
+                          int64_t batch)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
     *out = NULL;
     if (batch < het_comm_size(comm) || batch > info->count)
-        return het_fail(HET_E_USAGE, "train.batch = %lld: it must be from %d (the ranks) to %lld (the images of the stack)",
-                        (long long)batch, het_comm_size(comm), (long long)info->count);
+        return het_fail(
+            HET_E_USAGE,
+            "train.batch = %lld: it must be from %d (the ranks) to %lld (the images of the stack)",
+            (long long)batch, het_comm_size(comm), (long long)info->count);
     if (!(info->std > 0))
         return het_fail(HET_E_INPUT, "all pixels of the stack are equal: check what was imported");
     het_loader *loader = het_alloc(sizeof *loader);

@@ -33,7 +33,8 @@ struct het_stack {
 
 static het_status bad(const part *p, const char *what)
 {
-    return het_fail(HET_E_INPUT, "%s: %s: this is no stack.h5 of this program, or it is damaged", p->input.path, what);
+    return het_fail(HET_E_INPUT, "%s: %s: this is no stack.h5 of this program, or it is damaged",
+                    p->input.path, what);
 }
 
 static het_status read_attributes(part *p)
@@ -53,8 +54,10 @@ static het_status read_attributes(part *p)
     HET_TRY(het_h5_get(&p->input, -1, "shift_range", H5T_NATIVE_DOUBLE, &info->shift_range));
     info->sign = sign < 0 ? -1 : 1;
     if (!(info->apix > 0 && isfinite(info->apix))) return bad(p, "attribute apix is not above 0");
-    if (!isfinite(info->mean) || !(info->std >= 0 && isfinite(info->std))) return bad(p, "attribute mean or std is not finite");
-    if (!(info->shift_range >= 0 && isfinite(info->shift_range))) return bad(p, "attribute shift_range is negative");
+    if (!isfinite(info->mean) || !(info->std >= 0 && isfinite(info->std)))
+        return bad(p, "attribute mean or std is not finite");
+    if (!(info->shift_range >= 0 && isfinite(info->shift_range)))
+        return bad(p, "attribute shift_range is negative");
 done:
     return status;
 }
@@ -70,7 +73,8 @@ static het_status read_layout(part *p)
     else if (H5Tequal(type, f16) > 0) p->info.type = HET_F16;
     else HET_TRY(bad(p, "/images holds neither float32 nor float16"));
     if (shape[0] < 1) HET_TRY(bad(p, "/images is empty"));
-    if (shape[1] != p->info.box || shape[2] != p->info.box) HET_TRY(bad(p, "/images does not have the box of the attribute"));
+    if (shape[1] != p->info.box || shape[2] != p->info.box)
+        HET_TRY(bad(p, "/images does not have the box of the attribute"));
     p->info.count = shape[0];
     p->info.has_truth = het_h5_exists(&p->input, "/truth");
     p->info.has_source = het_h5_exists(&p->input, "/source");
@@ -83,8 +87,8 @@ done:
 }
 
 /* Read rows [first, first+count) of a data set of `columns` numbers per image. */
-static het_status read_rows(const part *p, const char *name, int rank, int64_t columns, hid_t type, int64_t first,
-                            int64_t count, void *data)
+static het_status read_rows(const part *p, const char *name, int rank, int64_t columns, hid_t type,
+                            int64_t first, int64_t count, void *data)
 {
     het_status status = HET_OK;
     hid_t set = -1, space = -1, memory = -1;
@@ -92,8 +96,8 @@ static het_status read_rows(const part *p, const char *name, int rank, int64_t c
     HET_TRY(het_h5_dataset(&p->input, &set, name, rank, shape, &offset));
     for (int i = 1; i < rank; i++) found *= shape[i];
     if (shape[0] != p->info.count || found != columns)
-        HET_TRY(het_fail(HET_E_INPUT, "%s: %s does not have one row of %lld numbers per image", p->input.path, name,
-                         (long long)columns));
+        HET_TRY(het_fail(HET_E_INPUT, "%s: %s does not have one row of %lld numbers per image", p->input.path,
+                         name, (long long)columns));
     const hsize_t start[3] = {(hsize_t)first};
     const hsize_t size[3] = {(hsize_t)count, (hsize_t)shape[1], (hsize_t)shape[2]};
     space = H5Dget_space(set);
@@ -109,7 +113,8 @@ done:
 }
 
 /* A one-dimensional data set of texts, fixed or varying, as a table of `*size` bytes per text. */
-static het_status read_texts(const het_h5_input *input, const char *name, int64_t *count, int64_t *size, char **table)
+static het_status read_texts(const het_h5_input *input, const char *name, int64_t *count, int64_t *size,
+                             char **table)
 {
     het_status status = HET_OK;
     hid_t type = -1, memory = -1, space = -1;
@@ -126,7 +131,8 @@ static het_status read_texts(const het_h5_input *input, const char *name, int64_
     const int varying = H5Tis_variable_str(type) > 0;
     const size_t item = varying ? sizeof(char *) : H5Tget_size(type);
     *size = (int64_t)item + 1;
-    if (length > (hsize_t)INT32_MAX || item > 65536 || (!varying && (int64_t)length > input->size / (int64_t)item))
+    if (length > (hsize_t)INT32_MAX || item > 65536 ||
+        (!varying && (int64_t)length > input->size / (int64_t)item))
         HET_TRY(het_fail(HET_E_INPUT, "%s: %s has impossible dimensions: it is damaged", input->path, name));
     memory = H5Tcopy(type);
     texts = het_alloc((length + 1) * item);
@@ -162,7 +168,8 @@ static het_status read_source(part *p)
     if (p->rows == NULL) HET_TRY(het_fail(HET_E_MEMORY, "%s: no memory for /source", p->input.path));
     HET_TRY(read_rows(p, "/source/row", 2, 2, H5T_NATIVE_INT64, 0, n, p->rows));
     for (int64_t i = 0; i < n; i++)
-        if (p->rows[2 * i] >= p->file_count) HET_TRY(bad(p, "/source/row names a file that is not in /source/file"));
+        if (p->rows[2 * i] >= p->file_count)
+            HET_TRY(bad(p, "/source/row names a file that is not in /source/file"));
 done:
     return status;
 }
@@ -213,8 +220,9 @@ static het_status join(het_stack *stack)
         part *p = &stack->parts[i];
         const het_stack_info *info = &p->info;
         if (info->box != all->box || fabs(info->apix - all->apix) > 1e-4 * all->apix)
-            return het_fail(HET_E_INPUT, "%s: box %lld at %g A differs from box %lld at %g A in %s", p->input.path,
-                            (long long)info->box, info->apix, (long long)all->box, all->apix, stack->parts[0].input.path);
+            return het_fail(HET_E_INPUT, "%s: box %lld at %g A differs from box %lld at %g A in %s",
+                            p->input.path, (long long)info->box, info->apix, (long long)all->box, all->apix,
+                            stack->parts[0].input.path);
         const double n = (double)info->count, before = (double)all->count, step = info->mean - all->mean;
         deviation += info->std * info->std * n + step * step * before * n / (before + n);
         all->mean += step * n / (before + n);
@@ -238,11 +246,13 @@ static het_status load_ctf(het_stack *stack)
     for (int64_t k = 0; k < stack->part_count; k++) {
         const part *p = &stack->parts[k];
         const float *row = (const float *)(stack->ctf + p->first);
-        const het_status status = read_rows(p, "/ctf", 2, 7, H5T_NATIVE_FLOAT, 0, p->info.count, stack->ctf + p->first);
+        const het_status status =
+            read_rows(p, "/ctf", 2, 7, H5T_NATIVE_FLOAT, 0, p->info.count, stack->ctf + p->first);
         if (status != HET_OK) return status;
         for (int64_t i = 0; i < p->info.count * 7; i++)
             if (!isfinite(row[i]))
-                return het_fail(HET_E_INPUT, "%s: the CTF of image %lld (from 0) is not finite: mend or leave it out",
+                return het_fail(HET_E_INPUT,
+                                "%s: the CTF of image %lld (from 0) is not finite: mend or leave it out",
                                 p->input.path, (long long)(i / 7));
     }
     return HET_OK;
@@ -307,17 +317,16 @@ static const part *part_of(const het_stack *stack, int64_t i)
     return &stack->parts[k];
 }
 
-/* All exponent bits set: NaN or infinite. Integers, so that the loop runs in vectors. */
+/* All exponent bits set: NaN or infinite. Signed integers, which every x86 compares in vectors. */
 static int all_finite(const float *x, int64_t n)
 {
-    uint32_t largest = 0;
+    int32_t bad = 0;
     for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
+        int32_t bits;
         memcpy(&bits, x + i, sizeof bits);
-        bits &= 0x7fffffffu;
-        largest = bits > largest ? bits : largest;
+        bad |= (bits & 0x7fffffff) > 0x7f7fffff;
     }
-    return largest < 0x7f800000u;
+    return bad == 0;
 }
 
 /* Read `count` images that lie one after another in a part. */
@@ -339,7 +348,8 @@ static het_status read_run(const part *p, float *images, int64_t first, int64_t 
     }
     for (int64_t i = 0; i < count; i++)
         if (!all_finite(images + i * pixels, pixels))
-            return het_fail(HET_E_INPUT, "%s: image %lld (from 0) has a NaN or infinite pixel: import again without it",
+            return het_fail(HET_E_INPUT,
+                            "%s: image %lld (from 0) has a NaN or infinite pixel: import again without it",
                             p->input.path, (long long)(first + i));
 done:
     return status;
@@ -352,27 +362,34 @@ het_status het_stack_read(const het_stack *stack, float *images, const int64_t *
         HET_ASSERT(index[i] >= 0 && index[i] < stack->info.count);
         const part *p = part_of(stack, index[i]);
         const int64_t last = p->first + p->info.count;
-        for (run = 1; i + run < n && index[i + run] == index[i] + run && index[i] + run < last; run++) continue;
+        for (run = 1; i + run < n && index[i + run] == index[i] + run && index[i] + run < last; run++)
+            continue;
         const het_status status = read_run(p, images + i * pixels, index[i] - p->first, run);
         if (status != HET_OK) return status;
     }
     return HET_OK;
 }
 
-het_status het_stack_read_truth(const het_stack *stack, int64_t first, int64_t count, const het_stack_truth *truth)
+het_status het_stack_read_truth(const het_stack *stack, int64_t first, int64_t count,
+                                const het_stack_truth *truth)
 {
     het_status status = HET_OK;
     HET_ASSERT(first >= 0 && count >= 0 && first <= stack->info.count - count);
     if (!stack->info.has_truth)
-        return het_fail(HET_E_INPUT, "%s: holds no truth (rotations, shifts, classes)", stack->parts[0].input.path);
+        return het_fail(HET_E_INPUT, "%s: holds no truth (rotations, shifts, classes)",
+                        stack->parts[0].input.path);
     for (int64_t at = first; at < first + count;) {
         const part *p = part_of(stack, at);
-        const int64_t end = p->first + p->info.count < first + count ? p->first + p->info.count : first + count;
+        const int64_t end =
+            p->first + p->info.count < first + count ? p->first + p->info.count : first + count;
         const int64_t from = at - p->first, n = end - at, to = at - first;
         if (truth->rotation)
-            HET_TRY(read_rows(p, "/truth/rotation", 3, 9, H5T_NATIVE_FLOAT, from, n, truth->rotation + to * 9));
-        if (truth->shift) HET_TRY(read_rows(p, "/truth/shift", 2, 2, H5T_NATIVE_FLOAT, from, n, truth->shift + to * 2));
-        if (truth->klass) HET_TRY(read_rows(p, "/truth/class", 1, 1, H5T_NATIVE_INT64, from, n, truth->klass + to));
+            HET_TRY(
+                read_rows(p, "/truth/rotation", 3, 9, H5T_NATIVE_FLOAT, from, n, truth->rotation + to * 9));
+        if (truth->shift)
+            HET_TRY(read_rows(p, "/truth/shift", 2, 2, H5T_NATIVE_FLOAT, from, n, truth->shift + to * 2));
+        if (truth->klass)
+            HET_TRY(read_rows(p, "/truth/class", 1, 1, H5T_NATIVE_INT64, from, n, truth->klass + to));
         if (truth->z) HET_TRY(read_rows(p, "/truth/z", 1, 1, H5T_NATIVE_FLOAT, from, n, truth->z + to));
         at = end;
     }
@@ -386,7 +403,8 @@ het_status het_stack_source(const het_stack *stack, int64_t i, const char **file
     const part *p = part_of(stack, i);
     const int64_t *entry = p->info.has_source ? p->rows + 2 * (i - p->first) : NULL;
     if (entry == NULL || entry[0] < 0)
-        return het_fail(HET_E_INPUT, "%s: the source of image %lld (from 0) is not known", p->input.path, (long long)i);
+        return het_fail(HET_E_INPUT, "%s: the source of image %lld (from 0) is not known", p->input.path,
+                        (long long)i);
     *file = p->names + entry[0] * p->name_size;
     *row = entry[1];
     return HET_OK;

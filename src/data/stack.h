@@ -7,7 +7,8 @@
  *    /images (N,D,D) float32 or float16, contiguous, real space, particles dark (density positive under METHOD 2's CTF)
  *    /ctf    (N,7) float32: het_ctf_row;   /source/file (strings), /source/row (N,2) int64: file, 0-based row, where known
  *    /truth/{rotation (N,3,3), shift (N,2) px, class (N) int64, z (N)} where known
- *  and attributes version, apix, box, sign, mean, std, shift_range. A stack may instead list other stacks (/parts). */
+ *  and attributes version, apix, box, sign, mean, std, shift_range. A stack may instead list other stacks: /parts, names of
+ *  files relative to its folder, whose images follow one another. Tests: test_stack.c, mpi_stack.c */
 
 typedef struct het_stack_info {
     int64_t count, box;
@@ -32,15 +33,17 @@ typedef struct het_stack_writer het_stack_writer;
 /** Create path.tmp for parallel writing. Collective. info->mean/std/sign may still be unknown: they are set at close. */
 het_status het_stack_create(het_stack_writer **writer, het_comm *comm, const char *path, const het_stack_info *info);
 /** Write images [first, first+count) with their CTF rows and truth (NULL: none), converting to the stack's type.
- *  Collective: all ranks call it equally often; count may be 0. */
+ *  Collective: all ranks call it equally often; count may be 0. Errors, the same on every rank: HET_E_INPUT naming an image
+ *  with a NaN, infinite or (float16) too large pixel; HET_E_IO. */
 het_status het_stack_write(het_stack_writer *writer, int64_t first, int64_t count, const float *images,
                            const het_ctf_row *ctf, const het_stack_truth *truth);
 /** Say where the images came from: `files` (file_count names) and, for images [first, first+count), rows (count,2).
  *  Collective; once at most per range. */
 het_status het_stack_write_source(het_stack_writer *writer, int64_t file_count, const char *const *files, int64_t first,
                                   int64_t count, const int64_t *rows);
-/** Finish: attributes mean, std (computed from what all ranks wrote), sign; fsync; rename to the final name. With
- *  keep = 0, or when any rank's status is a failure, the .tmp is removed instead. Collective; frees the writer. */
+/** Finish: attributes mean, std (of what all ranks wrote, as stored) and sign; fsync; rename to the final name. When any
+ *  rank's status is a failure, an earlier write failed, or images are missing (HET_E_SHAPE), the .tmp is removed instead
+ *  and that status returned on every rank. Collective; frees the writer (NULL: returns `mine`). */
 het_status het_stack_finish(het_stack_writer *writer, int sign, het_status mine);
 
 /** Open for reading; not collective. Sizes are checked against the file. Errors: HET_E_IO, HET_E_INPUT. */

@@ -57,8 +57,8 @@ static int64_t row_bytes(const data_set *set)
 static het_status write_set(het_stack_writer *w, int which, int64_t first, int64_t count, const void *data)
 {
     const data_set *set = &w->set[which];
-    return het_h5_write(&w->output, set->id, set->name, set->disk_type, first, data != NULL ? count : 0, row_bytes(set),
-                        data);
+    return het_h5_write(&w->output, set->id, set->name, set->disk_type, first, data != NULL ? count : 0,
+                        row_bytes(set), data);
 }
 
 static void describe_sets(het_stack_writer *w)
@@ -98,12 +98,14 @@ static het_status write_attributes(het_stack_writer *w)
     const double number[] = {info->apix, info->mean, info->std, info->shift_range};
     static const char *const number_names[] = {"apix", "mean", "std", "shift_range"};
     for (int i = 0; i < 3; i++) HET_TRY(het_h5_set(&w->output, -1, whole_names[i], H5T_STD_I64LE, &whole[i]));
-    for (int i = 0; i < 4; i++) HET_TRY(het_h5_set(&w->output, -1, number_names[i], H5T_IEEE_F64LE, &number[i]));
+    for (int i = 0; i < 4; i++)
+        HET_TRY(het_h5_set(&w->output, -1, number_names[i], H5T_IEEE_F64LE, &number[i]));
 done:
     return status;
 }
 
-het_status het_stack_create(het_stack_writer **out, het_comm *comm, const char *path, const het_stack_info *info)
+het_status het_stack_create(het_stack_writer **out, het_comm *comm, const char *path,
+                            const het_stack_info *info)
 {
     het_status status = HET_OK;
     *out = NULL;
@@ -120,7 +122,8 @@ het_status het_stack_create(het_stack_writer **out, het_comm *comm, const char *
     HET_TRY(het_comm_agree(comm, allocate(w)));
     int64_t bytes = 1 << 20; /* HDF5's own records and the names of the sources */
     for (int i = 0; i < SETS; i++) {
-        if ((i >= ROTATION && i <= COORDINATE && !info->has_truth) || (i == ROWS && !info->has_source)) continue;
+        if ((i >= ROTATION && i <= COORDINATE && !info->has_truth) || (i == ROWS && !info->has_source))
+            continue;
         bytes += info->count * row_bytes(&w->set[i]);
     }
     HET_TRY(het_h5_begin(&w->output, comm, path, bytes));
@@ -150,9 +153,10 @@ static het_status add_image(het_stack_writer *w, int64_t index, const float *ima
     for (int64_t i = 0; i < pixels; i++) deviation += (image[i] - mean) * (image[i] - mean);
     w->sums[index] = (image_sums){mean, deviation};
     if (isfinite(deviation)) return HET_OK;
-    return het_fail(HET_E_INPUT, "%s: image %lld (from 0) has a pixel that is %s: %s", w->output.path, (long long)index,
-                    w->half ? "NaN, infinite or beyond float16's 65504" : "NaN or infinite",
-                    w->half ? "mend or leave out that image, or write float32" : "mend or leave out that image");
+    return het_fail(HET_E_INPUT, "%s: image %lld (from 0) has a pixel that is %s: %s", w->output.path,
+                    (long long)index, w->half ? "NaN, infinite or beyond float16's 65504" : "NaN or infinite",
+                    w->half ? "mend or leave out that image, or write float32"
+                            : "mend or leave out that image");
 }
 
 /* Round a piece to float16 and take its sums from the rounded values. */
@@ -161,7 +165,8 @@ static het_status convert_piece(het_stack_writer *w, int64_t first, int64_t coun
     het_status status = HET_OK;
     const int64_t pixels = w->info.box * w->info.box;
     float *rounded = het_alloc((size_t)pixels * sizeof *rounded);
-    if (rounded == NULL) return het_fail(HET_E_MEMORY, "no memory for an image of box %lld", (long long)w->info.box);
+    if (rounded == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for an image of box %lld", (long long)w->info.box);
     for (int64_t i = 0; i < count; i++) {
         uint16_t *half = w->half + i * pixels;
         het_half_from_float(half, images + i * pixels, (size_t)pixels);
@@ -193,7 +198,8 @@ static het_status write_float(het_stack_writer *w, int64_t first, int64_t count,
 {
     het_status status = HET_OK;
     const int64_t pixels = w->info.box * w->info.box;
-    for (int64_t i = 0; i < count && status == HET_OK; i++) status = add_image(w, first + i, images + i * pixels);
+    for (int64_t i = 0; i < count && status == HET_OK; i++)
+        status = add_image(w, first + i, images + i * pixels);
     HET_TRY(het_comm_agree(w->comm, status));
     HET_TRY(write_set(w, IMAGES, first, count, images));
 done:
@@ -240,7 +246,8 @@ static het_status write_names(het_stack_writer *w, int64_t file_count, const cha
     }
     HET_TRY(het_comm_max_i64(w->comm, &longest, 1));
     table = het_alloc((size_t)(file_count * longest));
-    HET_TRY(het_comm_agree(w->comm, table ? HET_OK : het_fail(HET_E_MEMORY, "no memory for names of sources")));
+    HET_TRY(
+        het_comm_agree(w->comm, table ? HET_OK : het_fail(HET_E_MEMORY, "no memory for names of sources")));
     for (int64_t i = 0; i < file_count; i++) strcpy(table + i * longest, files[i]);
     type = H5Tcopy(H5T_C_S1);
     H5Tset_size(type, (size_t)longest);
@@ -256,8 +263,8 @@ done:
     return status;
 }
 
-het_status het_stack_write_source(het_stack_writer *w, int64_t file_count, const char *const *files, int64_t first,
-                                  int64_t count, const int64_t *rows)
+het_status het_stack_write_source(het_stack_writer *w, int64_t file_count, const char *const *files,
+                                  int64_t first, int64_t count, const int64_t *rows)
 {
     het_status status = HET_OK;
     if (w->set[ROWS].id < 0) HET_TRY(write_names(w, file_count, files));

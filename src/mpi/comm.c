@@ -26,8 +26,9 @@ static het_status check(int code, const char *what)
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
     MPI_Error_string(code, text, &length);
-    return het_fail(HET_E_PEER, "%s between the ranks failed: %s; start the job again to go on from its checkpoint",
-                    what, text);
+    return het_fail(HET_E_PEER,
+                    "%s between the ranks failed: %s; start the job again to go on from its checkpoint", what,
+                    text);
 }
 
 static het_status find_local(het_comm *comm)
@@ -129,12 +130,14 @@ het_status het_comm_broadcast(het_comm *comm, void *data, size_t bytes, int root
     het_status status = HET_OK;
     char *start = data;
     for (size_t at = 0; at < bytes; at += piece_limit)
-        HET_TRY(check(MPI_Bcast(start + at, (int)next_piece(bytes, at), MPI_BYTE, root, comm->world), "broadcast"));
+        HET_TRY(check(MPI_Bcast(start + at, (int)next_piece(bytes, at), MPI_BYTE, root, comm->world),
+                      "broadcast"));
 done:
     return status;
 }
 
-static het_status reduce(het_comm *comm, void *data, size_t count, size_t size, MPI_Datatype type, MPI_Op operation)
+static het_status reduce(het_comm *comm, void *data, size_t count, size_t size, MPI_Datatype type,
+                         MPI_Op operation)
 {
     het_status status = HET_OK;
     if (comm->size == 1) return HET_OK;
@@ -187,7 +190,8 @@ done:
 het_status het_comm_gather(het_comm *comm, void *all, const void *mine, size_t bytes, int root)
 {
     het_status status = HET_OK;
-    for (size_t at = 0; at < bytes; at += piece_limit) HET_TRY(gather_piece(comm, all, mine, bytes, at, root));
+    for (size_t at = 0; at < bytes; at += piece_limit)
+        HET_TRY(gather_piece(comm, all, mine, bytes, at, root));
 done:
     return status;
 }
