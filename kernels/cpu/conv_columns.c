@@ -113,12 +113,14 @@ static void convert(het_bf16 *restrict to, const float *from, int64_t n)
     for (int64_t i = 0; i < n; i++) to[i] = het_bf16_from_f32(from[i]);
 }
 
-/* The useful weights as a matrix of the device's precision. Borrowed. */
-static const void *load_weights(het_columns *c, const float *w)
+/* The useful weights as a matrix of the device's precision. Borrowed. The forward makes the copy and the backward that
+   follows finds it. */
+static const void *load_weights(het_columns *c, const float *w, int fresh)
 {
     const het_conv_shape *s = &c->shape;
     const int64_t run = c->k / c->runs;
     if (!c->pack) return w + s->w_offset;
+    if (fresh) return c->packed;
 #pragma omp parallel for num_threads(c->set.dev->threads) schedule(static)
     for (int64_t o = 0; o < s->spec.out_c; o++)
         for (int64_t r = 0; r < c->runs; r++) {
@@ -234,7 +236,7 @@ static size_t out_bytes(const het_columns *c)
 
 void het_columns_forward(het_columns *c, void *y, const void *x, const float *w)
 {
-    het_memory_point(c->w_t, load_weights(c, w));
+    het_memory_point(c->w_t, load_weights(c, w, 0));
     for (int64_t i = 0; i < c->shape.spec.batch / c->chunk; i++) {
         het_memory_point(c->a_x, gather(c, (const char *)x + (size_t)i * in_bytes(c)));
         het_memory_point(c->y, (char *)y + (size_t)i * out_bytes(c));
@@ -244,7 +246,7 @@ void het_columns_forward(het_columns *c, void *y, const void *x, const float *w)
 
 void het_columns_data(het_columns *c, void *dx, const void *dy, const float *w)
 {
-    het_memory_point(c->w, load_weights(c, w));
+    het_memory_point(c->w, load_weights(c, w, c->forward.primitive != NULL));
     for (int64_t i = 0; i < c->shape.spec.batch / c->chunk; i++) {
         char *dx_chunk = (char *)dx + (size_t)i * in_bytes(c);
         het_memory_point(c->a_y, (const char *)dy + (size_t)i * out_bytes(c));
