@@ -1,50 +1,52 @@
-#!/bin/sh
-# simulate and fsc as a user runs them. usage: cli_simulate.sh HETACUMN
-set -eu
-hetacumn=$1
-data=$(dirname "$0")/../data
-folder=$(mktemp -d)
-trap 'rm -r "$folder"' EXIT
-export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+#!/bin/bash
+# simulate and fsc as a user runs them.
+. "$(dirname "$0")/support.sh"
 
-fail() { echo "cli_simulate: $*" >&2; exit 1; }
-# refuses CODE TEXT ARGUMENTS: the command ends with that code, one line that holds TEXT, and leaves no file
-refuses()
-{
-    code=$1 text=$2
-    shift 2
-    status=0
-    "$hetacumn" simulate "$@" -o "$folder/no.h5" 2> "$folder/message" > /dev/null || status=$?
-    [ $status -eq "$code" ] || fail "exit code $status instead of $code for: $*"
-    grep -q -- "$text" "$folder/message" || fail "no \"$text\" in: $(cat "$folder/message")"
-    [ "$(wc -l < "$folder/message")" -eq 1 ] || fail "more than one line: $(cat "$folder/message")"
-    [ -z "$(ls "$folder" | grep '^no' || true)" ] || fail "left files behind: $(ls "$folder")"
-}
+data=$TESTS/../data
+groel=(--atoms "$data/groel_1oel.pdb.gz")
+common=(-n 20 -D 32 --apix 6 --snr-db 0 --shift 2 -o no.h5)
+bond=chain:A/192@C,chain:A/192@CA
 
-common="-n 20 -D 32 --apix 6 --snr-db 0 --shift 2"
-"$hetacumn" simulate --help | grep -q -- --snr-db || fail "no help"
-"$hetacumn" simulate --atoms "$data/groel_1oel.pdb.gz" --rotate chain:A/193-273 \
-    --about chain:A/192@C,chain:A/192@CA --angles 0,90 $common --ctf "$data/ctf_10028.star" \
-    --write-maps "$folder/maps" -o "$folder/s.h5" 2> "$folder/message"
-grep -q "20 images of 32 x 32 pixels of 6 A, 2 conformations" "$folder/message" || fail "$(cat "$folder/message")"
-[ -s "$folder/s.h5" ] && [ -s "$folder/maps/class0.mrc" ] && [ -s "$folder/maps/class1.mrc" ] || fail "missing files"
-"$hetacumn" simulate --volumes "$folder/maps/class0.mrc,$folder/maps/class1.mrc" -n 7 -D 24 --apix 8 --snr-db inf --f16 \
-    -o "$folder/v.h5" 2> "$folder/message"
-grep -q "7 images of 24 x 24 pixels of 8 A, 2 conformations" "$folder/message" || fail "$(cat "$folder/message")"
+# out_says and err_says PATTERN: what the last command printed.
+out_says() { grep -Eq -- "$1" out || fail "stdout lacks '$1'"; }
+err_says() { grep -Eq -- "$1" err || fail "stderr lacks '$1'"; }
+# nothing_left: a refused command leaves neither the stack nor a part of it.
+nothing_left() { [ -z "$(find . -name 'no.h5*')" ] || fail "left behind: $(ls)"; }
 
-"$hetacumn" fsc "$folder/maps/class0.mrc" "$folder/maps/class0.mrc" --json "$folder/fsc.json" > "$folder/table"
-grep -q "FSC = 0.500 at 2.000 pixels, 12.000 A (never crossed" "$folder/table" || fail "$(cat "$folder/table")"
-grep -q '"apix": 6' "$folder/fsc.json" || fail "no JSON"
-"$hetacumn" fsc "$folder/maps/class0.mrc" "$folder/maps/class1.mrc" | grep -q "FSC = 0.500 at [3-9]" || fail "turned map"
+run simulate --help
+out_says "--snr-db"
+run simulate "${groel[@]}" --rotate chain:A/193-273 --about $bond --angles 0,90 "${common[@]}" --ctf "$data/ctf_10028.star" \
+    --write-maps maps -o s.h5
+err_says "20 images of 32 x 32 pixels of 6 A, 2 conformations"
+[ -s s.h5 ] && [ -s maps/class0.mrc ] && [ -s maps/class1.mrc ] || fail "files are missing: $(ls . maps)"
+run simulate --volumes maps/class0.mrc,maps/class1.mrc -n 7 -D 24 --apix 8 --snr-db inf --f16 -o v.h5
+err_says "7 images of 24 x 24 pixels of 8 A, 2 conformations"
 
-refuses 2 "either --volumes or --atoms" $common
-refuses 2 "must be even" --atoms "$data/groel_1oel.pdb.gz" -n 1 -D 31 --apix 6 --snr-db 0
-refuses 2 "snr-db" --atoms "$data/groel_1oel.pdb.gz" -n 1 -D 32 --apix 6
-refuses 2 "names no atom" --atoms "$data/groel_1oel.pdb.gz" --rotate chain:Z --about com --angles 0 $common
-refuses 2 "go together" --atoms "$data/groel_1oel.pdb.gz" --rotate chain:A $common
-refuses 2 "degrees" --atoms "$data/groel_1oel.pdb.gz" --rotate chain:A/193-273 --about com --angles 0,x $common
-refuses 2 "between 1 and 1" --atoms "$data/groel_1oel.pdb.gz" --models 2-3 $common
-refuses 1 "No such file" --atoms nowhere.pdb $common
-refuses 1 "No such file" --volumes nowhere.mrc $common
-refuses 1 "No such file" --atoms "$data/groel_1oel.pdb.gz" --ctf nowhere.star $common
-refuses 1 "use a box of at least" --atoms "$data/80s_6zu5.cif.gz" $common
+run fsc maps/class0.mrc maps/class0.mrc --json fsc.json
+out_says "FSC = 0.500 at 2.000 pixels, 12.000 A \(never crossed"
+[ "$(jq -r '[.box, .apix, (.curve | length), .fsc05.pixels, .fsc05.crossed] | @csv' fsc.json)" = "32,6,16,2,false" ] ||
+    fail "fsc.json: $(cat fsc.json)"
+run fsc maps/class0.mrc maps/class1.mrc
+out_says "FSC = 0.500 at 12.3" # the arm has turned by 90 degrees
+refused 1 "ctf_10028.star" fsc maps/class0.mrc "$data/ctf_10028.star"
+refused 2 "two maps" fsc maps/class0.mrc
+
+# One seed gives one stack, whatever the number of ranks.
+ranks 2 simulate --volumes maps/class0.mrc,maps/class1.mrc -n 7 -D 24 --apix 8 --snr-db inf --f16 -o w.h5
+[ $CODE -eq 0 ] || fail "two ranks: exit code $CODE"
+if command -v h5diff >/dev/null; then h5diff v.h5 w.h5 || fail "two ranks give other images than one"; fi
+
+refused 2 "either --volumes or --atoms" simulate "${common[@]}"
+refused 2 "must be even" simulate "${groel[@]}" "${common[@]}" -D 31
+refused 2 "snr-db" simulate "${groel[@]}" -n 1 -D 32 --apix 6 -o no.h5
+refused 2 "names no atom" simulate "${groel[@]}" --rotate chain:Z --about com --angles 0 "${common[@]}"
+refused 2 "go together" simulate "${groel[@]}" --rotate chain:A "${common[@]}"
+refused 2 "degrees" simulate "${groel[@]}" --rotate chain:A/193-273 --about com --angles 0,x "${common[@]}"
+refused 2 "must be com or two atoms" simulate "${groel[@]}" --rotate chain:A/193-273 --about chain:A/192@C --angles 0 "${common[@]}"
+refused 2 "between 1 and 1" simulate "${groel[@]}" --models 2-3 "${common[@]}"
+refused 1 "No such file" simulate --atoms nowhere.pdb "${common[@]}"
+refused 1 "No such file" simulate --volumes nowhere.mrc "${common[@]}"
+refused 1 "No such file" simulate "${groel[@]}" --ctf nowhere.star "${common[@]}"
+refused 1 "use a box of at least" simulate --atoms "$data/80s_6zu5.cif.gz" "${common[@]}"
+refused 1 "cannot create" simulate "${groel[@]}" "${common[@]}" -o nowhere/no.h5
+nothing_left
