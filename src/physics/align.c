@@ -129,6 +129,10 @@ static void measure(het_align *align, double *d, double *angle, const float *pre
         if (!average_step(align->refined, align, predicted, truth, count, limit)) break;
     all_distances(angle, align->refined, align->hand, predicted, truth, count);
     align->median_refined = het_median(angle, count);
+    if (align->median_refined > align->median) { /* too few images agree for a mean to be worth more */
+        memcpy(align->refined, align->a, sizeof align->refined);
+        align->median_refined = align->median;
+    }
 
     all_distances(d, align->a, align->hand, predicted, truth, count);
     align->mean = het_mean_std(d, count, NULL);

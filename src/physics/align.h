@@ -17,7 +17,7 @@
 
 typedef struct het_align {
     double a[9];           /* A of the best anchor: R_true ~ R~ A */
-    double refined[9];     /* A averaged over the images that agree with it; = a when nothing agrees */
+    double refined[9];     /* A averaged over the images that agree with it; = a where that is no better */
     int hand;              /* +1: as predicted, -1: both conjugated by diag(1,1,-1) */
     double median;         /* Rot: median of d = |R_true - R~ A|_F^2 = 8 sin^2(theta/2), A of the anchor */
     double mean;           /* mean of d */
