@@ -150,8 +150,9 @@ het_status het_device_open_cpu(het_device *device, int threads, het_precision pr
     *device = (het_device){.ops = &het_ops_cpu};
     if (threads < 0) return het_fail(HET_E_USAGE, "%d threads: give 1 or more, or 0 for all cores", threads);
     if (precision == HET_PRECISION_BF16 && !has_bf16())
-        return het_fail(HET_E_USAGE, "this chip (%s) has no avx512_bf16 instructions: use precision fp32 or auto",
-                        het_isa_name(het_isa_get()));
+        return het_fail(HET_E_USAGE,
+                        "bf16 needs avx512_bf16 instructions, which this chip (or HET_CPU_ISA, DNNL_MAX_CPU_ISA) does not "
+                        "offer: use precision fp32 or auto");
     het_cpu_context *context = het_alloc(sizeof *context);
     if (context == NULL) return het_fail(HET_E_MEMORY, "no memory for the CPU device");
     device->context = context;

@@ -22,7 +22,7 @@ static het_taps useful_taps(int64_t in, int64_t out, const het_conv_spec *s)
 }
 
 /* The faster way for each product, from bench/conv.c on a Sapphire Rapids core (oneDNN 2.6.3; ratio of times, direct to
-   columns): up to 2x2 outputs columns win everywhere (fp32 1.0-8x, bf16 2-30x), because direct kernels work on padding
+   columns): up to 2x2 outputs columns win everywhere (fp32 1.0-8x, bf16 2-40x), because direct kernels work on padding
    there and stall on short rows. In bf16, AMX weight gradients transpose both operands per row of pixels: columns win up
    to 4x4 outputs (3.5x) and with stride 2 (up to 20x); so do data gradients with stride 2 (2x). One input channel in bf16
    (the stem) has a direct weight gradient at 1/10 of the speed. Elsewhere direct kernels win by not gathering. */
