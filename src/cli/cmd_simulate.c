@@ -152,7 +152,7 @@ done:
     return status;
 }
 
-/* Noise and scale come from a fixed first part of the images, summed in their order: the same for any number of ranks. */
+/* Noise and scale come from a fixed first part of the images, summed in order: the same for any number of ranks. */
 static het_status set_level(het_simulator *sim, het_comm *comm, int64_t count)
 {
     het_status status = HET_OK;
@@ -185,7 +185,8 @@ static het_status chunk_new(chunk *c, int64_t box)
                  .z = het_alloc(CHUNK * sizeof(float)),
                  .klass = het_alloc(CHUNK * sizeof(int64_t)),
                  .ctf = het_alloc(CHUNK * sizeof(het_ctf_row))};
-    if (c->images == NULL || c->rotation == NULL || c->shift == NULL || c->z == NULL || c->klass == NULL || c->ctf == NULL)
+    if (c->images == NULL || c->rotation == NULL || c->shift == NULL || c->z == NULL || c->klass == NULL ||
+        c->ctf == NULL)
         return het_fail(HET_E_MEMORY, "no memory for %d images of box %lld", CHUNK, (long long)box);
     return HET_OK;
 }
@@ -279,8 +280,9 @@ het_status het_cmd_simulate(het_comm *comm, int argc, char **argv, int *exit_cod
     HET_TRY(set_level(&sim, comm, a.count));
     HET_TRY(het_comm_agree(comm, root && a.maps_folder != NULL ? write_maps(a.maps_folder, &truth) : HET_OK));
     HET_TRY(write_stack(comm, &a, &sim, truth.z));
-    het_info("%s: %lld images of %lld x %lld pixels of %g A, %lld conformation%s, SNR %g dB", a.output, (long long)a.count,
-             (long long)a.box, (long long)a.box, a.apix, (long long)truth.count, truth.count == 1 ? "" : "s", a.snr_db);
+    het_info("%s: %lld images of %lld x %lld pixels of %g A, %lld conformation%s, SNR %g dB", a.output,
+             (long long)a.count, (long long)a.box, (long long)a.box, a.apix, (long long)truth.count, truth.count == 1 ? "" : "s",
+             a.snr_db);
 done:
     het_simulator_free(&sim);
     het_conformations_free(&truth);

@@ -120,12 +120,14 @@ static het_status find_axis(axis *line, const het_atoms *atoms, const char *abou
     if (ends == NULL || scratch == NULL) {
         status = het_fail(HET_E_MEMORY, "no memory for a selection");
     } else if (strcmp(about, "com") == 0) {
-        if (!centre_of_mass(line->point, atoms->atom, n, selected, 0) || !centre_of_mass(end, atoms->atom, n, selected, 1))
+        if (!centre_of_mass(line->point, atoms->atom, n, selected, 0) ||
+            !centre_of_mass(end, atoms->atom, n, selected, 1))
             status = het_fail(HET_E_USAGE, "--about com: the selection and the rest must both hold atoms");
     } else {
         char *comma = strchr(ends, ',');
         if (comma == NULL || strchr(comma + 1, ',') != NULL) {
-            status = het_fail(HET_E_USAGE, "--about \"%s\": it must be com or two atoms, chain:A/249@C,chain:A/249@CA", about);
+            status = het_fail(HET_E_USAGE, "--about \"%s\": it must be com or two atoms, chain:A/249@C,chain:A/249@CA",
+                              about);
             goto done;
         }
         *comma = '\0';

@@ -13,7 +13,7 @@ typedef struct het_motion {
     const char *about;     /* "com": axis from the rest's centre of mass to the selection's; or two atoms "SEL,SEL": axis
                               from the first to the second; right-handed */
     const char *angles;    /* degrees, separated by commas */
-    const char *models;    /* "A" or "A-B" of the file, counted from 1; NULL: all (the first one where a part is turned) */
+    const char *models;    /* "A" or "A-B", counted from 1; NULL: all (the first where a part is turned) */
     int hydrogens;
 } het_motion;
 

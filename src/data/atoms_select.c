@@ -12,7 +12,8 @@ typedef struct term {
 
 static int wrong(const char *selection)
 {
-    het_fail(HET_E_USAGE, "selection \"%s\": it must be a list of [!]chain:PATTERN[/RESIDUE[-RESIDUE]][@ATOM]", selection);
+    het_fail(HET_E_USAGE, "selection \"%s\": it must be a list of [!]chain:PATTERN[/RESIDUE[-RESIDUE]][@ATOM]",
+             selection);
     return 0;
 }
 

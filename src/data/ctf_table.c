@@ -49,7 +49,8 @@ static het_status read_row(het_ctf_table *table, const het_star_table *particles
     HET_TRY(value_of(&phase, particles, optics, row, "rlnPhaseShift", &zero));
     HET_TRY(value_of(&table->weight[row], particles, optics, row, "rlnParticleCount", &one));
     if (!(voltage > 0.0) || !(amplitude >= 0.0 && amplitude <= 1.0) || !(table->weight[row] >= 0.0)) {
-        status = het_fail(HET_E_INPUT, "%s line %lld: voltage %g kV, amplitude contrast %g, particle count %g: out of range",
+        status = het_fail(HET_E_INPUT,
+                          "%s line %lld: voltage %g kV, amplitude contrast %g, particle count %g: out of range",
                           particles->path, (long long)particles->line[row], voltage, amplitude, table->weight[row]);
         goto done;
     }

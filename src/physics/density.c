@@ -62,9 +62,11 @@ het_status het_density_from_atoms(het_volume *volume, const double *xyz, const d
         return het_fail(HET_E_SHAPE, "atoms %.3g A wide on voxels of %.3g A: the width must be 0.35 to 7 voxels", width,
                         apix);
     if (!(extent < 0.5 * apix * (double)volume->box - apix))
-        return het_fail(HET_E_INPUT, "atoms reach %.1f A from the centre, but a box of %lld pixels of %.3g A holds only "
-                        "%.1f A: use a box of at least %lld pixels or larger pixels", extent, (long long)volume->box, apix,
-                        0.5 * apix * (double)volume->box - apix, 2 * (long long)ceil(extent / apix + 2.0));
+        return het_fail(HET_E_INPUT,
+                        "atoms reach %.1f A from the centre, but a box of %lld pixels of %.3g A holds only %.1f A: use a "
+                        "box of at least %lld pixels or larger pixels",
+                        extent, (long long)volume->box, apix, 0.5 * apix * (double)volume->box - apix,
+                        2 * (long long)ceil(extent / apix + 2.0));
     HET_TRY(het_volume_new(&fine, 2 * volume->box, step));
     for (int64_t i = 0; i < n; i++) {
         const double w = weight != NULL ? weight[i] : 1.0;

@@ -1,7 +1,6 @@
 #include "fsc.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "../arena.h"
 #include "fft.h"

@@ -20,7 +20,8 @@ static het_status copy_ctf(het_simulator *sim, const het_simulate_spec *spec)
     if (n == 0) return HET_OK;
     sim->ctf = het_alloc((size_t)n * sizeof *sim->ctf);
     sim->ctf_end = het_alloc((size_t)n * sizeof *sim->ctf_end);
-    if (sim->ctf == NULL || sim->ctf_end == NULL) return het_fail(HET_E_MEMORY, "no memory for %lld CTFs", (long long)n);
+    if (sim->ctf == NULL || sim->ctf_end == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for %lld CTFs", (long long)n);
     memcpy(sim->ctf, spec->ctf, (size_t)n * sizeof *sim->ctf);
     for (int64_t i = 0; i < n; i++) {
         const double weight = spec->ctf_weight != NULL ? spec->ctf_weight[i] : 1.0;

@@ -46,5 +46,6 @@ het_simulated het_simulator_truth(const het_simulator *sim, int64_t i);
 het_status het_simulator_images(const het_simulator *sim, float *images, int64_t first, int64_t count);
 /** sums (count,2): sum and sum of squares over the pixels of each clean image. */
 het_status het_simulator_measure(const het_simulator *sim, double *sums, int64_t first, int64_t count);
-/** Set noise and scale from the sums of a fixed set of images (count,2). Errors: HET_E_NUMERIC when they hold no signal. */
+/** Set noise and scale from the sums of a fixed set of images (count,2). Errors: HET_E_NUMERIC when they hold no
+ *  signal. */
 het_status het_simulator_set_level(het_simulator *sim, const double *sums, int64_t count);

@@ -7,7 +7,8 @@
  *  so that S(R^T (kx,ky,0)) is the orthonormal transform (kernels/ops.h) of the projection of V along R (METHOD 2):
  *  I[y][x] = sum over the line of V. Method: the map is zero-padded to 2D, divided by the transform of a Kaiser-Bessel
  *  kernel 4 samples wide, transformed once, and convolved with the kernel at q (Jackson et al., IEEE TMI 10:473, 1991;
- *  beta from Beatty et al., IEEE TMI 24:799, 2005). Error about 1e-3 of the map's norm at worst. Test: tests/test_volume.c */
+ *  beta from Beatty et al., IEEE TMI 24:799, 2005). Error: 2e-3 of a sample's usual size.
+ *  Test: tests/test_volume.c */
 
 enum { HET_SLICER_TABLE = 1024 };
 
