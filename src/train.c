@@ -99,7 +99,7 @@ static het_status model_shape(const trainer *t, het_model_spec *spec)
 {
     const het_stack_info *info = het_stack_get_info(t->stack);
     const int64_t ranks = het_comm_size(t->comm), batch = t->config->train.batch;
-    int64_t shards = t->config->train.shards;
+    int64_t shards = t->config->train.shards == 0 ? ranks : t->config->train.shards;
     if (shards % ranks != 0) {
         het_warn("train.shards = %lld cannot be spread over %lld ranks: %lld are used, and losses will not equal those of "
                  "another rank count", (long long)shards, (long long)ranks, (long long)ranks);
@@ -146,7 +146,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     if (info->count < config->train.batch)
         HET_TRY(het_fail(HET_E_USAGE, "%s holds %lld images, fewer than train.batch = %lld: choose a smaller batch",
                          options->stack, (long long)info->count, (long long)config->train.batch));
-    HET_TRY(het_run_open(&t.run, comm, options->run, config));
+    if (!options->dry_run) HET_TRY(het_run_open(&t.run, comm, options->run, config));
     HET_TRY(model_shape(&t, &spec));
     HET_TRY(het_comm_agree(comm, het_model_new(&t.model, dev, config, &spec)));
     het_report_memory(t.model);

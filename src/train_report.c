@@ -22,6 +22,7 @@ void het_report_start(het_report *r, const het_model *m, const het_survey *surve
 {
     r->since = r->started = het_seconds();
     r->first_step = step;
+    r->earlier = r->tally.images;
     het_info("%lld images of box %lld, %.4g A/px; SNR %.2f dB%s; shifts up to %.1f px; batch %lld in %lld shard(s)",
              (long long)c->count, (long long)c->box, m->spec.apix, 10.0 * log10(survey->snr),
              m->config.train.snr > 0.0 ? " (given)" : "", m->spec.shift_range, (long long)m->spec.global_batch,
@@ -74,7 +75,7 @@ static het_status write_root(het_report *r, het_run *run, het_model *m, const he
 {
     const het_tally *t = &r->tally;
     const double now = het_seconds(), n = fmax(t->images, 1.0), s = fmax(t->synthetic, 1.0);
-    const double rate = t->images / fmax(now - r->since, 1e-9);
+    const double rate = (t->images - r->earlier) / fmax(now - r->since, 1e-9);
     const double left = (now - r->started) / (double)(d->step + 1 - r->first_step) * (double)(c->end - d->step - 1);
     const int64_t images = (d->step + 1) / het_schedule_cycle(c->config) * c->config->train.batch;
     const double spread = t->spread / fmax(t->spread_pairs, 1.0), skewness = map_skewness(m);
@@ -99,6 +100,7 @@ het_status het_report_write(het_report *r, het_run *run, het_model *m, const het
     het_status status = HET_OK;
     if (het_comm_rank(run->comm) == 0) status = write_root(r, run, m, survey, c, d);
     r->tally = (het_tally){0};
+    r->earlier = 0.0;
     r->since = het_seconds();
     return het_comm_agree(run->comm, status);
 }

@@ -10,6 +10,7 @@ typedef struct het_report {
     het_health health;
     int said;             /* findings already put into words */
     double since;         /* monotonic seconds of the last report */
+    double earlier;       /* images of the tally that came with a checkpoint, seen before `since` */
     double started;
     int64_t first_step;
 } het_report;
