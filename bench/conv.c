@@ -1,6 +1,6 @@
-/* Speed of the encoder's convolutions: every layer shape of ResNet-18 at a box, forward and backward, best of many.
- * GFLOP/s count the products of the plain 3x3 convolution including those with padding, as the literature does; columns
- * "ms" are what matters. Usage: bench_conv [box] [batch] [threads] [fp32|bf16] */
+/* Speed of the encoder's convolutions: every layer shape of ResNet-18 at a box, forward and backward, best of
+ * many. GFLOP/s count the products of the plain 3x3 convolution including those with padding, as the
+ * literature does; columns "ms" are what matters. Usage: bench_conv [box] [batch] [threads] [fp32|bf16] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,16 +13,16 @@ enum { ROUNDS = 15 };
 
 typedef struct layer {
     const char *name;
-    int count;              /* times in the network */
-    int64_t divide;         /* input size = box / divide */
+    int count;      /* times in the network */
+    int64_t divide; /* input size = box / divide */
     int64_t in_c, out_c, kernel, stride;
 } layer;
 
 static const layer layers[] = {
-    {"stem 7x7/2 1-64", 1, 1, 1, 64, 7, 2},       {"stage1 3x3 64-64", 4, 4, 64, 64, 3, 1},
-    {"stage2 3x3/2 64-128", 1, 4, 64, 128, 3, 2}, {"stage2 1x1/2 64-128", 1, 4, 64, 128, 1, 2},
-    {"stage2 3x3 128-128", 3, 8, 128, 128, 3, 1}, {"stage3 3x3/2 128-256", 1, 8, 128, 256, 3, 2},
-    {"stage3 1x1/2 128-256", 1, 8, 128, 256, 1, 2}, {"stage3 3x3 256-256", 3, 16, 256, 256, 3, 1},
+    {"stem 7x7/2 1-64", 1, 1, 1, 64, 7, 2},          {"stage1 3x3 64-64", 4, 4, 64, 64, 3, 1},
+    {"stage2 3x3/2 64-128", 1, 4, 64, 128, 3, 2},    {"stage2 1x1/2 64-128", 1, 4, 64, 128, 1, 2},
+    {"stage2 3x3 128-128", 3, 8, 128, 128, 3, 1},    {"stage3 3x3/2 128-256", 1, 8, 128, 256, 3, 2},
+    {"stage3 1x1/2 128-256", 1, 8, 128, 256, 1, 2},  {"stage3 3x3 256-256", 3, 16, 256, 256, 3, 1},
     {"stage4 3x3/2 256-512", 1, 16, 256, 512, 3, 2}, {"stage4 1x1/2 256-512", 1, 16, 256, 512, 1, 2},
     {"stage4 3x3 512-512", 3, 32, 512, 512, 3, 1},
 };
@@ -63,7 +63,8 @@ static int measure(het_device *dev, const layer *l, int64_t box, int64_t batch, 
     }
     void *x = random_act(dev, batch * in * in * l->in_c), *y = random_act(dev, batch * out * out * l->out_c);
     void *dx = random_act(dev, batch * in * in * l->in_c);
-    float *w = ops->alloc(dev, (size_t)weights * sizeof *w), *dw = ops->alloc(dev, (size_t)weights * sizeof *dw);
+    float *w = ops->alloc(dev, (size_t)weights * sizeof *w),
+          *dw = ops->alloc(dev, (size_t)weights * sizeof *dw);
     double best[2] = {1e9, 1e9};
     for (int i = 0; i < ROUNDS; i++) {
         const double start = now();
@@ -76,9 +77,11 @@ static int measure(het_device *dev, const layer *l, int64_t box, int64_t batch, 
         if (middle - start < best[0]) best[0] = middle - start;
         if (end - middle < best[1]) best[1] = end - middle;
     }
-    const double gflop = 2e-9 * (double)(batch * out * out * weights), back = (l->in_c == 1 ? 1.0 : 2.0) * gflop;
-    printf("%-22s x%d  %3lldx%-3lld  fwd %8.3f ms %7.1f GFLOP/s   bwd %8.3f ms %7.1f GFLOP/s\n", l->name, l->count,
-           (long long)in, (long long)in, 1e3 * best[0], gflop / best[0], 1e3 * best[1], back / best[1]);
+    const double gflop = 2e-9 * (double)(batch * out * out * weights),
+                 back = (l->in_c == 1 ? 1.0 : 2.0) * gflop;
+    printf("%-22s x%d  %3lldx%-3lld  fwd %8.3f ms %7.1f GFLOP/s   bwd %8.3f ms %7.1f GFLOP/s\n", l->name,
+           l->count, (long long)in, (long long)in, 1e3 * best[0], gflop / best[0], 1e3 * best[1],
+           back / best[1]);
     total[0] += l->count * best[0];
     total[1] += l->count * best[1];
     total[2] += l->count * gflop;
@@ -91,7 +94,7 @@ static int measure(het_device *dev, const layer *l, int64_t box, int64_t batch, 
 int main(int argc, char **argv)
 {
     const int64_t box = argc > 1 ? atoll(argv[1]) : 32, batch = argc > 2 ? atoll(argv[2]) : 64;
-    const het_precision precision = argc <= 4                       ? HET_PRECISION_AUTO
+    const het_precision precision = argc <= 4                      ? HET_PRECISION_AUTO
                                     : strcmp(argv[4], "bf16") == 0 ? HET_PRECISION_BF16
                                                                    : HET_PRECISION_F32;
     double total[3] = {0};

@@ -1,5 +1,6 @@
-/* Speed of the whole encoder (ResNet-18 with heads of 512, average pooling): forward and backward, best of many.
- * GFLOP/s count its convolutions, products with padding included. Usage: bench_encoder [box] [batch] [threads] [fp32|bf16] */
+/* Speed of the whole encoder (ResNet-18 with heads of 512, average pooling): forward and backward, best of
+ * many. GFLOP/s count its convolutions, products with padding included. Usage: bench_encoder [box] [batch]
+ * [threads] [fp32|bf16] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,12 +40,20 @@ int main(int argc, char **argv)
 {
     const int64_t box = argc > 1 ? atoll(argv[1]) : 32, batch = argc > 2 ? atoll(argv[2]) : 64;
     const int bf16 = argc > 4 && strcmp(argv[4], "bf16") == 0;
-    const het_encoder_spec spec = {.box = box, .width = 64, .head = 512, .z_dim = Z, .flatten = 0, .stem_pool = 1,
-                                   .stem_stride = 2, .batch = batch, .groups = 1};
+    const het_encoder_spec spec = {.box = box,
+                                   .width = 64,
+                                   .head = 512,
+                                   .z_dim = Z,
+                                   .flatten = 0,
+                                   .stem_pool = 1,
+                                   .stem_stride = 2,
+                                   .batch = batch,
+                                   .groups = 1};
     static het_layout layout;
     het_device dev;
     het_encoder *encoder;
-    if (het_device_open_cpu(&dev, argc > 3 ? atoi(argv[3]) : 1, bf16 ? HET_PRECISION_BF16 : HET_PRECISION_F32) != HET_OK ||
+    if (het_device_open_cpu(&dev, argc > 3 ? atoi(argv[3]) : 1,
+                            bf16 ? HET_PRECISION_BF16 : HET_PRECISION_F32) != HET_OK ||
         het_encoder_new(&encoder, &dev, &spec, &layout) != HET_OK) {
         fprintf(stderr, "%s\n", het_status_message());
         return 1;
@@ -77,9 +86,10 @@ int main(int argc, char **argv)
         if (end - middle < best[1]) best[1] = end - middle;
     }
     const double work = gflop(&layout, box) * (double)batch;
-    printf("%s; box %lld, batch %lld: %.2f GFLOP forward; fwd %.2f ms %.0f GFLOP/s, bwd %.2f ms %.0f GFLOP/s, %.0f images/s\n",
-           het_device_name(&dev), (long long)box, (long long)batch, work, 1e3 * best[0], work / best[0], 1e3 * best[1],
-           2.0 * work / best[1], (double)batch / (best[0] + best[1]));
+    printf("%s; box %lld, batch %lld: %.2f GFLOP forward; fwd %.2f ms %.0f GFLOP/s, bwd %.2f ms %.0f "
+           "GFLOP/s, %.0f images/s\n",
+           het_device_name(&dev), (long long)box, (long long)batch, work, 1e3 * best[0], work / best[0],
+           1e3 * best[1], 2.0 * work / best[1], (double)batch / (best[0] + best[1]));
     het_encoder_free(encoder);
     het_device_close(&dev);
     return 0;

@@ -12,13 +12,16 @@
 #include "ref/act.h"
 #include "ref/layers.h"
 
-/* Shapes that reach every way conv.c has: direct and columns, cut kernels, weights in runs, several chunks. */
+/* Shapes that reach every way conv.c has: direct and columns, cut kernels, weights in runs, several chunks.
+ */
 static const het_conv_spec shapes[] = {
-    {3, 13, 11, 1, 16, 7, 2, 3},   {8, 32, 32, 1, 8, 7, 2, 3},   {4, 9, 7, 16, 32, 3, 1, 1},  {2, 5, 5, 3, 5, 3, 1, 1},
-    {64, 4, 4, 16, 16, 3, 1, 1},   {130, 4, 4, 8, 16, 3, 1, 1},  {4, 8, 8, 16, 32, 3, 2, 1},  {3, 7, 9, 16, 16, 3, 2, 1},
-    {4, 8, 8, 16, 32, 1, 2, 0},    {2, 5, 3, 8, 16, 1, 1, 0},    {6, 2, 2, 16, 16, 3, 1, 1},  {6, 2, 2, 16, 32, 3, 2, 1},
-    {6, 1, 1, 32, 32, 3, 1, 1},    {4, 1, 2, 16, 16, 3, 1, 1},   {4, 2, 1, 16, 16, 3, 2, 1},  {3, 2, 2, 5, 7, 1, 2, 0},
-    {1, 1, 1, 1, 1, 1, 1, 0},      {5, 6, 6, 3, 4, 5, 3, 2},     {2, 2, 3, 7, 9, 7, 2, 3},
+    {3, 13, 11, 1, 16, 7, 2, 3}, {8, 32, 32, 1, 8, 7, 2, 3},  {4, 9, 7, 16, 32, 3, 1, 1},
+    {2, 5, 5, 3, 5, 3, 1, 1},    {64, 4, 4, 16, 16, 3, 1, 1}, {130, 4, 4, 8, 16, 3, 1, 1},
+    {4, 8, 8, 16, 32, 3, 2, 1},  {3, 7, 9, 16, 16, 3, 2, 1},  {4, 8, 8, 16, 32, 1, 2, 0},
+    {2, 5, 3, 8, 16, 1, 1, 0},   {6, 2, 2, 16, 16, 3, 1, 1},  {6, 2, 2, 16, 32, 3, 2, 1},
+    {6, 1, 1, 32, 32, 3, 1, 1},  {4, 1, 2, 16, 16, 3, 1, 1},  {4, 2, 1, 16, 16, 3, 2, 1},
+    {3, 2, 2, 5, 7, 1, 2, 0},    {1, 1, 1, 1, 1, 1, 1, 0},    {5, 6, 6, 3, 4, 5, 3, 2},
+    {2, 2, 3, 7, 9, 7, 2, 3},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -41,9 +44,12 @@ static sample sample_new(het_device *dev, const het_conv_spec *s)
     ref_conv_out(s, &oh, &ow);
     const int64_t nx = s->batch * s->in_h * s->in_w * s->in_c, ny = s->batch * oh * ow * s->out_c;
     const int64_t nw = s->out_c * s->kernel * s->kernel * s->in_c;
-    sample t = {.x = ref_array_random(dev, nx, 1, 1.0, 0.0, 1), .y = ref_array_random(dev, ny, 1, 1.0, 0.0, 2),
-                .w = ref_array_random(dev, nw, 0, 0.1, 0.0, 3), .dx = ref_array_random(dev, nx, 1, 1.0, 0.0, 4),
-                .dw = ref_array_random(dev, nw, 0, 1.0, 0.0, 5), .dy = ref_array_random(dev, ny, 1, 1.0, 0.0, 6)};
+    sample t = {.x = ref_array_random(dev, nx, 1, 1.0, 0.0, 1),
+                .y = ref_array_random(dev, ny, 1, 1.0, 0.0, 2),
+                .w = ref_array_random(dev, nw, 0, 0.1, 0.0, 3),
+                .dx = ref_array_random(dev, nx, 1, 1.0, 0.0, 4),
+                .dw = ref_array_random(dev, nw, 0, 1.0, 0.0, 5),
+                .dy = ref_array_random(dev, ny, 1, 1.0, 0.0, 6)};
     t.y_ref = malloc((size_t)ny * sizeof(double));
     t.dx_ref = malloc((size_t)nx * sizeof(double));
     t.dw_ref = malloc((size_t)nw * sizeof(double));
@@ -74,7 +80,8 @@ static void check_shape(het_device *dev, const het_conv_spec *s, double toleranc
                  ew = ref_array_error(&t.dw, t.dw_ref);
     if (!(ey < tolerance && ex < tolerance && ew < 1e-5))
         print_error("shape %d: y %.2e dx %.2e dw %.2e\n", (int)(s - shapes), ey, ex, ew);
-    assert_true(ey < tolerance && ex < tolerance && ew < 1e-5); /* dw is fp32 of exact products in both precisions */
+    assert_true(ey < tolerance && ex < tolerance &&
+                ew < 1e-5); /* dw is fp32 of exact products in both precisions */
 
     /* without dx, dw adds up again: dw + (dw - dw before) */
     for (int64_t i = 0; i < t.dw.n; i++) t.dw_ref[i] = 2.0 * t.dw_ref[i] - t.dw.host[i];
@@ -115,7 +122,8 @@ static double dot(const double *a, const double *b, int64_t n)
     return sum;
 }
 
-/* The reference's own gradients: y is linear in x and in w, so <dy, conv(x', w)> = <dx, x'> for any x', alike for w. */
+/* The reference's own gradients: y is linear in x and in w, so <dy, conv(x', w)> = <dx, x'> for any x', alike
+ * for w. */
 static void reference_is_its_transpose(void **state)
 {
     (void)state;
@@ -169,8 +177,9 @@ static void refuses_wrong_shapes(void **state)
     het_device dev;
     het_conv *conv;
     assert_true(open_device(&dev, HET_PRECISION_F32, 1));
-    const het_conv_spec wrong[] = {{0, 8, 8, 4, 4, 3, 1, 1}, {1, 2, 2, 4, 4, 5, 1, 1}, {1, 8, 8, 4, 4, 3, 0, 1},
-                                   {1, 8, 8, 0, 4, 3, 1, 1}, {1, 8, 8, 4, 4, 3, 1, 3}, {1, 99, 99, 4, 4, 13, 1, 1}};
+    const het_conv_spec wrong[] = {{0, 8, 8, 4, 4, 3, 1, 1}, {1, 2, 2, 4, 4, 5, 1, 1},
+                                   {1, 8, 8, 4, 4, 3, 0, 1}, {1, 8, 8, 0, 4, 3, 1, 1},
+                                   {1, 8, 8, 4, 4, 3, 1, 3}, {1, 99, 99, 4, 4, 13, 1, 1}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_int_equal(dev.ops->conv_new(&dev, &conv, wrong + i), HET_E_SHAPE);
         assert_null(conv);
@@ -183,8 +192,11 @@ static void refuses_wrong_shapes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fp32_agrees),     cmocka_unit_test(bf16_agrees),          cmocka_unit_test(reference_is_its_transpose),
-        cmocka_unit_test(repeats_exactly), cmocka_unit_test(refuses_wrong_shapes),
+        cmocka_unit_test(fp32_agrees),
+        cmocka_unit_test(bf16_agrees),
+        cmocka_unit_test(reference_is_its_transpose),
+        cmocka_unit_test(repeats_exactly),
+        cmocka_unit_test(refuses_wrong_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

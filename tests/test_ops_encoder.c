@@ -18,7 +18,9 @@ static const struct {
     het_precision precision;
     int threads;
     double tolerance; /* of activations: rounding of one result */
-} devices[] = {{HET_PRECISION_F32, 1, 2e-6}, {HET_PRECISION_F32, 2, 2e-6}, {HET_PRECISION_BF16, 1, 5e-3},
+} devices[] = {{HET_PRECISION_F32, 1, 2e-6},
+               {HET_PRECISION_F32, 2, 2e-6},
+               {HET_PRECISION_BF16, 1, 5e-3},
                {HET_PRECISION_BF16, 2, 5e-3}};
 
 typedef void check_function(het_device *dev, double tolerance);
@@ -60,9 +62,12 @@ static void check_norm_spec(het_device *dev, const het_norm_spec *s, double offs
     const int64_t n = s->batch * s->hw * s->channels, gc = s->groups * s->channels;
     ref_array x = ref_array_random(dev, n, 1, 1.0, offset, 1), y = ref_array_random(dev, n, 1, 1.0, 0.0, 2);
     ref_array dx = ref_array_random(dev, n, 1, 1.0, 0.0, 3), dy = ref_array_random(dev, n, 1, 1.0, 0.0, 4);
-    ref_array gamma = ref_array_random(dev, s->channels, 0, 0.3, 1.0, 5), beta = ref_array_random(dev, s->channels, 0, 0.3, 0.0, 6);
-    ref_array dgamma = ref_array_random(dev, s->channels, 0, 1.0, 0.0, 7), dbeta = ref_array_random(dev, s->channels, 0, 1.0, 0.0, 8);
-    ref_array mean = ref_array_random(dev, gc, 0, 1.0, 0.0, 9), var = ref_array_random(dev, gc, 0, 1.0, 0.0, 10);
+    ref_array gamma = ref_array_random(dev, s->channels, 0, 0.3, 1.0, 5),
+              beta = ref_array_random(dev, s->channels, 0, 0.3, 0.0, 6);
+    ref_array dgamma = ref_array_random(dev, s->channels, 0, 1.0, 0.0, 7),
+              dbeta = ref_array_random(dev, s->channels, 0, 1.0, 0.0, 8);
+    ref_array mean = ref_array_random(dev, gc, 0, 1.0, 0.0, 9),
+              var = ref_array_random(dev, gc, 0, 1.0, 0.0, 10);
     double *y_ref = doubles(n), *dx_ref = doubles(n), *mean_ref = doubles(gc), *var_ref = doubles(gc);
     het_norm *norm;
     assert_int_equal(ops->norm_new(dev, &norm, s), HET_OK);
@@ -73,8 +78,8 @@ static void check_norm_spec(het_device *dev, const het_norm_spec *s, double offs
     expect(&y, y_ref, tolerance + 1e-5);
 
     double *mask = ref_array_download(&y);
-    ops->norm_backward(norm, dx.device, dgamma.device, dbeta.device, dy.device, x.device, y.device, gamma.device,
-                       beta.device, mean.device, var.device);
+    ops->norm_backward(norm, dx.device, dgamma.device, dbeta.device, dy.device, x.device, y.device,
+                       gamma.device, beta.device, mean.device, var.device);
     ref_norm_backward(dx_ref, dgamma.host, dbeta.host, dy.host, x.host, mask, gamma.host, s);
     expect(&dx, dx_ref, tolerance + 1e-5);
     expect(&dgamma, dgamma.host, 2e-5 + 1e-7 * offset); /* the mean is rounded to fp32 */
@@ -97,7 +102,7 @@ static void check_norm_spec(het_device *dev, const het_norm_spec *s, double offs
 
 static void check_norm(het_device *dev, double tolerance)
 {
-    const het_norm_spec specs[] = {{6, 9, 5, 1, 0},   {6, 9, 70, 2, 1},  {6, 1, 16, 3, 0},
+    const het_norm_spec specs[] = {{6, 9, 5, 1, 0},    {6, 9, 70, 2, 1}, {6, 1, 16, 3, 0},
                                    {4, 300, 64, 2, 1}, {1, 7, 3, 1, 1},  {2, 4500, 8, 1, 1}};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) check_norm_spec(dev, specs + i, 3.0, tolerance);
 }
@@ -207,8 +212,10 @@ static void maxpool_agrees(void **state)
 static void check_avgpool(het_device *dev, double tolerance)
 {
     enum { B = 3, HW = 7, C = 21 };
-    ref_array x = ref_array_random(dev, B * HW * C, 1, 1.0, 0.5, 1), y = ref_array_random(dev, B * C, 0, 1.0, 0.0, 2);
-    ref_array dy = ref_array_random(dev, B * C, 0, 1.0, 0.0, 3), dx = ref_array_random(dev, B * HW * C, 1, 1.0, 0.0, 4);
+    ref_array x = ref_array_random(dev, B * HW * C, 1, 1.0, 0.5, 1),
+              y = ref_array_random(dev, B * C, 0, 1.0, 0.0, 2);
+    ref_array dy = ref_array_random(dev, B * C, 0, 1.0, 0.0, 3),
+              dx = ref_array_random(dev, B * HW * C, 1, 1.0, 0.0, 4);
     double y_ref[B * C] = {0}, dx_ref[B * HW * C];
     for (int i = 0; i < B * HW * C; i++) {
         const int at = i / (HW * C) * C + i % C;
@@ -271,11 +278,11 @@ static void bf16_rounds(void **state)
         else
             assert_int_equal(back, i);
     }
-    assert_int_equal(het_bf16_from_f32(0x1.01p0f), 0x3F80);    /* tie, down to even */
-    assert_int_equal(het_bf16_from_f32(0x1.03p0f), 0x3F82);    /* tie, up to even */
+    assert_int_equal(het_bf16_from_f32(0x1.01p0f), 0x3F80); /* tie, down to even */
+    assert_int_equal(het_bf16_from_f32(0x1.03p0f), 0x3F82); /* tie, up to even */
     assert_int_equal(het_bf16_from_f32(0x1.010002p0f), 0x3F81);
     assert_int_equal(het_bf16_from_f32(-0x1.fffffep127f), 0xFF80); /* overflow */
-    const uint32_t bits = 0x7F800001u;                         /* NaN whose mantissa would be cut away */
+    const uint32_t bits = 0x7F800001u;                             /* NaN whose mantissa would be cut away */
     float nan;
     memcpy(&nan, &bits, sizeof nan);
     assert_true(isnan(het_bf16_to_f32(het_bf16_from_f32(nan))));
@@ -286,10 +293,13 @@ static void bf16_rounds(void **state)
 static void check_linear_size(het_device *dev, int64_t b, int64_t n, int64_t k, int relu, int bias)
 {
     const het_ops *ops = dev->ops;
-    ref_array x = ref_array_random(dev, b * k, 0, 1.0, 0.0, 1), w = ref_array_random(dev, n * k, 0, 0.1, 0.0, 2);
+    ref_array x = ref_array_random(dev, b * k, 0, 1.0, 0.0, 1),
+              w = ref_array_random(dev, n * k, 0, 0.1, 0.0, 2);
     ref_array c = ref_array_random(dev, n, 0, 0.1, 0.0, 3), y = ref_array_random(dev, b * n, 0, 1.0, 0.0, 4);
-    ref_array dy = ref_array_random(dev, b * n, 0, 1.0, 0.0, 5), dx = ref_array_random(dev, b * k, 0, 1.0, 0.0, 6);
-    ref_array dw = ref_array_random(dev, n * k, 0, 1.0, 0.0, 7), dc = ref_array_random(dev, n, 0, 1.0, 0.0, 8);
+    ref_array dy = ref_array_random(dev, b * n, 0, 1.0, 0.0, 5),
+              dx = ref_array_random(dev, b * k, 0, 1.0, 0.0, 6);
+    ref_array dw = ref_array_random(dev, n * k, 0, 1.0, 0.0, 7),
+              dc = ref_array_random(dev, n, 0, 1.0, 0.0, 8);
     double *y_ref = doubles(b * n), *dx_ref = doubles(b * k);
     ops->linear(dev, y.device, x.device, w.device, bias ? c.device : NULL, b, n, k, relu);
     ref_linear(y_ref, x.host, w.host, bias ? c.host : NULL, b, n, k, relu);
@@ -303,8 +313,8 @@ static void check_linear_size(het_device *dev, int64_t b, int64_t n, int64_t k, 
             }
             dc.host[j] += d;
         }
-    ops->linear_backward(dev, dx.device, dw.device, bias ? dc.device : NULL, dy.device, x.device, y.device, w.device, b,
-                         n, k, relu);
+    ops->linear_backward(dev, dx.device, dw.device, bias ? dc.device : NULL, dy.device, x.device, y.device,
+                         w.device, b, n, k, relu);
     expect(&dx, dx_ref, 1e-5);
     expect(&dw, dw.host, 1e-5);
     if (bias) expect(&dc, dc.host, 1e-5);
@@ -367,11 +377,16 @@ static void device_refuses_bf16(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(norm_agrees),        cmocka_unit_test(norm_keeps_small_variance),
-        cmocka_unit_test(norm_reference_gradient), cmocka_unit_test(norm_refuses),
-        cmocka_unit_test(maxpool_agrees),     cmocka_unit_test(avgpool_agrees),
-        cmocka_unit_test(elementwise_agrees), cmocka_unit_test(bf16_rounds),
-        cmocka_unit_test(linear_agrees),      cmocka_unit_test(device_opens),
+        cmocka_unit_test(norm_agrees),
+        cmocka_unit_test(norm_keeps_small_variance),
+        cmocka_unit_test(norm_reference_gradient),
+        cmocka_unit_test(norm_refuses),
+        cmocka_unit_test(maxpool_agrees),
+        cmocka_unit_test(avgpool_agrees),
+        cmocka_unit_test(elementwise_agrees),
+        cmocka_unit_test(bf16_rounds),
+        cmocka_unit_test(linear_agrees),
+        cmocka_unit_test(device_opens),
         cmocka_unit_test(device_refuses_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

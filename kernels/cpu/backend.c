@@ -131,7 +131,7 @@ static void read_model(char *model, size_t size)
     fclose(file);
 }
 
-/* oneDNN (which DNNL_MAX_CPU_ISA can cap) accepts bf16 on any AVX-512 chip but emulates it, slower than fp32. */
+/* oneDNN (which DNNL_MAX_CPU_ISA caps) takes bf16 on any AVX-512 chip but emulates it, slower than fp32. */
 static int has_bf16(void)
 {
     return het_isa_get() >= HET_ISA_BF16 &&
@@ -150,9 +150,8 @@ het_status het_device_open_cpu(het_device *device, int threads, het_precision pr
     *device = (het_device){.ops = &het_ops_cpu};
     if (threads < 0) return het_fail(HET_E_USAGE, "%d threads: give 1 or more, or 0 for all cores", threads);
     if (precision == HET_PRECISION_BF16 && !has_bf16())
-        return het_fail(HET_E_USAGE,
-                        "bf16 needs avx512_bf16 instructions, which this chip (or HET_CPU_ISA, DNNL_MAX_CPU_ISA) does not "
-                        "offer: use precision fp32 or auto");
+        return het_fail(HET_E_USAGE, "bf16 needs avx512_bf16 instructions, which this chip (or HET_CPU_ISA, "
+                                     "DNNL_MAX_CPU_ISA) does not offer: use precision fp32 or auto");
     het_cpu_context *context = het_alloc(sizeof *context);
     if (context == NULL) return het_fail(HET_E_MEMORY, "no memory for the CPU device");
     device->context = context;
@@ -166,8 +165,9 @@ het_status het_device_open_cpu(het_device *device, int threads, het_precision pr
     }
     char model[128];
     read_model(model, sizeof model);
-    snprintf(context->name, sizeof context->name, "%s, %s, %s, %d thread%s", model, het_isa_name(het_isa_get()),
-             device->precision == HET_BF16 ? "bf16" : "fp32", device->threads, device->threads == 1 ? "" : "s");
+    snprintf(context->name, sizeof context->name, "%s, %s, %s, %d thread%s", model,
+             het_isa_name(het_isa_get()), device->precision == HET_BF16 ? "bf16" : "fp32", device->threads,
+             device->threads == 1 ? "" : "s");
     return HET_OK;
 }
 

@@ -4,8 +4,8 @@
 
 #include "clones.h"
 
-/** bfloat16: the upper half of an IEEE binary32 (8 bits of exponent, 8 of precision). Branch-free, so loops over these
- *  helpers vectorise. Test: tests/test_ops_encoder.c */
+/** bfloat16: the upper half of an IEEE binary32 (8 bits of exponent, 8 of precision). Branch-free, so loops
+ * over these helpers vectorise. Test: tests/test_ops_encoder.c */
 typedef uint16_t het_bf16;
 
 static HET_INLINE float het_bf16_to_f32(het_bf16 x)

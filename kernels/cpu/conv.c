@@ -21,11 +21,12 @@ static het_taps useful_taps(int64_t in, int64_t out, const het_conv_spec *s)
     return t;
 }
 
-/* The faster way for each product, from bench/conv.c on a Sapphire Rapids core (oneDNN 2.6.3; ratio of times, direct to
-   columns): up to 2x2 outputs columns win everywhere (fp32 1.0-8x, bf16 2-40x), because direct kernels work on padding
-   there and stall on short rows. In bf16, AMX weight gradients transpose both operands per row of pixels: columns win up
-   to 4x4 outputs (3.5x) and with stride 2 (up to 20x); so do data gradients with stride 2 (2x). One input channel in bf16
-   (the stem) has a direct weight gradient at 1/10 of the speed. Elsewhere direct kernels win by not gathering. */
+/* The faster way for each product, from bench/conv.c on a Sapphire Rapids core (oneDNN 2.6.3; ratio of times,
+   direct to columns): up to 2x2 outputs columns win everywhere (fp32 1.0-8x, bf16 2-40x), because direct
+   kernels work on padding there and stall on short rows. In bf16, AMX weight gradients transpose both
+   operands per row of pixels: columns win up to 4x4 outputs (3.5x) and with stride 2 (up to 20x); so do data
+   gradients with stride 2 (2x). One input channel in bf16 (the stem) has a direct weight gradient at 1/10 of
+   the speed. Elsewhere direct kernels win by not gathering. */
 static int choose_columns(const het_conv_shape *s, het_dtype precision)
 {
     const int64_t pixels = s->out_h * s->out_w;
@@ -39,12 +40,12 @@ static int choose_columns(const het_conv_shape *s, het_dtype precision)
 
 static het_status shape_of(het_conv_shape *shape, const het_conv_spec *s)
 {
-    if (s->batch < 1 || s->in_h < 1 || s->in_w < 1 || s->in_c < 1 || s->out_c < 1 || s->stride < 1 || s->pad < 0 ||
-        s->kernel < 1 || s->kernel > HET_CONV_KERNEL_MAX || s->pad >= s->kernel || s->kernel > s->in_h + 2 * s->pad ||
-        s->kernel > s->in_w + 2 * s->pad)
+    if (s->batch < 1 || s->in_h < 1 || s->in_w < 1 || s->in_c < 1 || s->out_c < 1 || s->stride < 1 ||
+        s->pad < 0 || s->kernel < 1 || s->kernel > HET_CONV_KERNEL_MAX || s->pad >= s->kernel ||
+        s->kernel > s->in_h + 2 * s->pad || s->kernel > s->in_w + 2 * s->pad)
         return het_fail(HET_E_SHAPE,
-                        "convolution of %lld x %lld pixels with kernel %lld, pad %lld: the kernel must fit the image, the "
-                        "pad the kernel, and the kernel be at most %d",
+                        "convolution of %lld x %lld pixels with kernel %lld, pad %lld: the kernel must fit the "
+                        "image, the pad the kernel, and the kernel be at most %d",
                         (long long)s->in_h, (long long)s->in_w, (long long)s->kernel, (long long)s->pad,
                         HET_CONV_KERNEL_MAX);
     *shape = (het_conv_shape){.spec = *s, .w_row = s->kernel * s->kernel * s->in_c};

@@ -6,12 +6,12 @@
 
 /* Convolutions as matrix products. With M = images * out_h * out_w and K = useful taps * in_c:
  *
- *     y (M,O) = X (M,K) W^T        X: a row holds the window of one output pixel, zero where it lies on padding
- *     dX (M,K) = dy (M,O) W        then dx = sum over the windows that hold the pixel
+ *     y (M,O) = X (M,K) W^T      X: a row holds the window of one output pixel, zero where it lies on padding
+ *     dX (M,K) = dy (M,O) W      then dx = sum over the windows that hold the pixel
  *     dW (O,K) += dy^T (O,M) X
  *
- * W is (O,K) as stored: no reorder, and dW is summed where it belongs. The batch goes in chunks of images, so that X is
- * small enough to stay in cache; chunks are summed in order. */
+ * W is (O,K) as stored: no reorder, and dW is summed where it belongs. The batch goes in chunks of images, so
+ * that X is small enough to stay in cache; chunks are summed in order. */
 
 enum { CHUNK_ROWS = 1024 }; /* rows of X from which a product is efficient */
 
@@ -21,8 +21,8 @@ static size_t act_size(const het_columns *c)
 }
 
 /* A matrix (rows, columns) with an element stride between rows; transposed: the transpose of that memory. */
-static het_status matrix(het_columns *c, dnnl_memory_t *memory, dnnl_memory_desc_t *md, int64_t rows, int64_t columns,
-                         int64_t stride, int transposed, dnnl_data_type_t type)
+static het_status matrix(het_columns *c, dnnl_memory_t *memory, dnnl_memory_desc_t *md, int64_t rows,
+                         int64_t columns, int64_t stride, int transposed, dnnl_data_type_t type)
 {
     const dnnl_dims_t dims = {transposed ? columns : rows, transposed ? rows : columns};
     const dnnl_dims_t strides = {transposed ? 1 : stride, transposed ? stride : 1};
@@ -113,8 +113,8 @@ static void convert(het_bf16 *restrict to, const float *from, int64_t n)
     for (int64_t i = 0; i < n; i++) to[i] = het_bf16_from_f32(from[i]);
 }
 
-/* The useful weights as a matrix of the device's precision. Borrowed. The forward makes the copy and the backward that
-   follows finds it. */
+/* The useful weights as a matrix of the device's precision. Borrowed. The forward makes the copy and the
+   backward that follows finds it. */
 static const void *load_weights(het_columns *c, const float *w, int fresh)
 {
     const het_conv_shape *s = &c->shape;
@@ -140,7 +140,8 @@ static void gather_window(const het_columns *c, char *row, const char *image, in
     const het_conv_shape *s = &c->shape;
     const size_t pixel = (size_t)s->spec.in_c * act_size(c);
     const int64_t x0 = ox * s->spec.stride - s->x.pad_low;
-    const int64_t low = x0 < 0 ? -x0 : 0, end = s->spec.in_w - x0 < s->x.count ? s->spec.in_w - x0 : s->x.count;
+    const int64_t low = x0 < 0 ? -x0 : 0, room = s->spec.in_w - x0;
+    const int64_t end = room < s->x.count ? room : s->x.count;
     for (int64_t ky = 0; ky < s->y.count; ky++, row += (size_t)s->x.count * pixel) {
         const int64_t y = oy * s->spec.stride - s->y.pad_low + ky;
         if (y < 0 || y >= s->spec.in_h || low >= end) {

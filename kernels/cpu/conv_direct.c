@@ -1,8 +1,9 @@
 #include "conv_parts.h"
 
-/* Convolutions by oneDNN's own primitives. Activations stay NHWC. Weights come as (out_c, kernel, kernel, in_c) fp32 and
-   are reordered, and converted where the precision is bf16, into the layout the primitive asks for, at every call: they
-   change with every step. The weight gradient is made in the primitive's layout and reordered with a sum onto dw. */
+/* Convolutions by oneDNN's own primitives. Activations stay NHWC. Weights come as (out_c, kernel, kernel,
+   in_c) fp32 and are reordered, and converted where the precision is bf16, into the layout the primitive asks
+   for, at every call: they change with every step. The weight gradient is made in the primitive's layout and
+   reordered with a sum onto dw. */
 
 static het_status new_layouts(het_direct *d)
 {
@@ -15,7 +16,8 @@ static het_status new_layouts(het_direct *d)
     het_status status;
     HET_TRY(het_onednn_check(dnnl_memory_desc_init_by_tag(&d->x_md, 4, x, act, dnnl_nhwc), "input"));
     HET_TRY(het_onednn_check(dnnl_memory_desc_init_by_tag(&d->y_md, 4, y, act, dnnl_nhwc), "output"));
-    HET_TRY(het_onednn_check(dnnl_memory_desc_init_by_strides(&d->w_md, 4, w, dnnl_f32, w_strides), "weights"));
+    HET_TRY(
+        het_onednn_check(dnnl_memory_desc_init_by_strides(&d->w_md, 4, w, dnnl_f32, w_strides), "weights"));
     HET_TRY(het_steps_memory(&d->set, &d->x, &d->x_md, 0));
     HET_TRY(het_steps_memory(&d->set, &d->y, &d->y_md, 0));
     HET_TRY(het_steps_memory(&d->set, &d->w, &d->w_md, 0));
@@ -40,8 +42,9 @@ static het_status new_forward(het_direct *d, const dnnl_memory_desc_t *any, cons
 {
     dnnl_convolution_desc_t desc;
     het_status status;
-    HET_TRY(het_onednn_check(dnnl_convolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_convolution_direct,
-                                                                &d->x_md, any, NULL, &d->y_md, stride, low, high),
+    HET_TRY(het_onednn_check(dnnl_convolution_forward_desc_init(&desc, dnnl_forward_training,
+                                                                dnnl_convolution_direct, &d->x_md, any, NULL,
+                                                                &d->y_md, stride, low, high),
                              "forward"));
     HET_TRY(het_steps_product(&d->set, &d->forward, &desc, 0));
     HET_TRY(new_loaded(d, &d->forward_load, &d->forward));
@@ -56,8 +59,9 @@ static het_status new_data(het_direct *d, const dnnl_memory_desc_t *any, const d
 {
     dnnl_convolution_desc_t desc;
     het_status status;
-    HET_TRY(het_onednn_check(dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &d->x_md, any,
-                                                                      &d->y_md, stride, low, high), "data gradient"));
+    HET_TRY(het_onednn_check(dnnl_convolution_backward_data_desc_init(
+                                 &desc, dnnl_convolution_direct, &d->x_md, any, &d->y_md, stride, low, high),
+                             "data gradient"));
     HET_TRY(het_steps_product(&d->set, &d->data, &desc, 0));
     HET_TRY(new_loaded(d, &d->data_load, &d->data));
     het_step_bind(&d->data, DNNL_ARG_DIFF_DST, d->y);
@@ -66,17 +70,19 @@ done:
     return status;
 }
 
-static het_status new_weights(het_direct *d, const dnnl_dims_t stride, const dnnl_dims_t low, const dnnl_dims_t high)
+static het_status new_weights(het_direct *d, const dnnl_dims_t stride, const dnnl_dims_t low,
+                              const dnnl_dims_t high)
 {
     dnnl_convolution_desc_t desc;
     dnnl_memory_desc_t any;
     dnnl_memory_t own;
     het_status status;
-    HET_TRY(het_onednn_check(dnnl_memory_desc_init_by_tag(&any, 4, d->w_md.dims, dnnl_f32, dnnl_format_tag_any),
-                             "weights"));
-    HET_TRY(het_onednn_check(dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &d->x_md, &any,
-                                                                         NULL, &d->y_md, stride, low, high),
-                             "weight gradient"));
+    HET_TRY(het_onednn_check(
+        dnnl_memory_desc_init_by_tag(&any, 4, d->w_md.dims, dnnl_f32, dnnl_format_tag_any), "weights"));
+    HET_TRY(
+        het_onednn_check(dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &d->x_md,
+                                                                     &any, NULL, &d->y_md, stride, low, high),
+                         "weight gradient"));
     HET_TRY(het_steps_product(&d->set, &d->weights, &desc, 0));
     HET_TRY(het_steps_memory(&d->set, &own, het_step_layout(&d->weights, dnnl_query_diff_weights_md), 1));
     HET_TRY(het_steps_reorder(&d->set, &d->weights_add, own, d->w, 1));
@@ -90,13 +96,15 @@ done:
 het_status het_direct_new(het_direct *d, het_device *dev, const het_conv_shape *shape, int products)
 {
     const dnnl_dims_t stride = {shape->spec.stride, shape->spec.stride};
-    const dnnl_dims_t low = {shape->y.pad_low, shape->x.pad_low}, high = {shape->y.pad_high, shape->x.pad_high};
+    const dnnl_dims_t low = {shape->y.pad_low, shape->x.pad_low},
+                      high = {shape->y.pad_high, shape->x.pad_high};
     dnnl_memory_desc_t any;
     het_status status;
     *d = (het_direct){.set.dev = dev, .shape = *shape};
     HET_TRY(new_layouts(d));
-    HET_TRY(het_onednn_check(dnnl_memory_desc_init_by_tag(&any, 4, d->w_md.dims, d->x_md.data_type, dnnl_format_tag_any),
-                             "weights"));
+    HET_TRY(het_onednn_check(
+        dnnl_memory_desc_init_by_tag(&any, 4, d->w_md.dims, d->x_md.data_type, dnnl_format_tag_any),
+        "weights"));
     if (products & HET_CONV_FORWARD) HET_TRY(new_forward(d, &any, stride, low, high));
     if (products & HET_CONV_DATA) HET_TRY(new_data(d, &any, stride, low, high));
     if (products & HET_CONV_WEIGHTS) HET_TRY(new_weights(d, stride, low, high));

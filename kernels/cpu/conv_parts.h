@@ -6,9 +6,9 @@
 enum { HET_CONV_FORWARD = 1, HET_CONV_DATA = 2, HET_CONV_WEIGHTS = 4, HET_CONV_ALL = 7 };
 enum { HET_CONV_KERNEL_MAX = 11 };
 
-/* The taps along one axis that ever meet an input pixel: `count` from `first`; padding as seen by them. A 3x3 kernel on a
-   1x1 image is its centre, on a 2x2 image with stride 2 its lower right 2x2. The others multiply zeros only: they are
-   neither read nor converted, and their gradient is zero. */
+/* The taps along one axis that ever meet an input pixel: `count` from `first`; padding as seen by them. A 3x3
+   kernel on a 1x1 image is its centre, on a 2x2 image with stride 2 its lower right 2x2. The others multiply
+   zeros only: they are neither read nor converted, and their gradient is zero. */
 typedef struct het_taps {
     int64_t first, count, pad_low, pad_high;
 } het_taps;
@@ -41,13 +41,13 @@ void het_direct_weights(het_direct *direct, float *dw, const void *dy, const voi
 typedef struct het_columns {
     het_steps set;
     het_conv_shape shape;
-    int64_t k;             /* columns: useful taps * in_c */
-    int64_t chunk;         /* images per product; divides the batch */
-    int64_t runs;          /* contiguous pieces of an output channel's useful taps in w */
-    int in_place;          /* the input is its own column matrix */
-    int pack;              /* weights are copied or converted before use; otherwise used where they are */
-    void *columns;         /* (chunk, out_h, out_w, k): act, or fp32 for the data gradient */
-    void *packed;          /* (out_c, k) act */
+    int64_t k;     /* columns: useful taps * in_c */
+    int64_t chunk; /* images per product; divides the batch */
+    int64_t runs;  /* contiguous pieces of an output channel's useful taps in w */
+    int in_place;  /* the input is its own column matrix */
+    int pack;      /* weights are copied or converted before use; otherwise used where they are */
+    void *columns; /* (chunk, out_h, out_w, k): act, or fp32 for the data gradient */
+    void *packed;  /* (out_c, k) act */
     dnnl_memory_t a_x, a_y, a_dy_t; /* left factors: columns; dy; dy transposed */
     dnnl_memory_t w_t, w, b_x;      /* right factors: weights transposed; weights; columns */
     dnnl_memory_t y, dx, dw;        /* results */

@@ -12,7 +12,7 @@ typedef void range_function(void *y, const void *a, const void *b, int64_t begin
 /* Run over 0..n-1, cut into one range per thread. */
 static void split(const het_device *dev, range_function *f, void *y, const void *a, const void *b, int64_t n)
 {
-    enum { GRAIN = 1024, SERIAL = 16 * GRAIN }; /* below SERIAL elements waking threads costs more than it gains */
+    enum { GRAIN = 1024, SERIAL = 16 * GRAIN }; /* fewer than SERIAL: waking threads costs more than it gains */
     const int bf16 = dev->precision == HET_BF16;
     const int64_t grains = (n + GRAIN - 1) / GRAIN;
 #pragma omp parallel num_threads(dev->threads) if (n > SERIAL)
@@ -43,7 +43,8 @@ static void add_relu(void *y, const void *a, const void *b, int64_t begin, int64
 }
 
 /* dx may be dy: ivdep tells the compiler what restrict would deny */
-static HET_INLINE void mask_body(void *dx, const void *dy, const void *y, int64_t begin, int64_t end, int bf16)
+static HET_INLINE void mask_body(void *dx, const void *dy, const void *y, int64_t begin, int64_t end,
+                                 int bf16)
 {
 #pragma GCC ivdep
     for (int64_t i = begin; i < end; i++)
@@ -140,7 +141,8 @@ static void average(float *restrict y, const void *x, int64_t image, int64_t hw,
 }
 
 HET_CLONES
-static void average_backward(void *restrict dx, const float *dy, int64_t image, int64_t hw, int64_t c, int bf16)
+static void average_backward(void *restrict dx, const float *dy, int64_t image, int64_t hw, int64_t c,
+                             int bf16)
 {
     const float *row = dy + image * c, scale = 1.0f / (float)hw;
     for (int64_t i = 0; i < hw; i++) {
@@ -159,7 +161,8 @@ void het_cpu_avgpool(het_device *dev, float *y, const void *x, int64_t batch, in
     for (int64_t b = 0; b < batch; b++) average(y, x, b, hw, c, bf16);
 }
 
-void het_cpu_avgpool_backward(het_device *dev, void *dx, const float *dy, int64_t batch, int64_t hw, int64_t c)
+void het_cpu_avgpool_backward(het_device *dev, void *dx, const float *dy, int64_t batch, int64_t hw,
+                              int64_t c)
 {
     const int bf16 = dev->precision == HET_BF16;
 #pragma omp parallel for num_threads(dev->threads) schedule(static)
@@ -185,8 +188,8 @@ static void add_row(float *restrict sum, const float *row, int64_t n)
 }
 
 /* c (M,N) = op(a) op(b) + beta c, row-major and dense: a is (M,K) or, transposed, (K,M); b likewise */
-static void product(char ta, char tb, int64_t m, int64_t n, int64_t k, const float *a, const float *b, float beta,
-                    float *c)
+static void product(char ta, char tb, int64_t m, int64_t n, int64_t k, const float *a, const float *b,
+                    float beta, float *c)
 {
     HET_ASSERT(dnnl_sgemm(ta, tb, m, n, k, 1.0f, a, ta == 'N' ? k : m, b, tb == 'N' ? n : k, beta, c, n) ==
                dnnl_success);

@@ -8,10 +8,10 @@
 
 /* Batch normalisation (Ioffe & Szegedy 2015) over rows of channels (NHWC), in groups of consecutive images.
  *
- * A group's rows are cut into slices, the unit of parallel work and of summation: inside a slice fp32 sums, across slices
- * double, in slice order. The cut does not depend on the number of threads, so neither do the results. A slice's variance
- * comes from deviations from its first row, in one pass over memory and without the cancellation of E[x^2] - mean^2;
- * slices are joined by the rule of Chan, Golub and LeVeque (1979).
+ * A group's rows are cut into slices, the unit of parallel work and of summation: inside a slice fp32 sums,
+ * across slices double, in slice order. The cut does not depend on the number of threads, so neither do the
+ * results. A slice's variance comes from deviations from its first row, in one pass over memory and without
+ * the cancellation of E[x^2] - mean^2; slices are joined by the rule of Chan, Golub and LeVeque (1979).
  * Outputs may overwrite inputs of the same shape in place (so ivdep on those loops, not restrict). */
 
 enum { SLICE_ROWS_MIN = 64, SLICES_MAX = 64 };
@@ -29,8 +29,10 @@ struct het_norm {
 het_status het_cpu_norm_new(het_device *dev, het_norm **norm, const het_norm_spec *spec)
 {
     *norm = NULL;
-    if (spec->batch < 1 || spec->hw < 1 || spec->channels < 1 || spec->groups < 1 || spec->batch % spec->groups != 0)
-        return het_fail(HET_E_SHAPE, "batch norm of %lld images in %lld groups: the groups must divide the batch",
+    if (spec->batch < 1 || spec->hw < 1 || spec->channels < 1 || spec->groups < 1 ||
+        spec->batch % spec->groups != 0)
+        return het_fail(HET_E_SHAPE,
+                        "batch norm of %lld images in %lld groups: the groups must divide the batch",
                         (long long)spec->batch, (long long)spec->groups);
     het_norm *n = het_alloc(sizeof *n);
     if (n == NULL) return het_fail(HET_E_MEMORY, "no memory for batch norm");
@@ -63,9 +65,20 @@ static int64_t slice_begin(const het_norm *n, int64_t s)
     return n->rows * s / n->slices;
 }
 
+typedef struct slice {
+    int64_t group, first, rows; /* first row, counted over all groups */
+} slice;
+
+/* Slice t of all groups' slices in order. */
+static slice slice_at(const het_norm *n, int64_t t)
+{
+    const int64_t group = t / n->slices, begin = slice_begin(n, t % n->slices);
+    return (slice){group, group * n->rows + begin, slice_begin(n, t % n->slices + 1) - begin};
+}
+
 /* mean (C) and m2 (C) = sum of squared deviations, over `rows` rows from x. */
-static HET_INLINE void moments_body(float *restrict mean, float *restrict m2, const void *x, int64_t first, int64_t rows,
-                                    int64_t ch, int bf16)
+static HET_INLINE void moments_body(float *restrict mean, float *restrict m2, const void *x, int64_t first,
+                                    int64_t rows, int64_t ch, int bf16)
 {
     const int64_t x0 = first * ch;
     for (int64_t c = 0; c < ch; c++) mean[c] = m2[c] = 0.0f;
@@ -118,7 +131,8 @@ static HET_INLINE void apply_body(void *y, const void *x, const float *coef, int
 }
 
 HET_CLONES
-static void apply(void *y, const void *x, const float *coef, int64_t first, int64_t rows, int64_t ch, int relu, int bf16)
+static void apply(void *y, const void *x, const float *coef, int64_t first, int64_t rows, int64_t ch,
+                  int relu, int bf16)
 {
     if (bf16)
         apply_body(y, x, coef, first, rows, ch, relu, 1);
@@ -134,8 +148,9 @@ static HET_INLINE float masked(const void *dy, const void *y, int64_t i, int rel
 }
 
 /* s1 (C) = sum dy, s2 (C) = sum dy (x - mean), of masked dy */
-static HET_INLINE void sums_body(float *restrict s1, float *restrict s2, const void *dy, const void *x, const void *y,
-                                 const float *mean, int64_t first, int64_t rows, int64_t ch, int relu, int bf16)
+static HET_INLINE void sums_body(float *restrict s1, float *restrict s2, const void *dy, const void *x,
+                                 const void *y, const float *mean, int64_t first, int64_t rows, int64_t ch,
+                                 int relu, int bf16)
 {
     for (int64_t c = 0; c < ch; c++) s1[c] = s2[c] = 0.0f;
     int64_t r = first;
@@ -155,8 +170,8 @@ static HET_INLINE void sums_body(float *restrict s1, float *restrict s2, const v
 }
 
 HET_CLONES
-static void sums(float *s1, float *s2, const void *dy, const void *x, const void *y, const float *mean, int64_t first,
-                 int64_t rows, int64_t ch, int relu, int bf16)
+static void sums(float *s1, float *s2, const void *dy, const void *x, const void *y, const float *mean,
+                 int64_t first, int64_t rows, int64_t ch, int relu, int bf16)
 {
     if (relu && bf16)
         sums_body(s1, s2, dy, x, y, mean, first, rows, ch, 1, 1);
@@ -231,8 +246,8 @@ static void normalise(const het_norm *n, void *y, const void *x, const float *ga
         }
 #pragma omp parallel for num_threads(n->dev->threads) schedule(static) if (tasks > 1)
     for (int64_t t = 0; t < tasks; t++) {
-        const int64_t g = t / n->slices, begin = slice_begin(n, t % n->slices), end = slice_begin(n, t % n->slices + 1);
-        apply(y, x, n->coef + g * 4 * ch, g * n->rows + begin, end - begin, ch, relu, bf16);
+        const slice s = slice_at(n, t);
+        apply(y, x, n->coef + s.group * 4 * ch, s.first, s.rows, ch, relu, bf16);
     }
 }
 
@@ -243,16 +258,16 @@ void het_cpu_norm_forward(het_norm *n, void *y, float *mean, float *var, const v
     const int bf16 = n->dev->precision == HET_BF16;
 #pragma omp parallel for num_threads(n->dev->threads) schedule(static) if (tasks > 1)
     for (int64_t t = 0; t < tasks; t++) {
-        const int64_t g = t / n->slices, begin = slice_begin(n, t % n->slices), end = slice_begin(n, t % n->slices + 1);
+        const slice s = slice_at(n, t);
         float *part = n->partial + t * 2 * ch;
-        moments(part, part + ch, x, g * n->rows + begin, end - begin, ch, bf16);
+        moments(part, part + ch, x, s.first, s.rows, ch, bf16);
     }
     join_moments(n, mean, var);
     normalise(n, y, x, gamma, beta, mean, var, ch);
 }
 
-void het_cpu_norm_infer(het_norm *n, void *y, const void *x, const float *gamma, const float *beta, const float *mean,
-                        const float *var)
+void het_cpu_norm_infer(het_norm *n, void *y, const void *x, const float *gamma, const float *beta,
+                        const float *mean, const float *var)
 {
     normalise(n, y, x, gamma, beta, mean, var, 0);
 }
@@ -284,21 +299,22 @@ static void join_sums(const het_norm *n, float *dgamma, float *dbeta, const floa
 }
 
 void het_cpu_norm_backward(het_norm *n, void *dx, float *dgamma, float *dbeta, const void *dy, const void *x,
-                           const void *y, const float *gamma, const float *beta, const float *mean, const float *var)
+                           const void *y, const float *gamma, const float *beta, const float *mean,
+                           const float *var)
 {
     (void)beta;
     const int64_t ch = n->spec.channels, tasks = n->spec.groups * n->slices;
     const int bf16 = n->dev->precision == HET_BF16, relu = n->spec.relu;
 #pragma omp parallel for num_threads(n->dev->threads) schedule(static) if (tasks > 1)
     for (int64_t t = 0; t < tasks; t++) {
-        const int64_t g = t / n->slices, begin = slice_begin(n, t % n->slices), end = slice_begin(n, t % n->slices + 1);
+        const slice s = slice_at(n, t);
         float *part = n->partial + t * 2 * ch;
-        sums(part, part + ch, dy, x, y, mean + g * ch, g * n->rows + begin, end - begin, ch, relu, bf16);
+        sums(part, part + ch, dy, x, y, mean + s.group * ch, s.first, s.rows, ch, relu, bf16);
     }
     join_sums(n, dgamma, dbeta, gamma, mean, var);
 #pragma omp parallel for num_threads(n->dev->threads) schedule(static) if (tasks > 1)
     for (int64_t t = 0; t < tasks; t++) {
-        const int64_t g = t / n->slices, begin = slice_begin(n, t % n->slices), end = slice_begin(n, t % n->slices + 1);
-        spread(dx, dy, x, y, n->coef + g * 4 * ch, g * n->rows + begin, end - begin, ch, relu, bf16);
+        const slice s = slice_at(n, t);
+        spread(dx, dy, x, y, n->coef + s.group * 4 * ch, s.first, s.rows, ch, relu, bf16);
     }
 }

@@ -9,5 +9,6 @@ void het_cpu_norm_forward(het_norm *norm, void *y, float *mean, float *var, cons
                           const float *beta);
 void het_cpu_norm_infer(het_norm *norm, void *y, const void *x, const float *gamma, const float *beta,
                         const float *mean, const float *var);
-void het_cpu_norm_backward(het_norm *norm, void *dx, float *dgamma, float *dbeta, const void *dy, const void *x,
-                           const void *y, const float *gamma, const float *beta, const float *mean, const float *var);
+void het_cpu_norm_backward(het_norm *norm, void *dx, float *dgamma, float *dbeta, const void *dy,
+                           const void *x, const void *y, const float *gamma, const float *beta,
+                           const float *mean, const float *var);

@@ -16,7 +16,8 @@ het_status het_steps_memory(het_steps *set, dnnl_memory_t *memory, const dnnl_me
     if (own && (buffer = het_alloc(dnnl_memory_desc_get_size(md))) == NULL)
         return het_fail(HET_E_MEMORY, "no memory for the weights of a layer");
     const het_status status = het_onednn_check(
-        dnnl_memory_create(memory, md, het_cpu_context_of(set->dev)->engine, own ? buffer : DNNL_MEMORY_NONE), "memory");
+        dnnl_memory_create(memory, md, het_cpu_context_of(set->dev)->engine, own ? buffer : DNNL_MEMORY_NONE),
+        "memory");
     if (status != HET_OK) {
         het_release(buffer);
         return status;
@@ -32,7 +33,8 @@ static het_status new_attributes(dnnl_primitive_attr_t *attr, int add)
     dnnl_post_ops_t sum = NULL;
     het_status status;
     HET_TRY(het_onednn_check(dnnl_primitive_attr_create(attr), "attributes"));
-    HET_TRY(het_onednn_check(dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user), "attributes"));
+    HET_TRY(het_onednn_check(dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user),
+                             "attributes"));
     if (add) {
         HET_TRY(het_onednn_check(dnnl_post_ops_create(&sum), "sum"));
         HET_TRY(het_onednn_check(dnnl_post_ops_append_sum(sum, 1.0f), "sum"));
@@ -46,7 +48,8 @@ done:
 /* Make the primitive from its descriptor; the set then owns it. */
 static het_status add_step(het_steps *set, het_step *step, const_dnnl_primitive_desc_t pd)
 {
-    const size_t scratch = dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
+    const size_t scratch =
+        dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
     HET_ASSERT(set->steps < HET_STEPS_MAX);
     if (scratch > set->scratch_size) set->scratch_size = scratch;
     set->step[set->steps++] = step;
@@ -78,7 +81,8 @@ het_status het_steps_reorder(het_steps *set, het_step *step, dnnl_memory_t from,
     HET_TRY(new_attributes(&attr, add));
     HET_TRY(het_onednn_check(dnnl_memory_get_memory_desc(from, &from_md), "layout"));
     HET_TRY(het_onednn_check(dnnl_memory_get_memory_desc(to, &to_md), "layout"));
-    HET_TRY(het_onednn_check(dnnl_reorder_primitive_desc_create(&pd, from_md, engine, to_md, engine, attr), "reorder"));
+    HET_TRY(het_onednn_check(dnnl_reorder_primitive_desc_create(&pd, from_md, engine, to_md, engine, attr),
+                             "reorder"));
     HET_TRY(add_step(set, step, pd));
     het_step_bind(step, DNNL_ARG_FROM, from);
     het_step_bind(step, DNNL_ARG_TO, to);
@@ -127,8 +131,8 @@ void het_steps_free(het_steps *set)
 
 void het_step_run(const het_steps *set, const het_step *step)
 {
-    HET_ASSERT(dnnl_primitive_execute(step->primitive, het_cpu_context_of(set->dev)->stream, step->count, step->args) ==
-               dnnl_success);
+    HET_ASSERT(dnnl_primitive_execute(step->primitive, het_cpu_context_of(set->dev)->stream, step->count,
+                                      step->args) == dnnl_success);
 }
 
 void het_memory_point(dnnl_memory_t memory, const void *data)

@@ -1,8 +1,8 @@
 #pragma once
 #include "context.h"
 
-/* A set of oneDNN primitives with the memory they share: everything is made at plan time, so that running one is a single
-   call that neither allocates nor fails. */
+/* A set of oneDNN primitives with the memory they share: everything is made at plan time, so that running one
+   is a single call that neither allocates nor fails. */
 
 enum { HET_STEP_ARGS = 5, HET_STEPS_MAX = 8, HET_STEPS_MEMORY = 16 };
 
@@ -25,7 +25,8 @@ typedef struct het_steps {
 /* oneDNN's status as ours; `what` names the part. */
 het_status het_onednn_check(dnnl_status_t result, const char *what);
 
-/* A memory object of the layout: on zeroed memory of the set's own, or (own = 0) to be pointed by het_memory_point. */
+/* A memory object of the layout: on zeroed memory of the set's own, or (own = 0) to be pointed by
+ * het_memory_point. */
 het_status het_steps_memory(het_steps *set, dnnl_memory_t *memory, const dnnl_memory_desc_t *md, int own);
 /* Make `step` from an operation descriptor; add: results are added to the output. */
 het_status het_steps_product(het_steps *set, het_step *step, const_dnnl_op_desc_t desc, int add);

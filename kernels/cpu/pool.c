@@ -1,8 +1,8 @@
 #include "bf16.h"
 #include "layers.h"
 
-/* Maximum over 3x3 windows, stride 2, pad 1, channels last. Channels go in blocks whose running maximum stays in
-   registers. The first of equal values wins; NaN wins over numbers, so that it is seen later. */
+/* Maximum over 3x3 windows, stride 2, pad 1, channels last. Channels go in blocks whose running maximum stays
+   in registers. The first of equal values wins; NaN wins over numbers, so that it is seen later. */
 
 enum { BLOCK = 64 };
 
@@ -11,8 +11,8 @@ typedef struct shape {
 } shape;
 
 /* y, argmax of one output pixel: channels first..first+count-1, count <= BLOCK */
-static HET_INLINE void window(void *restrict y, uint8_t *restrict argmax, const void *x, const shape *s, int64_t image,
-                              int64_t oy, int64_t ox, int64_t first, int64_t count, int bf16)
+static HET_INLINE void window(void *restrict y, uint8_t *restrict argmax, const void *x, const shape *s,
+                              int64_t image, int64_t oy, int64_t ox, int64_t first, int64_t count, int bf16)
 {
     float best[BLOCK];
     int32_t tap[BLOCK];
@@ -37,7 +37,8 @@ static HET_INLINE void window(void *restrict y, uint8_t *restrict argmax, const 
 }
 
 HET_CLONES
-static void pool_row(void *y, uint8_t *argmax, const void *x, const shape *s, int64_t image, int64_t oy, int bf16)
+static void pool_row(void *y, uint8_t *argmax, const void *x, const shape *s, int64_t image, int64_t oy,
+                     int bf16)
 {
     for (int64_t ox = 0; ox < s->out_w; ox++)
         for (int64_t c = 0; c < s->c; c += BLOCK) {
@@ -49,10 +50,10 @@ static void pool_row(void *y, uint8_t *argmax, const void *x, const shape *s, in
         }
 }
 
-/* dx of one input pixel: the sum of dy over the (at most four) windows whose maximum it was. Gathering sums in fp32 and
-   rounds once, where scattering would round at every addition. */
-static HET_INLINE void gather(void *restrict dx, const void *dy, const uint8_t *argmax, const shape *s, int64_t image,
-                              int64_t iy, int64_t ix, int64_t first, int64_t count, int bf16)
+/* dx of one input pixel: the sum of dy over the (at most four) windows whose maximum it was. Gathering sums
+   in fp32 and rounds once, where scattering would round at every addition. */
+static HET_INLINE void gather(void *restrict dx, const void *dy, const uint8_t *argmax, const shape *s,
+                              int64_t image, int64_t iy, int64_t ix, int64_t first, int64_t count, int bf16)
 {
     float sum[BLOCK];
     for (int64_t c = 0; c < count; c++) sum[c] = 0.0f;
@@ -68,8 +69,8 @@ static HET_INLINE void gather(void *restrict dx, const void *dy, const uint8_t *
 }
 
 HET_CLONES
-static void gather_row(void *dx, const void *dy, const uint8_t *argmax, const shape *s, int64_t image, int64_t iy,
-                       int bf16)
+static void gather_row(void *dx, const void *dy, const uint8_t *argmax, const shape *s, int64_t image,
+                       int64_t iy, int bf16)
 {
     for (int64_t ix = 0; ix < s->w; ix++)
         for (int64_t c = 0; c < s->c; c += BLOCK) {
@@ -81,8 +82,8 @@ static void gather_row(void *dx, const void *dy, const uint8_t *argmax, const sh
         }
 }
 
-void het_cpu_maxpool(het_device *dev, void *y, uint8_t *argmax, const void *x, int64_t batch, int64_t h, int64_t w,
-                     int64_t c)
+void het_cpu_maxpool(het_device *dev, void *y, uint8_t *argmax, const void *x, int64_t batch, int64_t h,
+                     int64_t w, int64_t c)
 {
     const shape s = {.h = h, .w = w, .c = c, .out_h = (h + 1) / 2, .out_w = (w + 1) / 2};
     const int bf16 = dev->precision == HET_BF16;

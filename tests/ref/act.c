@@ -30,7 +30,8 @@ void ref_array_upload(ref_array *a)
     free(rounded);
 }
 
-ref_array ref_array_random(het_device *dev, int64_t n, int is_act, double scale, double offset, uint64_t sample)
+ref_array ref_array_random(het_device *dev, int64_t n, int is_act, double scale, double offset,
+                           uint64_t sample)
 {
     ref_array a = {.dev = dev, .n = n, .is_act = is_act};
     a.device = dev->ops->alloc(dev, (size_t)n * sizeof(float));

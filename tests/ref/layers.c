@@ -21,7 +21,8 @@ static void visit(const het_conv_spec *s, visit_function *f, void *context)
                 for (int64_t o = 0; o < s->out_c; o++)
                     for (int64_t ky = 0; ky < s->kernel; ky++)
                         for (int64_t kx = 0; kx < s->kernel; kx++) {
-                            const int64_t iy = oy * s->stride - s->pad + ky, ix = ox * s->stride - s->pad + kx;
+                            const int64_t iy = oy * s->stride - s->pad + ky,
+                                          ix = ox * s->stride - s->pad + kx;
                             if (iy < 0 || iy >= s->in_h || ix < 0 || ix >= s->in_w) continue;
                             for (int64_t i = 0; i < s->in_c; i++)
                                 f(context, ((b * oh + oy) * ow + ox) * s->out_c + o,
@@ -127,8 +128,8 @@ void ref_maxpool(double *y, int *argmax, const double *x, int64_t batch, int64_t
     }
 }
 
-void ref_maxpool_backward(double *dx, const double *dy, const int *argmax, int64_t batch, int64_t h, int64_t w,
-                          int64_t c)
+void ref_maxpool_backward(double *dx, const double *dy, const int *argmax, int64_t batch, int64_t h,
+                          int64_t w, int64_t c)
 {
     const int64_t oh = (h + 1) / 2, ow = (w + 1) / 2;
     for (int64_t i = 0; i < batch * h * w * c; i++) dx[i] = 0.0;
@@ -139,8 +140,8 @@ void ref_maxpool_backward(double *dx, const double *dy, const int *argmax, int64
     }
 }
 
-void ref_linear(double *y, const double *x, const double *w, const double *b, int64_t batch, int64_t n, int64_t k,
-                int relu)
+void ref_linear(double *y, const double *x, const double *w, const double *b, int64_t batch, int64_t n,
+                int64_t k, int relu)
 {
     for (int64_t i = 0; i < batch; i++)
         for (int64_t j = 0; j < n; j++) {
