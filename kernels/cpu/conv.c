@@ -44,8 +44,8 @@ static het_status shape_of(het_conv_shape *shape, const het_conv_spec *s)
         s->pad < 0 || s->kernel < 1 || s->kernel > HET_CONV_KERNEL_MAX || s->pad >= s->kernel ||
         s->kernel > s->in_h + 2 * s->pad || s->kernel > s->in_w + 2 * s->pad)
         return het_fail(HET_E_SHAPE,
-                        "convolution of %lld x %lld pixels with kernel %lld, pad %lld: the kernel must fit the "
-                        "image, the pad the kernel, and the kernel be at most %d",
+                        "convolution of %lld x %lld pixels with kernel %lld, pad %lld: the kernel must "
+                        "fit the image, the pad the kernel, and the kernel be at most %d",
                         (long long)s->in_h, (long long)s->in_w, (long long)s->kernel, (long long)s->pad,
                         HET_CONV_KERNEL_MAX);
     *shape = (het_conv_shape){.spec = *s, .w_row = s->kernel * s->kernel * s->in_c};

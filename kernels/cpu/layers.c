@@ -12,7 +12,7 @@ typedef void range_function(void *y, const void *a, const void *b, int64_t begin
 /* Run over 0..n-1, cut into one range per thread. */
 static void split(const het_device *dev, range_function *f, void *y, const void *a, const void *b, int64_t n)
 {
-    enum { GRAIN = 1024, SERIAL = 16 * GRAIN }; /* fewer than SERIAL: waking threads costs more than it gains */
+    enum { GRAIN = 1024, SERIAL = 16 * GRAIN }; /* below SERIAL waking threads costs more than it gains */
     const int bf16 = dev->precision == HET_BF16;
     const int64_t grains = (n + GRAIN - 1) / GRAIN;
 #pragma omp parallel num_threads(dev->threads) if (n > SERIAL)
