@@ -60,8 +60,8 @@ static void make_header(uint8_t header[1024], const fields *f)
     if (!f->no_stamp) header[212] = header[213] = f->big ? 0x11 : 0x44;
 }
 
-static const char *write_file(const char *file, const uint8_t header[1024], const void *extended, size_t extended_size,
-                              const void *data, size_t size)
+static const char *write_file(const char *file, const uint8_t header[1024], const void *extended,
+                              size_t extended_size, const void *data, size_t size)
 {
     FILE *out = fopen(path_of(file), "wb");
     assert_non_null(out);
@@ -74,7 +74,10 @@ static const char *write_file(const char *file, const uint8_t header[1024], cons
 
 static fields images_of(int nx, int ny, int nz, int mode)
 {
-    return (fields){.n = {nx, ny, nz}, .mode = mode, .m = {nx, ny, 1}, .map = {1, 2, 3},
+    return (fields){.n = {nx, ny, nz},
+                    .mode = mode,
+                    .m = {nx, ny, 1},
+                    .map = {1, 2, 3},
                     .cell = {2.5f * (float)nx, 2.5f * (float)ny, 2.5f}};
 }
 
@@ -206,7 +209,8 @@ static void axes_are_put_in_order(void **state)
         }
         for (int z = 0; z < 3; z++)
             for (int y = 0; y < 4; y++)
-                for (int x = 0; x < 5; x++) assert_true(volume[(z * 4 + y) * 5 + x] == (float)(x + 10 * y + 100 * z));
+                for (int x = 0; x < 5; x++)
+                    assert_true(volume[(z * 4 + y) * 5 + x] == (float)(x + 10 * y + 100 * z));
         het_release(volume);
     }
 }
@@ -216,7 +220,8 @@ static void volume_stacks_are_taken_apart(void **state)
     (void)state;
     uint8_t header[1024];
     float data[3 * 8], volume[8];
-    fields f = {.n = {2, 2, 6}, .mode = 2, .m = {2, 2, 2}, .map = {1, 2, 3}, .space_group = 401, .cell = {2, 2, 2}};
+    fields f = {
+        .n = {2, 2, 6}, .mode = 2, .m = {2, 2, 2}, .map = {1, 2, 3}, .space_group = 401, .cell = {2, 2, 2}};
     for (int i = 0; i < 24; i++) data[i] = (float)i;
     make_header(header, &f);
     write_file("d.mrc", header, NULL, 0, data, sizeof data);
@@ -289,7 +294,8 @@ static void a_longer_file_is_read(void **state)
     het_mrc_close(mrc);
 }
 
-/* 40,000 images of 128 x 128 float32: the last one starts beyond 2^31 bytes, and 2^31/4 pixels. The file is a hole. */
+/* 40,000 images of 128 x 128 float32: the last one starts beyond 2^31 bytes, and 2^31/4 pixels. The file is a
+ * hole. */
 static void offsets_beyond_2_gib(void **state)
 {
     (void)state;
@@ -355,7 +361,8 @@ static void what_is_written_is_read(void **state)
     for (int i = 0; i < ALL; i++) images[i] = value_of(12, i);
     for (int half = 0; half < 2; half++) {
         het_mrc_writer *writer = NULL;
-        assert_int_equal(het_mrc_create(&writer, path_of("w.mrcs"), half ? HET_F16 : HET_F32, NX, NY, COUNT, 1.5), HET_OK);
+        assert_int_equal(
+            het_mrc_create(&writer, path_of("w.mrcs"), half ? HET_F16 : HET_F32, NX, NY, COUNT, 1.5), HET_OK);
         assert_int_equal(het_mrc_append(writer, images, 1), HET_OK);
         assert_int_equal(het_mrc_append(writer, images + NX * NY, 2), HET_OK);
         assert_int_equal(het_mrc_append(writer, images, 1), HET_E_SHAPE);
@@ -442,11 +449,16 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_mode_in_both_orders), cmocka_unit_test(bytes_are_unsigned_where_imod_says_so),
-        cmocka_unit_test(axes_are_put_in_order),     cmocka_unit_test(volume_stacks_are_taken_apart),
-        cmocka_unit_test(bad_files_are_refused),     cmocka_unit_test(a_longer_file_is_read),
-        cmocka_unit_test(offsets_beyond_2_gib),      cmocka_unit_test(gzip_is_unpacked),
-        cmocka_unit_test(what_is_written_is_read),   cmocka_unit_test(an_unfinished_stack_leaves_nothing),
+        cmocka_unit_test(every_mode_in_both_orders),
+        cmocka_unit_test(bytes_are_unsigned_where_imod_says_so),
+        cmocka_unit_test(axes_are_put_in_order),
+        cmocka_unit_test(volume_stacks_are_taken_apart),
+        cmocka_unit_test(bad_files_are_refused),
+        cmocka_unit_test(a_longer_file_is_read),
+        cmocka_unit_test(offsets_beyond_2_gib),
+        cmocka_unit_test(gzip_is_unpacked),
+        cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(an_unfinished_stack_leaves_nothing),
         cmocka_unit_test(half_precision),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

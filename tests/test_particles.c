@@ -57,10 +57,12 @@ static void write_stack(const char *file, int64_t nx, int64_t ny, int64_t count,
     assert_int_equal(het_mrc_finish(writer, HET_OK), HET_OK);
 }
 
-#define OPTICS "data_optics\nloop_\n_rlnOpticsGroup\n_rlnVoltage\n_rlnSphericalAberration\n_rlnAmplitudeContrast\n" \
-               "_rlnImagePixelSize\n1 300.0 2.7 0.1 1.5\n2 200.0 1.4 0.07 1.5\n"
-#define COLUMNS31 "data_particles\nloop_\n_rlnImageName\n_rlnOpticsGroup\n_rlnDefocusU\n_rlnDefocusV\n_rlnDefocusAngle\n" \
-                  "_rlnPhaseShift\n_rlnAngleRot\n_rlnAngleTilt\n_rlnAnglePsi\n_rlnOriginXAngst\n_rlnOriginYAngst\n"
+#define OPTICS                                                                                               \
+    "data_optics\nloop_\n_rlnOpticsGroup\n_rlnVoltage\n_rlnSphericalAberration\n_rlnAmplitudeContrast\n"     \
+    "_rlnImagePixelSize\n1 300.0 2.7 0.1 1.5\n2 200.0 1.4 0.07 1.5\n"
+#define COLUMNS31                                                                                            \
+    "data_particles\nloop_\n_rlnImageName\n_rlnOpticsGroup\n_rlnDefocusU\n_rlnDefocusV\n_rlnDefocusAngle\n"  \
+    "_rlnPhaseShift\n_rlnAngleRot\n_rlnAngleTilt\n_rlnAnglePsi\n_rlnOriginXAngst\n_rlnOriginYAngst\n"
 #define ROW31 " 15000 14000 30 45 10 20 -30 3.0 -6.0\n"
 
 static het_status load(het_particles *p, const char *text)
@@ -110,9 +112,11 @@ static void relion_30(void **state)
 {
     (void)state;
     het_particles p;
-    assert_int_equal(load(&p, "data_\nloop_\n_rlnImageName\n_rlnDefocusU\n_rlnDefocusV\n_rlnDefocusAngle\n_rlnVoltage\n"
-                              "_rlnSphericalAberration\n_rlnAmplitudeContrast\n_rlnMagnification\n_rlnDetectorPixelSize\n"
-                              "_rlnOriginX\n_rlnOriginY\n3@a.mrcs 1e4 1e4 0 300 2.7 0.1 38168 5 3.5 -6\n"), HET_OK);
+    assert_int_equal(
+        load(&p, "data_\nloop_\n_rlnImageName\n_rlnDefocusU\n_rlnDefocusV\n_rlnDefocusAngle\n_rlnVoltage\n"
+                 "_rlnSphericalAberration\n_rlnAmplitudeContrast\n_rlnMagnification\n_rlnDetectorPixelSize\n"
+                 "_rlnOriginX\n_rlnOriginY\n3@a.mrcs 1e4 1e4 0 300 2.7 0.1 38168 5 3.5 -6\n"),
+        HET_OK);
     assert_float_equal(p.apix, 5.0e4 / 38168.0, 1e-9);
     assert_float_equal(p.shift[0], -3.5, 1e-12); /* pixels */
     assert_float_equal(p.shift[1], 6.0, 1e-12);
@@ -121,17 +125,21 @@ static void relion_30(void **state)
     het_particles_free(&p);
 }
 
-/* Where a point of the volume is seen in the image. The convention was settled with projections that RELION made of a known
- * map: correlation 0.998 with these signs, below 0.5 with any other. The expected numbers are worked out by hand: a turn by
- * rot takes (x, y) to (y, -x); tilt takes (z, x) to (x, -z); psi is a second turn in the image. */
+/* Where a point of the volume is seen in the image. The convention was settled with projections that RELION
+ * made of a known map: correlation 0.998 with these signs, below 0.5 with any other. The expected numbers are
+ * worked out by hand: a turn by rot takes (x, y) to (y, -x); tilt takes (z, x) to (x, -z); psi is a second
+ * turn in the image. */
 static void poses_keep_their_convention(void **state)
 {
     (void)state;
-    static const struct { const char *angles; double point[3], seen[2]; } cases[] = {
-        {"90 0 0 0 0", {10, 0, 0}, {0, -10}},  {"0 0 90 0 0", {10, 0, 0}, {0, -10}},
-        {"0 90 0 0 0", {0, 0, 10}, {-10, 0}},  {"0 90 0 0 0", {0, 10, 0}, {0, 10}},
-        {"0 90 90 0 0", {0, 0, 10}, {0, 10}},  {"90 90 0 0 0", {0, 10, 5}, {-5, 0}},
-        {"0 0 0 4.5 -3", {0, 0, 0}, {-3, 2}},  {"90 0 0 -1.5 0", {10, 0, 0}, {1, -10}},
+    static const struct {
+        const char *angles;
+        double point[3], seen[2];
+    } cases[] = {
+        {"90 0 0 0 0", {10, 0, 0}, {0, -10}}, {"0 0 90 0 0", {10, 0, 0}, {0, -10}},
+        {"0 90 0 0 0", {0, 0, 10}, {-10, 0}}, {"0 90 0 0 0", {0, 10, 0}, {0, 10}},
+        {"0 90 90 0 0", {0, 0, 10}, {0, 10}}, {"90 90 0 0 0", {0, 10, 5}, {-5, 0}},
+        {"0 0 0 4.5 -3", {0, 0, 0}, {-3, 2}}, {"90 0 0 -1.5 0", {10, 0, 0}, {1, -10}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[1024];
@@ -142,7 +150,8 @@ static void poses_keep_their_convention(void **state)
         het_rotation_from_euler(r, p.euler[0], p.euler[1], p.euler[2]);
         for (int k = 0; k < 2; k++) {
             const double *row = r + 3 * k, *v = cases[i].point;
-            assert_float_equal(row[0] * v[0] + row[1] * v[1] + row[2] * v[2] + p.shift[k], cases[i].seen[k], 1e-9);
+            assert_float_equal(row[0] * v[0] + row[1] * v[1] + row[2] * v[2] + p.shift[k], cases[i].seen[k],
+                               1e-9);
         }
         het_particles_free(&p);
     }
@@ -151,8 +160,8 @@ static void poses_keep_their_convention(void **state)
 static void missing_columns_are_named(void **state)
 {
     (void)state;
-    static const char *const needed[] = {"DefocusU", "DefocusV", "DefocusAngle", "Voltage", "SphericalAberration",
-                                         "AmplitudeContrast"};
+    static const char *const needed[] = {
+        "DefocusU", "DefocusV", "DefocusAngle", "Voltage", "SphericalAberration", "AmplitudeContrast"};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         char text[1024] = OPTICS COLUMNS31 "1@a.mrcs 1" ROW31;
         char words[64];
@@ -169,7 +178,8 @@ static void missing_columns_are_named(void **state)
     refuse("data_\nloop_\n_rlnMicrographName\na.mrc\n", "_rlnImageName");
     refuse(OPTICS "data_particles\nloop_\n_rlnImageName\n1@a.mrcs\n", "_rlnOpticsGroup");
     refuse("data_\nloop_\n_rlnImageName\n_rlnDefocusU\n_rlnDefocusV\n_rlnDefocusAngle\n_rlnVoltage\n"
-           "_rlnSphericalAberration\n_rlnAmplitudeContrast\n1@a.mrcs 1 1 1 300 2.7 .1\n", "--apix");
+           "_rlnSphericalAberration\n_rlnAmplitudeContrast\n1@a.mrcs 1 1 1 300 2.7 .1\n",
+           "--apix");
     refuse(OPTICS COLUMNS31, "empty");
 }
 
@@ -183,16 +193,19 @@ static void bad_rows_are_named(void **state)
     refuse(OPTICS COLUMNS31 "1@absent.mrcs 1" ROW31, "line 23: image file 'absent.mrcs' is not there");
     refuse(OPTICS COLUMNS31 "1@a.mrcs 3" ROW31, "line 23: optics group 3");
     refuse(OPTICS COLUMNS31 "1@a.mrcs 1 x 1 1 1 1 1 1 1 1\n", "line 23, column _rlnDefocusU: 'x'");
-    refuse("data_optics\nloop_\n_rlnOpticsGroup\n_rlnVoltage\n_rlnSphericalAberration\n_rlnAmplitudeContrast\n"
-           "_rlnImagePixelSize\n1 300000 2.7 0.1 1.5\n" COLUMNS31 "1@a.mrcs 1" ROW31, "voltage");
+    refuse(
+        "data_optics\nloop_\n_rlnOpticsGroup\n_rlnVoltage\n_rlnSphericalAberration\n_rlnAmplitudeContrast\n"
+        "_rlnImagePixelSize\n1 300000 2.7 0.1 1.5\n" COLUMNS31 "1@a.mrcs 1" ROW31,
+        "voltage");
 }
 
 static void pixel_sizes_must_agree(void **state)
 {
     (void)state;
-    static const char text[] = "data_optics\nloop_\n_rlnOpticsGroup\n_rlnVoltage\n_rlnSphericalAberration\n"
-                               "_rlnAmplitudeContrast\n_rlnImagePixelSize\n1 300 2.7 0.1 1.25\n4 300 2.7 0.1 1.24\n"
-                               COLUMNS31 "1@a.mrcs 1" ROW31 "2@a.mrcs 4" ROW31 "3@a.mrcs 1" ROW31;
+    static const char text[] =
+        "data_optics\nloop_\n_rlnOpticsGroup\n_rlnVoltage\n_rlnSphericalAberration\n"
+        "_rlnAmplitudeContrast\n_rlnImagePixelSize\n1 300 2.7 0.1 1.25\n4 300 2.7 0.1 1.24\n" COLUMNS31
+        "1@a.mrcs 1" ROW31 "2@a.mrcs 4" ROW31 "3@a.mrcs 1" ROW31;
     het_particles p;
     refuse(text, "optics groups 1 (1.25 A per pixel) and 4 (1.24)");
     const het_particles_options given = {.apix = 1.3};
@@ -221,7 +234,8 @@ static void image_files_are_found(void **state)
     mkdir(path_of("other"), 0777);
     write_stack("job/b.mrcs", BOX, BOX, 2, 0.0f, 0.0f);
     write_stack("other/c.mrcs", BOX, BOX, 2, 0.0f, 0.0f);
-    write_text("job/run/p.star", OPTICS COLUMNS31 "1@job/b.mrcs 1" ROW31 "2@a.mrcs 1" ROW31 "2@job/b.mrcs 1" ROW31);
+    write_text("job/run/p.star",
+               OPTICS COLUMNS31 "1@job/b.mrcs 1" ROW31 "2@a.mrcs 1" ROW31 "2@job/b.mrcs 1" ROW31);
     assert_int_equal(het_particles_load_star(&p, name, &plain), HET_OK); /* from the folders above */
     assert_int_equal(p.file_count, 2);
     assert_int_equal(p.file_of[0], 0);
@@ -266,7 +280,8 @@ static void images_are_checked_and_read(void **state)
     het_particles p;
     het_particle_reader *reader;
     float images[4 * BOX * BOX];
-    assert_int_equal(load(&p, OPTICS COLUMNS31 "6@a.mrcs 1" ROW31 "2@a.mrcs 1" ROW31 "2@job/b.mrcs 1" ROW31 "3@a.mrcs 1" ROW31),
+    assert_int_equal(load(&p, OPTICS COLUMNS31 "6@a.mrcs 1" ROW31 "2@a.mrcs 1" ROW31 "2@job/b.mrcs 1" ROW31
+                                               "3@a.mrcs 1" ROW31),
                      HET_OK);
     assert_int_equal(het_particles_check(&p, comm), HET_OK);
     assert_int_equal(p.box, BOX);
@@ -320,11 +335,16 @@ static void spoilt_pixels_are_refused(void **state)
 static void index_files(void **state)
 {
     (void)state;
-    static const struct { const char *text, *words; } bad[] = {
-        {"1\n2\n-1\n", "line 3: image -1 is outside"}, {"1\n10\n", "line 2: image 10 is outside 0 .. 9"},
-        {"1\n2\n\n1\n", "line 4: image 1 stands twice"}, {"1\n2.5\n", "line 2: '2.5'"},
-        {"one\n", "line 1: 'one'"}, {"# nothing\n", "no image numbers"}, {"", "no image numbers"},
-        {"99999999999999999999\n", "line 1: '99999999999999999999'"}};
+    static const struct {
+        const char *text, *words;
+    } bad[] = {{"1\n2\n-1\n", "line 3: image -1 is outside"},
+               {"1\n10\n", "line 2: image 10 is outside 0 .. 9"},
+               {"1\n2\n\n1\n", "line 4: image 1 stands twice"},
+               {"1\n2.5\n", "line 2: '2.5'"},
+               {"one\n", "line 1: 'one'"},
+               {"# nothing\n", "no image numbers"},
+               {"", "no image numbers"},
+               {"99999999999999999999\n", "line 1: '99999999999999999999'"}};
     int64_t *index, count;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(het_index_load(&index, &count, write_text("i.txt", bad[i].text), 10), HET_E_INPUT);
@@ -355,7 +375,8 @@ static void contrast_of_a_disc(void **state)
         for (int n = 0; n < 5; n++) {
             for (int i = 0; i < SIDE * SIDE; i++) {
                 const int x = i % SIDE - SIDE / 2, y = i / SIDE - SIDE / 2;
-                image[i] = 1000.0f * (float)n + (x * x + y * y < 64 ? (float)sign : 0.0f); /* backgrounds differ */
+                image[i] = 1000.0f * (float)n +
+                           (x * x + y * y < 64 ? (float)sign : 0.0f); /* backgrounds differ */
             }
             het_contrast_add(&contrast, image);
         }
@@ -390,12 +411,18 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(relion_31),                   cmocka_unit_test(relion_30),
-        cmocka_unit_test(poses_keep_their_convention), cmocka_unit_test(missing_columns_are_named),
-        cmocka_unit_test(bad_rows_are_named),          cmocka_unit_test(pixel_sizes_must_agree),
-        cmocka_unit_test(image_files_are_found),       cmocka_unit_test(many_files_keep_their_numbers),
-        cmocka_unit_test(images_are_checked_and_read), cmocka_unit_test(spoilt_pixels_are_refused),
-        cmocka_unit_test(index_files),                 cmocka_unit_test(contrast_of_a_disc),
+        cmocka_unit_test(relion_31),
+        cmocka_unit_test(relion_30),
+        cmocka_unit_test(poses_keep_their_convention),
+        cmocka_unit_test(missing_columns_are_named),
+        cmocka_unit_test(bad_rows_are_named),
+        cmocka_unit_test(pixel_sizes_must_agree),
+        cmocka_unit_test(image_files_are_found),
+        cmocka_unit_test(many_files_keep_their_numbers),
+        cmocka_unit_test(images_are_checked_and_read),
+        cmocka_unit_test(spoilt_pixels_are_refused),
+        cmocka_unit_test(index_files),
+        cmocka_unit_test(contrast_of_a_disc),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

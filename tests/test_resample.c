@@ -24,8 +24,8 @@ static float *noise(int64_t box, uint64_t seed)
     return image;
 }
 
-/* One axis of the header's formula in double, as a dense real matrix: out = A in A'^T. Its imaginary part vanishes, since
- * the terms of k and -k are conjugate. */
+/* One axis of the header's formula in double, as a dense real matrix: out = A in A'^T. Its imaginary part
+ * vanishes, since the terms of k and -k are conjugate. */
 static double *axis_matrix(int64_t from, int64_t to, double shift)
 {
     double *a = malloc((size_t)(from * to) * sizeof *a);
@@ -47,7 +47,8 @@ static double *axis_matrix(int64_t from, int64_t to, double shift)
 static double largest_error(int64_t from, int64_t to, const double *shift)
 {
     float *image = noise(from, 3), *out = malloc((size_t)(to * to) * sizeof *out);
-    double *x = axis_matrix(from, to, shift ? shift[0] : 0.0), *y = axis_matrix(from, to, shift ? shift[1] : 0.0);
+    double *x = axis_matrix(from, to, shift ? shift[0] : 0.0),
+           *y = axis_matrix(from, to, shift ? shift[1] : 0.0);
     double *rows = calloc((size_t)(from * to), sizeof *rows), worst = 0.0;
     het_resample *resample;
     assert_int_equal(het_resample_new(&resample, from, to), HET_OK);
@@ -73,7 +74,8 @@ static double largest_error(int64_t from, int64_t to, const double *shift)
 static void agrees_with_the_formula(void **state)
 {
     (void)state;
-    static const int64_t boxes[][2] = {{16, 8}, {16, 14}, {16, 16}, {15, 8}, {15, 14}, {13, 12}, {20, 10}, {21, 4}, {32, 30}};
+    static const int64_t boxes[][2] = {{16, 8},  {16, 14}, {16, 16}, {15, 8}, {15, 14},
+                                       {13, 12}, {20, 10}, {21, 4},  {32, 30}};
     static const double shift[2] = {1.75, -3.4};
     for (size_t i = 0; i < sizeof boxes / sizeof *boxes; i++) {
         assert_true(largest_error(boxes[i][0], boxes[i][1], NULL) < 2e-6);
@@ -81,7 +83,8 @@ static void agrees_with_the_formula(void **state)
     }
 }
 
-/* A wave below the new Nyquist frequency, sampled on both grids about their centres: same values, same scale. */
+/* A wave below the new Nyquist frequency, sampled on both grids about their centres: same values, same
+ * scale. */
 static void band_limited_images_stay_what_they_are(void **state)
 {
     (void)state;
@@ -93,14 +96,16 @@ static void band_limited_images_stay_what_they_are(void **state)
         float *image = malloc((size_t)(n * n) * sizeof *image);
         for (int64_t i = 0; i < n * n; i++) {
             const double x = (double)(i % n - n / 2) / (double)n, y = (double)(i / n - n / 2) / (double)n;
-            image[i] = (float)(2.0 + cos(two_pi * (15 * x - 7 * y) + 0.3) - 0.5 * sin(two_pi * (3 * x + 14 * y)));
+            image[i] =
+                (float)(2.0 + cos(two_pi * (15 * x - 7 * y) + 0.3) - 0.5 * sin(two_pi * (3 * x + 14 * y)));
         }
         het_resample *resample;
         assert_int_equal(het_resample_new(&resample, n, TO), HET_OK);
         het_resample_run(resample, out, image, NULL);
         for (int64_t i = 0; i < TO * TO; i++) {
             const double x = (double)(i % TO - TO / 2) / TO, y = (double)(i / TO - TO / 2) / TO;
-            const double expected = 2.0 + cos(two_pi * (15 * x - 7 * y) + 0.3) - 0.5 * sin(two_pi * (3 * x + 14 * y));
+            const double expected = 2.0 + cos(two_pi * (15 * x - 7 * y) + 0.3) -
+                                    0.5 * sin(two_pi * (3 * x + 14 * y));
             assert_float_equal(out[i], expected, 1e-5);
         }
         het_resample_free(resample);
@@ -159,8 +164,10 @@ static void impossible_boxes_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(agrees_with_the_formula),     cmocka_unit_test(band_limited_images_stay_what_they_are),
-        cmocka_unit_test(shifts_move_by_whole_pixels), cmocka_unit_test(mirrors_stay_mirrors),
+        cmocka_unit_test(agrees_with_the_formula),
+        cmocka_unit_test(band_limited_images_stay_what_they_are),
+        cmocka_unit_test(shifts_move_by_whole_pixels),
+        cmocka_unit_test(mirrors_stay_mirrors),
         cmocka_unit_test(impossible_boxes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,22 +37,23 @@ static void rows_of_another_length_are_refused(void **state)
     static const char text[] = "\n\ndata_particles\nloop_\n_rlnA #1\n_rlnB #2\n_rlnC #3\n1 2 3 4\n";
     het_star star;
     assert_int_equal(het_star_load(&star, write_text("d.star", text)), HET_E_INPUT);
-    assert_non_null(strstr(het_status_message(), "d.star: line 8: 4 values where data_particles has 3 columns"));
+    assert_non_null(
+        strstr(het_status_message(), "d.star: line 8: 4 values where data_particles has 3 columns"));
 }
 
 static void dialects_are_read(void **state)
 {
     (void)state;
     het_star star;
-    write_text("e.star",
-               "# written by hand\r\n\r\ndata_particles\r\nloop_ \r\n_rlnImageName #1 \r\n"
-               "_rlnMtfFileName #2 [Modulation Transfer Function]\r\n_rlnDefocusU\r\n"
-               "\t000001@a#b.mrcs 'it''s one'\t1.5e3 # a comment\r\n\r\n"
-               "000002@a.mrcs \"two words\" -7\r\n"
-               "'' \"5' end\" +.5   \r\n"
-               "\r\n# version 30001\r\ndata_optics\r\n\r\n_rlnOpticsGroup 1\r\n_rlnOpticsGroupName 'group one' # c\r\n"
-               "data_\r\nloop_\r\n_rlnCoordinateX #1\r\n"
-               "data_last\nloop_\n_a\n_b\n1 2");
+    write_text("e.star", "# written by hand\r\n\r\ndata_particles\r\nloop_ \r\n_rlnImageName #1 \r\n"
+                         "_rlnMtfFileName #2 [Modulation Transfer Function]\r\n_rlnDefocusU\r\n"
+                         "\t000001@a#b.mrcs 'it''s one'\t1.5e3 # a comment\r\n\r\n"
+                         "000002@a.mrcs \"two words\" -7\r\n"
+                         "'' \"5' end\" +.5   \r\n"
+                         "\r\n# version 30001\r\ndata_optics\r\n\r\n_rlnOpticsGroup 1\r\n_rlnOpticsGroupName "
+                         "'group one' # c\r\n"
+                         "data_\r\nloop_\r\n_rlnCoordinateX #1\r\n"
+                         "data_last\nloop_\n_a\n_b\n1 2");
     assert_int_equal(het_star_load(&star, name), HET_OK);
     assert_int_equal(star.count, 4);
     const het_star_table *p = het_star_find(&star, "particles");
@@ -89,7 +90,9 @@ static void dialects_are_read(void **state)
 static void bad_text_is_refused(void **state)
 {
     (void)state;
-    static const struct { const char *text, *words; } bad[] = {
+    static const struct {
+        const char *text, *words;
+    } bad[] = {
         {"", "no data_ block"},
         {"hello world\n", "line 1: text before the first data_ block"},
         {"data_\n_a 1\n_b\n", "line 3: _b has no value"},
@@ -161,9 +164,11 @@ static void what_is_written_is_read(void **state)
 {
     (void)state;
     het_star star, back;
-    write_text("in.star", "data_general\n_rlnTitle 'two words'\n_rlnEmpty ''\n\ndata_optics\nloop_\n_rlnOpticsGroup\n_rlnName\n"
-                          "1 \"a b\"\n2 ''\n\ndata_particles\nloop_\n_rlnImageName\n_rlnAngleRot\n_rlnNote\n1@a.mrcs 10 "
-                          "\"x 'y'\"\n2@a.mrcs 20 loop_\n3@a.mrcs 30 '_z'\n");
+    write_text(
+        "in.star",
+        "data_general\n_rlnTitle 'two words'\n_rlnEmpty ''\n\ndata_optics\nloop_\n_rlnOpticsGroup\n_rlnName\n"
+        "1 \"a b\"\n2 ''\n\ndata_particles\nloop_\n_rlnImageName\n_rlnAngleRot\n_rlnNote\n1@a.mrcs 10 "
+        "\"x 'y'\"\n2@a.mrcs 20 loop_\n3@a.mrcs 30 '_z'\n");
     assert_int_equal(het_star_load(&star, name), HET_OK);
     const double rot[2] = {1.25, -179.5}, z[2] = {0.5, 1e-7};
     const char *const words[2] = {"", "# no comment"};
@@ -187,7 +192,8 @@ static void what_is_written_is_read(void **state)
         assert_int_equal(a->columns, b->columns);
         for (int64_t c = 0; c < a->columns; c++) {
             assert_string_equal(a->label[c], b->label[c]);
-            for (int64_t r = 0; r < a->rows; r++) assert_string_equal(het_star_text(a, r, c), het_star_text(b, r, c));
+            for (int64_t r = 0; r < a->rows; r++)
+                assert_string_equal(het_star_text(a, r, c), het_star_text(b, r, c));
         }
     }
     const het_star_table *p = het_star_find(&back, "particles");
@@ -232,9 +238,12 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_of_another_length_are_refused), cmocka_unit_test(dialects_are_read),
-        cmocka_unit_test(bad_text_is_refused),                cmocka_unit_test(numbers_name_their_place),
-        cmocka_unit_test(many_rows_and_gzip),                 cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(rows_of_another_length_are_refused),
+        cmocka_unit_test(dialects_are_read),
+        cmocka_unit_test(bad_text_is_refused),
+        cmocka_unit_test(numbers_name_their_place),
+        cmocka_unit_test(many_rows_and_gzip),
+        cmocka_unit_test(what_is_written_is_read),
         cmocka_unit_test(a_failed_table_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

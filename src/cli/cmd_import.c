@@ -21,7 +21,7 @@ static const char usage[] =
     "usage: hetacumn import IN.star|IN.mrcs -o stack.h5 [options]\n"
     "Bring particle images, their CTF and, if wanted, their poses into one file for training.\n"
     "  -o, --output FILE   the stack to write\n"
-    "      --datadir DIR   where the image files of a STAR file are (default: its folder and the folders above)\n"
+    "      --datadir DIR   where the image files of a STAR file are (default: its folder and those above)\n"
     "  -D, --box BOX       Fourier-crop the images to BOX pixels, an even number\n"
     "      --apix A        pixel size of the input in A, in place of what the files say\n"
     "      --sign S        auto: find out whether particles are bright or dark (default); + keep; - invert\n"
@@ -36,10 +36,10 @@ static const char usage[] =
 typedef struct options {
     const char *input, *output;
     het_particles_options source;
-    int64_t box;    /* 0: as the images */
-    int sign;       /* 0: auto */
+    int64_t box; /* 0: as the images */
+    int sign;    /* 0: auto */
     int recenter, poses, f16;
-    double shift;   /* < 0: default */
+    double shift; /* < 0: default */
 } options;
 
 /* What each rank needs to turn particles into rows of the stack. */
@@ -50,7 +50,7 @@ typedef struct work {
     het_resample *resample; /* NULL: images are stored as they are */
     int64_t box, chunk;
     int sign;
-    float *input, *images;  /* (chunk, box of the source), (chunk, box); the same memory without resampling */
+    float *input, *images; /* (chunk, box of the source), (chunk, box); the same memory without resampling */
     float *rotation, *shift;
 } work;
 
@@ -75,14 +75,19 @@ static het_status parse_sign(const char *text, int *sign)
 static het_status parse(options *o, int argc, char **argv, int *help)
 {
     enum { DATADIR = 256, APIX, SIGN, INDEX, RECENTER, POSES, NO_CTF, F16, SHIFT, HELP };
-    static const struct option list[] = {
-        {"output", required_argument, NULL, 'o'},  {"datadir", required_argument, NULL, DATADIR},
-        {"box", required_argument, NULL, 'D'},     {"apix", required_argument, NULL, APIX},
-        {"sign", required_argument, NULL, SIGN},   {"index", required_argument, NULL, INDEX},
-        {"recenter", no_argument, NULL, RECENTER}, {"poses", no_argument, NULL, POSES},
-        {"no-ctf", no_argument, NULL, NO_CTF},     {"f16", no_argument, NULL, F16},
-        {"shift", required_argument, NULL, SHIFT}, {"help", no_argument, NULL, HELP},
-        {NULL, 0, NULL, 0}};
+    static const struct option list[] = {{"output", required_argument, NULL, 'o'},
+                                         {"datadir", required_argument, NULL, DATADIR},
+                                         {"box", required_argument, NULL, 'D'},
+                                         {"apix", required_argument, NULL, APIX},
+                                         {"sign", required_argument, NULL, SIGN},
+                                         {"index", required_argument, NULL, INDEX},
+                                         {"recenter", no_argument, NULL, RECENTER},
+                                         {"poses", no_argument, NULL, POSES},
+                                         {"no-ctf", no_argument, NULL, NO_CTF},
+                                         {"f16", no_argument, NULL, F16},
+                                         {"shift", required_argument, NULL, SHIFT},
+                                         {"help", no_argument, NULL, HELP},
+                                         {NULL, 0, NULL, 0}};
     het_status status = HET_OK;
     double box = 0.0;
     *o = (options){.shift = -1.0};
@@ -110,7 +115,8 @@ static het_status parse(options *o, int argc, char **argv, int *help)
     if (box != floor(box) || box > 16384.0)
         HET_TRY(het_fail(HET_E_USAGE, "import: -D: %g is no even whole number of pixels", box));
     o->box = (int64_t)box;
-    if (o->box % 2 != 0) HET_TRY(het_fail(HET_E_USAGE, "import: -D: the box must be even, not %lld", (long long)o->box));
+    if (o->box % 2 != 0)
+        HET_TRY(het_fail(HET_E_USAGE, "import: -D: the box must be even, not %lld", (long long)o->box));
     if (optind != argc - 1)
         HET_TRY(het_fail(HET_E_USAGE, "import: give one input file (IN.star or IN.mrcs); see --help"));
     o->input = argv[optind];
@@ -129,9 +135,13 @@ static het_status load(het_particles *particles, const options *o)
 {
     struct stat in, out;
     if (ends_with(o->input, ".cs"))
-        return het_fail(HET_E_INPUT, "%s: cryoSPARC's .cs files are not read yet: export the particles as a STAR file (for "
-                                     "example with csparc2star.py of pyem) and import that", o->input);
-    if (stat(o->input, &in) == 0 && stat(o->output, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        return het_fail(
+            HET_E_INPUT,
+            "%s: cryoSPARC's .cs files are not read yet: export the particles as a STAR file (for "
+            "example with csparc2star.py of pyem) and import that",
+            o->input);
+    if (stat(o->input, &in) == 0 && stat(o->output, &out) == 0 && in.st_dev == out.st_dev &&
+        in.st_ino == out.st_ino)
         return het_fail(HET_E_USAGE, "import: -o %s is the input itself", o->output);
     if (ends_with(o->input, ".star") || ends_with(o->input, ".star.gz"))
         return het_particles_load_star(particles, o->input, &o->source);
@@ -143,18 +153,27 @@ static het_status check_options(const het_particles *p, const options *o)
 {
     const int64_t box = o->box > 0 ? o->box : p->box;
     if (box % 2 != 0)
-        return het_fail(HET_E_INPUT, "%s: images of %lld pixels a side: an even box is needed; give -D %lld or less",
+        return het_fail(HET_E_INPUT,
+                        "%s: images of %lld pixels a side: an even box is needed; give -D %lld or less",
                         o->input, (long long)p->box, (long long)p->box - 1);
     if (box > p->box || box < 4)
-        return het_fail(HET_E_INPUT, "%s: images of %lld pixels a side cannot be brought to a box of %lld; give a smaller -D "
-                                     "(4 or more)", o->input, (long long)p->box, (long long)box);
+        return het_fail(
+            HET_E_INPUT,
+            "%s: images of %lld pixels a side cannot be brought to a box of %lld; give a smaller -D "
+            "(4 or more)",
+            o->input, (long long)p->box, (long long)box);
     if (!(p->apix > 0.0)) return het_fail(HET_E_INPUT, "%s: says no pixel size; give --apix", o->input);
     if (o->recenter && p->shift == NULL)
-        return het_fail(HET_E_INPUT, "%s: --recenter needs the columns _rlnOriginXAngst and _rlnOriginYAngst (or _rlnOriginX "
-                                     "and _rlnOriginY)", o->input);
+        return het_fail(
+            HET_E_INPUT,
+            "%s: --recenter needs the columns _rlnOriginXAngst and _rlnOriginYAngst (or _rlnOriginX "
+            "and _rlnOriginY)",
+            o->input);
     if (o->poses && (p->shift == NULL || p->euler == NULL))
-        return het_fail(HET_E_INPUT, "%s: --poses needs the columns _rlnAngleRot, _rlnAngleTilt, _rlnAnglePsi and "
-                                     "_rlnOriginXAngst, _rlnOriginYAngst (or _rlnOriginX, _rlnOriginY)", o->input);
+        return het_fail(HET_E_INPUT,
+                        "%s: --poses needs the columns _rlnAngleRot, _rlnAngleTilt, _rlnAnglePsi and "
+                        "_rlnOriginXAngst, _rlnOriginYAngst (or _rlnOriginX, _rlnOriginY)",
+                        o->input);
     return HET_OK;
 }
 
@@ -163,8 +182,9 @@ static int has_ctf(const het_particles *p)
     return p->ctf[0].voltage != 0.0f; /* all rows have one or none has */
 }
 
-/* Density comes out positive when particles are dark under a CTF (METHOD 2: it is negative at low frequencies) and
- * bright without one. Found from up to 1000 images, evenly spaced over the stack. Collective. */
+/* Density comes out positive when particles are dark under a CTF (METHOD 2: it is negative at low
+ * frequencies) and bright without one. Found from up to 1000 images, evenly spaced over the stack.
+ * Collective. */
 static het_status find_sign(work *w, het_comm *comm)
 {
     enum { SAMPLE = 1000 };
@@ -186,12 +206,15 @@ static het_status find_sign(work *w, het_comm *comm)
     het_contrast_result(&contrast, &mean, &error);
     w->sign = w->options->sign;
     if (w->sign == 0) w->sign = (mean < 0.0 ? -1 : 1) * wanted;
-    het_info("sign: particles are %s (centre against rim: %+.4f +- %.4f of the pixels' standard deviation, %.0f images); "
-             "%s%s", mean < 0.0 ? "dark" : "bright", mean, error, contrast.images,
+    het_info("sign: particles are %s (centre against rim: %+.4f +- %.4f of the pixels' standard deviation, "
+             "%.0f images); "
+             "%s%s",
+             mean < 0.0 ? "dark" : "bright", mean, error, contrast.images,
              w->sign < 0 ? "all pixels are multiplied by -1" : "pixels are kept as they are",
              w->options->sign == 0 ? "" : " (--sign)");
     if (w->options->sign == 0 && fabs(mean) < 4.0 * error)
-        het_warn("the contrast is too weak to be sure of the sign: look at the images and give --sign + or --sign -");
+        het_warn("the contrast is too weak to be sure of the sign: look at the images and give --sign + or "
+                 "--sign -");
     if (w->options->sign != 0 && fabs(mean) > 4.0 * error && (mean < 0.0 ? -1 : 1) * wanted != w->sign)
         het_warn("--sign %c makes density negative by this contrast", w->sign < 0 ? '-' : '+');
 done:
@@ -215,8 +238,8 @@ static het_status prepare(work *w, const het_particles *p, const options *o)
         w->shift = het_alloc((size_t)w->chunk * 2 * sizeof *w->shift);
     }
     if (w->input == NULL || w->images == NULL || (o->poses && (w->rotation == NULL || w->shift == NULL)))
-        HET_TRY(het_fail(HET_E_MEMORY, "import: no memory for %lld images of %lld pixels", (long long)w->chunk,
-                         (long long)pixels));
+        HET_TRY(het_fail(HET_E_MEMORY, "import: no memory for %lld images of %lld pixels",
+                         (long long)w->chunk, (long long)pixels));
 done:
     return status;
 }
@@ -275,7 +298,8 @@ static het_status write_images(work *w, het_stack_writer *writer, het_comm *comm
         const int64_t left = at < count ? count - at : 0, n = left < w->chunk ? left : w->chunk;
         status = make_images(w, first + at, n);
         HET_TRY(het_comm_agree(comm, status));
-        status = het_stack_write(writer, first + at, n, w->images, p->ctf + first + at, w->rotation ? &truth : NULL);
+        status = het_stack_write(writer, first + at, n, w->images, p->ctf + first + at,
+                                 w->rotation ? &truth : NULL);
         HET_TRY(het_comm_agree(comm, status));
         het_progress_step(&progress, (at + n) * ranks < p->count ? (at + n) * ranks : p->count);
     }
@@ -304,7 +328,8 @@ static het_status write_stack(work *w, het_comm *comm)
 {
     const het_particles *p = w->particles;
     const options *o = w->options;
-    het_stack_info info = {.count = p->count, .box = w->box, .type = o->f16 ? HET_F16 : HET_F32, .sign = w->sign};
+    het_stack_info info = {
+        .count = p->count, .box = w->box, .type = o->f16 ? HET_F16 : HET_F32, .sign = w->sign};
     info.apix = p->apix * (double)p->box / (double)w->box;
     info.shift_range = o->shift > 0.0 ? o->shift : 0.05 * (double)w->box;
     info.has_truth = o->poses;
@@ -316,8 +341,9 @@ static het_status write_stack(work *w, het_comm *comm)
     if (status == HET_OK) status = write_source(p, writer, comm);
     status = het_stack_finish(writer, w->sign, status);
     if (status == HET_OK)
-        het_info("%s: %lld images of %lld pixels a side, %.4g A per pixel%s%s", o->output, (long long)info.count,
-                 (long long)info.box, info.apix, has_ctf(p) ? "" : ", no CTF", o->poses ? ", poses as truth" : "");
+        het_info("%s: %lld images of %lld pixels a side, %.4g A per pixel%s%s", o->output,
+                 (long long)info.count, (long long)info.box, info.apix, has_ctf(p) ? "" : ", no CTF",
+                 o->poses ? ", poses as truth" : "");
     return status;
 }
 

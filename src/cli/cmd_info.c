@@ -17,16 +17,17 @@
 #include "../data/star.h"
 #include "cli.h"
 
-static const char usage[] =
-    "usage: hetacumn info FILE\n"
-    "Say in plain words what a stack (.h5), map or image stack (.mrc, .mrcs, .map, .ccp4), STAR file, checkpoint,\n"
-    "predictions file or run folder holds.\n";
+static const char usage[] = "usage: hetacumn info FILE\n"
+                            "Say in plain words what a stack (.h5), map or image stack (.mrc, .mrcs, .map, "
+                            ".ccp4), STAR file, checkpoint,\n"
+                            "predictions file or run folder holds.\n";
 
 static void print_json(const char *text)
 {
     const char *key;
     json_t *value, *object = json_loads(text, 0, NULL);
-    json_object_foreach(object, key, value) {
+    json_object_foreach(object, key, value)
+    {
         if (json_is_string(value)) printf("  %-20s %s\n", key, json_string_value(value));
         else if (json_is_integer(value)) printf("  %-20s %lld\n", key, (long long)json_integer_value(value));
         else if (json_is_real(value)) printf("  %-20s %.6g\n", key, json_real_value(value));
@@ -50,8 +51,8 @@ static void describe_ctf(const het_ctf_row *ctf, int64_t count)
         printf("  CTF          none\n");
         return;
     }
-    printf("  CTF          defocus %.0f to %.0f A; the first: %.0f kV, Cs %.2f mm, amplitude contrast %.3f\n", least, most,
-           ctf[0].voltage / 1.0e3, ctf[0].cs / 1.0e7, ctf[0].amplitude);
+    printf("  CTF          defocus %.0f to %.0f A; the first: %.0f kV, Cs %.2f mm, amplitude contrast %.3f\n",
+           least, most, ctf[0].voltage / 1.0e3, ctf[0].cs / 1.0e7, ctf[0].amplitude);
     if (with < count) printf("  CTF          none for %lld images\n", (long long)(count - with));
 }
 
@@ -71,7 +72,8 @@ static het_status describe_stack(const char *path)
     printf("  sign         pixels of the source were %s\n", info->sign < 0 ? "multiplied by -1" : "kept");
     printf("  shifts       up to %.3g pixels expected\n", info->shift_range);
     describe_ctf(het_stack_ctf(stack), info->count);
-    printf("  truth        %s\n", info->has_truth ? "stored (rotations, shifts): `evaluate` can use it" : "none");
+    printf("  truth        %s\n",
+           info->has_truth ? "stored (rotations, shifts): `evaluate` can use it" : "none");
     if (info->has_source && het_stack_source(stack, 0, &source, &row) == HET_OK)
         printf("  source       %s, first image from row %lld\n", source, (long long)row);
     het_stack_close(stack);
@@ -94,8 +96,8 @@ static het_status describe_predictions(const char *path)
     het_predictions p;
     const het_status status = het_predictions_load(&p, path);
     if (status != HET_OK) return status;
-    printf("%s: predictions\n  images       %lld: rotation, shift and z of %lld numbers\n", path, (long long)p.count,
-           (long long)p.z_dim);
+    printf("%s: predictions\n  images       %lld: rotation, shift and z of %lld numbers\n", path,
+           (long long)p.count, (long long)p.z_dim);
     printf("  stack        box %lld, %.5g A per pixel\n", (long long)p.box, p.apix);
     het_predictions_free(&p);
     return HET_OK;
@@ -107,8 +109,11 @@ static het_status describe_hdf5(const char *path)
     if (describe_stack(path) == HET_OK) return HET_OK;
     snprintf(why, sizeof why, "%s", het_status_message());
     if (describe_checkpoint(path) == HET_OK || describe_predictions(path) == HET_OK) return HET_OK;
-    return het_fail(HET_E_INPUT, "%s: HDF5, but no whole stack, checkpoint or predictions file of this program (as a stack: "
-                                 "%s)", path, why);
+    return het_fail(
+        HET_E_INPUT,
+        "%s: HDF5, but no whole stack, checkpoint or predictions file of this program (as a stack: "
+        "%s)",
+        path, why);
 }
 
 /* Statistics of the first sections, as many as fit 64 MiB. */
@@ -120,7 +125,8 @@ static het_status describe_pixels(het_mrc *mrc)
     if (sections > info->nz) sections = info->nz;
     if (info->axis[0] != 0 || info->axis[1] != 1) return HET_OK; /* read through the axes only as a volume */
     float *pixels = het_alloc((size_t)(sections * section) * sizeof *pixels);
-    if (pixels == NULL) return het_fail(HET_E_MEMORY, "no memory for %lld pixels", (long long)(sections * section));
+    if (pixels == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for %lld pixels", (long long)(sections * section));
     const het_status status = het_mrc_read(mrc, pixels, 0, sections);
     double sum = 0.0, sum2 = 0.0, least = INFINITY, most = -INFINITY;
     for (int64_t i = 0; status == HET_OK && i < sections * section; i++) {
@@ -136,7 +142,8 @@ static het_status describe_pixels(het_mrc *mrc)
     const double n = (double)(sections * section - bad), mean = sum / fmax(n, 1.0);
     if (status == HET_OK && n > 0)
         printf("  pixels       %.5g to %.5g, mean %.5g, standard deviation %.5g%s\n", least, most, mean,
-               sqrt(fmax(sum2 / n - mean * mean, 0.0)), sections < info->nz ? " (of the first sections)" : "");
+               sqrt(fmax(sum2 / n - mean * mean, 0.0)),
+               sections < info->nz ? " (of the first sections)" : "");
     if (bad > 0) printf("  pixels       %lld are NaN or infinite\n", (long long)bad);
     het_release(pixels);
     return status;
@@ -150,16 +157,20 @@ static het_status describe_mrc(const char *path)
     het_status status = het_mrc_open(&mrc, path);
     if (status != HET_OK) return status;
     const het_mrc_info *info = het_mrc_get_info(mrc);
-    const char *type = info->mode == 0 ? "8-bit integers" : info->mode == 1 ? "16-bit integers" : info->mode == 2 ?
-                       "float32" : info->mode == 6 ? "unsigned 16-bit integers" : "float16";
+    const char *type = info->mode == 0   ? "8-bit integers"
+                       : info->mode == 1 ? "16-bit integers"
+                       : info->mode == 2 ? "float32"
+                       : info->mode == 6 ? "unsigned 16-bit integers"
+                                         : "float16";
     printf("%s: MRC/CCP4, by its header %s\n", path, kinds[info->kind]);
     printf("  size         %lld columns x %lld rows x %lld sections, %s, %s-endian\n", (long long)info->nx,
            (long long)info->ny, (long long)info->nz, type, info->big_endian ? "big" : "little");
     if (info->volumes > 1) printf("  maps         %lld\n", (long long)info->volumes);
     if (info->axis[0] != 0 || info->axis[1] != 1)
-        printf("  axes         columns, rows, sections run along %c, %c, %c\n", axis[info->axis[0]], axis[info->axis[1]],
-               axis[info->axis[2]]);
-    if (info->apix[0] > 0.0) printf("  pixel size   %.5g x %.5g x %.5g A\n", info->apix[0], info->apix[1], info->apix[2]);
+        printf("  axes         columns, rows, sections run along %c, %c, %c\n", axis[info->axis[0]],
+               axis[info->axis[1]], axis[info->axis[2]]);
+    if (info->apix[0] > 0.0)
+        printf("  pixel size   %.5g x %.5g x %.5g A\n", info->apix[0], info->apix[1], info->apix[2]);
     else printf("  pixel size   not given\n");
     if (info->data_offset > 1024)
         printf("  header       extended by %lld bytes\n", (long long)info->data_offset - 1024);
@@ -171,16 +182,17 @@ static het_status describe_mrc(const char *path)
 
 static het_status describe_star(const char *path)
 {
-    static const char *const wanted[] = {"rlnDefocusU", "rlnImagePixelSize", "rlnPixelSize", "rlnAngleRot", "rlnOriginXAngst",
-                                         "rlnOriginX", "rlnOpticsGroup"};
+    static const char *const wanted[] = {"rlnDefocusU",   "rlnImagePixelSize", "rlnPixelSize",
+                                         "rlnAngleRot",   "rlnOriginXAngst",   "rlnOriginX",
+                                         "rlnOpticsGroup"};
     het_star star;
     const het_status status = het_star_load(&star, path);
     if (status != HET_OK) return status;
     printf("%s: a STAR file of %lld tables\n", path, (long long)star.count);
     for (int64_t t = 0; t < star.count; t++) {
         const het_star_table *table = &star.table[t];
-        printf("  data_%-20s %lld rows of %lld columns%s\n", table->name, (long long)table->rows, (long long)table->columns,
-               table->is_loop ? "" : " (a list of values)");
+        printf("  data_%-20s %lld rows of %lld columns%s\n", table->name, (long long)table->rows,
+               (long long)table->columns, table->is_loop ? "" : " (a list of values)");
         if (het_star_column(table, "rlnImageName") < 0) continue;
         printf("    particles; of the columns that matter it has:");
         for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
@@ -212,7 +224,8 @@ static het_status describe_run(const char *path)
 {
     char folder[PATH_MAX], newest[PATH_MAX], report[8192];
     struct stat about;
-    if (snprintf(folder, sizeof folder, "%s/checkpoints", path) >= (int)sizeof folder || stat(folder, &about) != 0)
+    if (snprintf(folder, sizeof folder, "%s/checkpoints", path) >= (int)sizeof folder ||
+        stat(folder, &about) != 0)
         return het_fail(HET_E_INPUT, "%s: a folder, but not of a run (it has no checkpoints/)", path);
     printf("%s: a training run\n", path);
     last_report(path, report, sizeof report);

@@ -15,8 +15,11 @@ static double now(void)
 
 void het_progress_start(het_progress *progress, const het_comm *comm, const char *what, int64_t total)
 {
-    *progress = (het_progress){.what = what, .total = total, .speaks = het_comm_rank(comm) == 0,
-                               .terminal = isatty(STDERR_FILENO), .start = now()};
+    *progress = (het_progress){.what = what,
+                               .total = total,
+                               .speaks = het_comm_rank(comm) == 0,
+                               .terminal = isatty(STDERR_FILENO),
+                               .start = now()};
     progress->last = progress->start;
 }
 
@@ -30,7 +33,8 @@ void het_progress_step(het_progress *progress, int64_t done)
     const double left = (double)(progress->total - done) / rate;
     char line[200];
     snprintf(line, sizeof line, "%s: %lld of %lld (%.0f %%), %.0f/s, %.0f s left", progress->what,
-             (long long)done, (long long)progress->total, 100.0 * (double)done / (double)progress->total, rate, left);
+             (long long)done, (long long)progress->total, 100.0 * (double)done / (double)progress->total,
+             rate, left);
     if (progress->terminal) fprintf(stderr, "\r\033[Khetacumn: %s", line);
     else het_info("%s", line);
 }

@@ -3,8 +3,8 @@
 
 #include "../mpi/comm.h"
 
-/** A progress line for long work, from the root rank: rewritten in place every second on a terminal, a plain line every
- *  30 s elsewhere; nothing for work that ends sooner. */
+/** A progress line for long work, from the root rank: rewritten in place every second on a terminal, a plain
+ *  line every 30 s elsewhere; nothing for work that ends sooner. */
 typedef struct het_progress {
     const char *what; /* e.g. "import"; borrowed */
     int64_t total;

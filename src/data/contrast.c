@@ -32,7 +32,8 @@ void het_contrast_add(het_contrast *contrast, const float *image)
             square += pixel * pixel;
         }
     const double pixels = (double)(box * box), mean = (sum[0] + sum[1] + sum[2]) / pixels;
-    const double difference = sum[ZONE_DISC] / (double)contrast->disc_count - sum[ZONE_RIM] / (double)contrast->rim_count;
+    const double difference = sum[ZONE_DISC] / (double)contrast->disc_count -
+                              sum[ZONE_RIM] / (double)contrast->rim_count;
     contrast->images += 1.0;
     contrast->sum += difference;
     contrast->sum2 += difference * difference;

@@ -12,9 +12,9 @@
 
 struct het_image_files {
     const char *star, *datadir;
-    char folder[PATH_MAX];     /* absolute folder of the STAR file */
-    char **name, **path;       /* (room) as in the STAR file; as found */
-    int32_t *slot;             /* (2 room) open addressing by the name's hash: number + 1, 0 empty */
+    char folder[PATH_MAX]; /* absolute folder of the STAR file */
+    char **name, **path;   /* (room) as in the STAR file; as found */
+    int32_t *slot;         /* (2 room) open addressing by the name's hash: number + 1, 0 empty */
     int64_t count, room;
     int32_t last;
 };
@@ -63,7 +63,9 @@ static int search(const het_image_files *files, const char *name, char *path)
 {
     char folder[PATH_MAX];
     const char *slash = strrchr(name, '/'), *alone = slash == NULL ? name : slash + 1;
-    if (files->datadir != NULL && (try_path(path, files->datadir, name) || try_path(path, files->datadir, alone))) return 1;
+    if (files->datadir != NULL &&
+        (try_path(path, files->datadir, name) || try_path(path, files->datadir, alone)))
+        return 1;
     if (*name == '/' && snprintf(path, PATH_MAX, "%s", name) < PATH_MAX && access(path, R_OK) == 0) return 1;
     memcpy(folder, files->folder, sizeof folder);
     while (*name != '/') {
@@ -118,7 +120,8 @@ static char *copy_text(const char *text)
 het_status het_image_files_find(het_image_files *files, const char *name, int64_t line, int32_t *number)
 {
     char path[PATH_MAX];
-    if (files->count > 0 && strcmp(files->name[files->last], name) == 0) { /* neighbours mostly share a file */
+    if (files->count > 0 &&
+        strcmp(files->name[files->last], name) == 0) { /* neighbours mostly share a file */
         *number = files->last;
         return HET_OK;
     }
@@ -129,9 +132,12 @@ het_status het_image_files_find(het_image_files *files, const char *name, int64_
     const int64_t slot = slot_of(files, name);
     if (files->slot[slot] == 0) {
         if (!search(files, name, path))
-            return het_fail(HET_E_INPUT, "%s: line %lld: image file '%.300s' is not there (looked under %s%s and its parents): "
-                                         "say where with --datadir", files->star, (long long)line, name,
-                            files->datadir == NULL ? "" : "--datadir, ", files->folder);
+            return het_fail(
+                HET_E_INPUT,
+                "%s: line %lld: image file '%.300s' is not there (looked under %s%s and its parents): "
+                "say where with --datadir",
+                files->star, (long long)line, name, files->datadir == NULL ? "" : "--datadir, ",
+                files->folder);
         files->name[files->count] = copy_text(name);
         files->path[files->count] = copy_text(path);
         files->count++;

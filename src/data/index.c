@@ -8,8 +8,10 @@
 
 #include "../arena.h"
 
-/* Mark the numbers of one line in `seen` (limit entries): a bitmap of the images gives order and duplicates at once. */
-static het_status mark_line(uint8_t *seen, int64_t limit, char *text, const char *path, int64_t line, int64_t *count)
+/* Mark the numbers of one line in `seen` (limit entries): a bitmap of the images gives order and duplicates
+ * at once. */
+static het_status mark_line(uint8_t *seen, int64_t limit, char *text, const char *path, int64_t line,
+                            int64_t *count)
 {
     text[strcspn(text, "#")] = '\0';
     for (char *at = text, *end;; at = end) {
@@ -21,10 +23,12 @@ static het_status mark_line(uint8_t *seen, int64_t limit, char *text, const char
             return het_fail(HET_E_INPUT, "%s: line %lld: '%.*s' is no image number", path, (long long)line,
                             (int)strcspn(at, " \t\r\n,"), at);
         if (value < 0 || value >= limit)
-            return het_fail(HET_E_INPUT, "%s: line %lld: image %lld is outside 0 .. %lld (numbers start at 0)", path,
+            return het_fail(HET_E_INPUT,
+                            "%s: line %lld: image %lld is outside 0 .. %lld (numbers start at 0)", path,
                             (long long)line, value, (long long)limit - 1);
         if (seen[value])
-            return het_fail(HET_E_INPUT, "%s: line %lld: image %lld stands twice", path, (long long)line, value);
+            return het_fail(HET_E_INPUT, "%s: line %lld: image %lld stands twice", path, (long long)line,
+                            value);
         seen[value] = 1;
         ++*count;
     }

@@ -18,8 +18,18 @@ enum { HEADER = 1024, BLOCK = 4 << 20 };
 
 /* 4-byte words of the header, counted from 0 */
 enum {
-    WORD_NX, WORD_NY, WORD_NZ, WORD_MODE, WORD_MX = 7, WORD_CELL = 10, WORD_MAPC = 16, WORD_SPACE_GROUP = 22,
-    WORD_EXTENDED = 23, WORD_IMOD_STAMP = 38, WORD_IMOD_FLAGS = 39, WORD_STAMP = 53
+    WORD_NX,
+    WORD_NY,
+    WORD_NZ,
+    WORD_MODE,
+    WORD_MX = 7,
+    WORD_CELL = 10,
+    WORD_MAPC = 16,
+    WORD_SPACE_GROUP = 22,
+    WORD_EXTENDED = 23,
+    WORD_IMOD_STAMP = 38,
+    WORD_IMOD_FLAGS = 39,
+    WORD_STAMP = 53
 };
 
 enum { IMOD_STAMP = 1146047817, IMOD_SIGNED_BYTES = 1 };
@@ -28,8 +38,8 @@ struct het_mrc {
     het_mrc_info info;
     char *path;
     int fd;
-    uint8_t *memory;      /* the pixels of a gzip'ed file; NULL: read from fd */
-    int64_t section;      /* pixels per section */
+    uint8_t *memory; /* the pixels of a gzip'ed file; NULL: read from fd */
+    int64_t section; /* pixels per section */
     int64_t pixel_bytes;
     int unsigned_bytes;
 };
@@ -56,13 +66,16 @@ static int64_t bytes_of_mode(int mode)
 {
     switch (mode) {
     case 0: return 1;
-    case 1: case 6: case 12: return 2;
+    case 1:
+    case 6:
+    case 12: return 2;
     case 2: return 4;
     default: return 0;
     }
 }
 
-/* Does the header make sense in this byte order? Complex and packed modes do: they are refused by name later. */
+/* Does the header make sense in this byte order? Complex and packed modes do: they are refused by name
+ * later. */
 static int plausible(const uint8_t *header, int swap)
 {
     const int32_t mode = word_at(header, WORD_MODE, swap), extended = word_at(header, WORD_EXTENDED, swap);
@@ -74,7 +87,8 @@ static int plausible(const uint8_t *header, int swap)
     return extended >= 0 && extended < 1 << 30;
 }
 
-/* 0: little endian, 1: big endian, -1: no MRC header. The stamp is asked first, but programs exist that copy it wrongly. */
+/* 0: little endian, 1: big endian, -1: no MRC header. The stamp is asked first, but programs exist that copy
+ * it wrongly. */
 static int byte_order(const uint8_t *header)
 {
     const int little = plausible(header, 0), big = plausible(header, 1);
@@ -93,7 +107,8 @@ static int ends_with(const char *path, const char *end)
 static het_mrc_kind kind_of(const char *path, const het_mrc_info *info, int32_t mz)
 {
     if (info->space_group >= 401) return HET_MRC_VOLUMES;
-    if (ends_with(path, ".mrcs") || ends_with(path, ".mrcs.gz") || ends_with(path, ".st")) return HET_MRC_IMAGES;
+    if (ends_with(path, ".mrcs") || ends_with(path, ".mrcs.gz") || ends_with(path, ".st"))
+        return HET_MRC_IMAGES;
     if (info->space_group == 0 && (mz == 1 || info->nz == 1)) return HET_MRC_IMAGES;
     return HET_MRC_VOLUME;
 }
@@ -121,7 +136,8 @@ static het_status parse_axes(const char *path, const uint8_t *header, het_mrc_in
         info->size[info->axis[i]] = n[i];
         const int32_t intervals = word_at(header, WORD_MX + i, swap);
         const double apix = intervals > 0 ? (double)float_at(header, WORD_CELL + i, swap) / intervals : 0.0;
-        info->apix[i] = apix > 0.01 && apix < 1000.0 ? apix : 0.0; /* anything else is another unit or garbage */
+        info->apix[i] = apix > 0.01 && apix < 1000.0 ? apix
+                                                     : 0.0; /* anything else is another unit or garbage */
     }
     return HET_OK;
 }
@@ -130,7 +146,8 @@ static het_status parse_header(const char *path, const uint8_t *header, het_mrc 
 {
     het_mrc_info *info = &mrc->info;
     const int order = byte_order(header);
-    if (order < 0) return het_fail(HET_E_INPUT, "%s: this is no MRC/CCP4 file (its header makes no sense)", path);
+    if (order < 0)
+        return het_fail(HET_E_INPUT, "%s: this is no MRC/CCP4 file (its header makes no sense)", path);
     info->big_endian = order;
     info->nx = word_at(header, WORD_NX, order);
     info->ny = word_at(header, WORD_NY, order);
@@ -140,15 +157,17 @@ static het_status parse_header(const char *path, const uint8_t *header, het_mrc 
     info->data_offset = HEADER + (int64_t)word_at(header, WORD_EXTENDED, order);
     mrc->pixel_bytes = bytes_of_mode(info->mode);
     if (mrc->pixel_bytes == 0)
-        return het_fail(HET_E_INPUT, "%s: MRC mode %d (complex or packed numbers) holds no images; "
-                                     "convert it to mode 0, 1, 2, 6 or 12", path, info->mode);
+        return het_fail(HET_E_INPUT,
+                        "%s: MRC mode %d (complex or packed numbers) holds no images; "
+                        "convert it to mode 0, 1, 2, 6 or 12",
+                        path, info->mode);
     mrc->unsigned_bytes = word_at(header, WORD_IMOD_STAMP, order) == IMOD_STAMP &&
                           !(word_at(header, WORD_IMOD_FLAGS, order) & IMOD_SIGNED_BYTES);
     mrc->section = info->nx * info->ny; /* each below 2^31 */
     if (__builtin_mul_overflow(mrc->section, mrc->pixel_bytes, data_bytes) ||
         __builtin_mul_overflow(*data_bytes, info->nz, data_bytes) || *data_bytes > INT64_MAX / 4)
-        return het_fail(HET_E_INPUT, "%s: the header's sizes %lld x %lld x %lld cannot be", path, (long long)info->nx,
-                        (long long)info->ny, (long long)info->nz);
+        return het_fail(HET_E_INPUT, "%s: the header's sizes %lld x %lld x %lld cannot be", path,
+                        (long long)info->nx, (long long)info->ny, (long long)info->nz);
     const het_status status = parse_axes(path, header, info);
     if (status == HET_OK) info->kind = kind_of(path, info, word_at(header, WORD_MX + 2, order));
     return status;
@@ -159,10 +178,12 @@ static het_status check_size(het_mrc *mrc, int64_t have, int64_t data_bytes)
     het_mrc_info *info = &mrc->info;
     const int64_t need = info->data_offset + data_bytes;
     if (have < need)
-        return het_fail(HET_E_INPUT, "%s: the header says %lld x %lld x %lld pixels of mode %d (%lld bytes in all), but the "
-                                     "file has %lld: cut off or a wrong header; copy or write it again",
-                        mrc->path, (long long)info->nx, (long long)info->ny, (long long)info->nz, info->mode,
-                        (long long)need, (long long)have);
+        return het_fail(
+            HET_E_INPUT,
+            "%s: the header says %lld x %lld x %lld pixels of mode %d (%lld bytes in all), but the "
+            "file has %lld: cut off or a wrong header; copy or write it again",
+            mrc->path, (long long)info->nx, (long long)info->ny, (long long)info->nz, info->mode,
+            (long long)need, (long long)have);
     info->extra = have > need;
     return HET_OK;
 }
@@ -238,12 +259,14 @@ het_status het_mrc_open(het_mrc **opened, const char *path)
     if (mrc->path == NULL) HET_TRY(het_fail(HET_E_MEMORY, "%s: no memory", path));
     memcpy(mrc->path, path, strlen(path) + 1);
     if (fstat(mrc->fd, &about) != 0) HET_TRY(het_fail(HET_E_IO, "%s: %s", path, strerror(errno)));
-    if (!S_ISREG(about.st_mode)) HET_TRY(het_fail(HET_E_INPUT, "%s: not a file but a folder or a device", path));
+    if (!S_ISREG(about.st_mode))
+        HET_TRY(het_fail(HET_E_INPUT, "%s: not a file but a folder or a device", path));
     HET_TRY(read_at(path, mrc->fd, header, 0, HEADER, &got));
     if (got >= 2 && header[0] == 0x1f && header[1] == 0x8b) {
         HET_TRY(open_gzip(mrc, about.st_size));
     } else if (got < HEADER) {
-        HET_TRY(het_fail(HET_E_INPUT, "%s: no MRC file: %lld bytes are less than the header's 1024", path, (long long)got));
+        HET_TRY(het_fail(HET_E_INPUT, "%s: no MRC file: %lld bytes are less than the header's 1024", path,
+                         (long long)got));
     } else {
         HET_TRY(parse_header(path, header, mrc, &data_bytes));
         HET_TRY(check_size(mrc, about.st_size, data_bytes));
@@ -294,11 +317,17 @@ static void convert(const het_mrc *mrc, float *y, void *raw, int64_t n)
     if (mrc->pixel_bytes == 2 && mrc->info.big_endian) swap16(raw, n);
     switch (mrc->info.mode) {
     case 0:
-        if (mrc->unsigned_bytes) for (int64_t i = 0; i < n; i++) y[i] = u8[i];
-        else for (int64_t i = 0; i < n; i++) y[i] = i8[i];
+        if (mrc->unsigned_bytes)
+            for (int64_t i = 0; i < n; i++) y[i] = u8[i];
+        else
+            for (int64_t i = 0; i < n; i++) y[i] = i8[i];
         break;
-    case 1: for (int64_t i = 0; i < n; i++) y[i] = i16[i]; break;
-    case 6: for (int64_t i = 0; i < n; i++) y[i] = u16[i]; break;
+    case 1:
+        for (int64_t i = 0; i < n; i++) y[i] = i16[i];
+        break;
+    case 6:
+        for (int64_t i = 0; i < n; i++) y[i] = u16[i];
+        break;
     default: het_half_to_float(y, u16, (size_t)n); break;
     }
 }
@@ -348,7 +377,8 @@ het_status het_mrc_read(const het_mrc *mrc, float *images, int64_t first, int64_
         return het_fail(HET_E_INPUT, "%s: image %lld is outside the file's %lld images", mrc->path,
                         (long long)(first < 0 ? first : first + count), (long long)info->nz);
     if (info->axis[0] != 0 || info->axis[1] != 1)
-        return het_fail(HET_E_INPUT, "%s: axis order %d,%d,%d: only maps may be stored in another order than 1,2,3",
+        return het_fail(HET_E_INPUT,
+                        "%s: axis order %d,%d,%d: only maps may be stored in another order than 1,2,3",
                         mrc->path, info->axis[0] + 1, info->axis[1] + 1, info->axis[2] + 1);
     return read_sections(mrc, images, first, count);
 }
@@ -367,10 +397,11 @@ het_status het_mrc_read_volume(const het_mrc *mrc, float *volume, int64_t which)
 {
     const het_mrc_info *info = &mrc->info;
     if (which < 0 || which >= info->volumes)
-        return het_fail(HET_E_INPUT, "%s: volume %lld is outside the file's %lld", mrc->path, (long long)which,
-                        (long long)info->volumes);
+        return het_fail(HET_E_INPUT, "%s: volume %lld is outside the file's %lld", mrc->path,
+                        (long long)which, (long long)info->volumes);
     const int64_t sections = info->nz / info->volumes;
-    if (info->axis[0] == 0 && info->axis[1] == 1) return read_sections(mrc, volume, which * sections, sections);
+    if (info->axis[0] == 0 && info->axis[1] == 1)
+        return read_sections(mrc, volume, which * sections, sections);
     const int64_t along[3] = {1, info->size[0], info->size[0] * info->size[1]};
     const int64_t column = along[info->axis[0]], row = along[info->axis[1]], step = along[info->axis[2]];
     float *section = het_alloc((size_t)mrc->section * sizeof *section);

@@ -14,7 +14,7 @@ enum { HEADER = 1024, BLOCK = 1 << 20 };
 
 struct het_mrc_writer {
     char *path, *temporary;
-    uint16_t *half;    /* conversion buffer of BLOCK numbers, for float16 */
+    uint16_t *half; /* conversion buffer of BLOCK numbers, for float16 */
     int fd;
     het_dtype type;
     int is_volume;
@@ -80,21 +80,21 @@ static void free_writer(het_mrc_writer *w)
     het_release(w);
 }
 
-static het_status create(het_mrc_writer **writer, const char *path, het_dtype type, const int64_t size[3], int is_volume,
-                         double apix)
+static het_status create(het_mrc_writer **writer, const char *path, het_dtype type, const int64_t size[3],
+                         int is_volume, double apix)
 {
     het_status status = HET_OK;
     uint8_t header[HEADER];
     *writer = NULL;
     for (int i = 0; i < 3; i++)
         if (size[i] < 1 || size[i] > INT32_MAX)
-            return het_fail(HET_E_SHAPE, "%s: %lld x %lld x %lld pixels do not fit an MRC file", path, (long long)size[0],
-                            (long long)size[1], (long long)size[2]);
+            return het_fail(HET_E_SHAPE, "%s: %lld x %lld x %lld pixels do not fit an MRC file", path,
+                            (long long)size[0], (long long)size[1], (long long)size[2]);
     HET_ASSERT(type == HET_F32 || type == HET_F16);
     het_mrc_writer *w = het_alloc(sizeof *w);
     if (w == NULL) return het_fail(HET_E_MEMORY, "%s: no memory", path);
-    *w = (het_mrc_writer){.fd = -1, .type = type, .is_volume = is_volume, .apix = apix, .least = INFINITY,
-                          .most = -INFINITY};
+    *w = (het_mrc_writer){
+        .fd = -1, .type = type, .is_volume = is_volume, .apix = apix, .least = INFINITY, .most = -INFINITY};
     memcpy(w->size, size, sizeof w->size);
     const size_t length = strlen(path);
     w->path = het_alloc(length + 1);
@@ -120,8 +120,8 @@ done:
     return status;
 }
 
-het_status het_mrc_create(het_mrc_writer **writer, const char *path, het_dtype type, int64_t nx, int64_t ny, int64_t count,
-                          double apix)
+het_status het_mrc_create(het_mrc_writer **writer, const char *path, het_dtype type, int64_t nx, int64_t ny,
+                          int64_t count, double apix)
 {
     return create(writer, path, type, (const int64_t[3]){nx, ny, count}, 0, apix);
 }
@@ -146,7 +146,8 @@ het_status het_mrc_append(het_mrc_writer *w, const float *images, int64_t count)
 {
     const int64_t section = w->size[0] * w->size[1];
     if (count < 0 || count > w->size[2] - w->done)
-        return het_fail(HET_E_SHAPE, "%s: more images than the %lld announced", w->path, (long long)w->size[2]);
+        return het_fail(HET_E_SHAPE, "%s: more images than the %lld announced", w->path,
+                        (long long)w->size[2]);
     if (count == 0) return HET_OK;
     const int64_t total = count * section;
     add_statistics(w, images, total);
@@ -165,7 +166,8 @@ static het_status seal(het_mrc_writer *w)
 {
     uint8_t header[HEADER];
     if (w->done != w->size[2])
-        return het_fail(HET_E_SHAPE, "%s: %lld of %lld images came", w->path, (long long)w->done, (long long)w->size[2]);
+        return het_fail(HET_E_SHAPE, "%s: %lld of %lld images came", w->path, (long long)w->done,
+                        (long long)w->size[2]);
     fill_header(w, header);
     if (pwrite(w->fd, header, HEADER, 0) != HEADER || fsync(w->fd) != 0)
         return het_fail(HET_E_IO, "%s: cannot write: %s", w->temporary, strerror(errno));

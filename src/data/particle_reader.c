@@ -42,13 +42,15 @@ het_status het_particles_check(het_particles *p, het_comm *comm)
         const int64_t *size = sizes + 2 * p->file_of[i];
         const char *file = p->file[p->file_of[i]];
         if (size[0] != p->box)
-            HET_TRY(het_fail(HET_E_INPUT, "%s: images of %lld pixels a side, but %s has %lld: import each size alone "
-                                          "(--index)", file, (long long)size[0], p->file[p->file_of[0]],
-                             (long long)p->box));
+            HET_TRY(het_fail(HET_E_INPUT,
+                             "%s: images of %lld pixels a side, but %s has %lld: import each size alone "
+                             "(--index)",
+                             file, (long long)size[0], p->file[p->file_of[0]], (long long)p->box));
         if (p->image[i] >= size[1])
-            HET_TRY(het_fail(HET_E_INPUT, "%s: line %lld (particle %lld): image %lld of %s, which has only %lld", p->source,
-                             (long long)p->line[i], (long long)p->row[i], (long long)p->image[i] + 1, file,
-                             (long long)size[1]));
+            HET_TRY(het_fail(HET_E_INPUT,
+                             "%s: line %lld (particle %lld): image %lld of %s, which has only %lld",
+                             p->source, (long long)p->line[i], (long long)p->row[i],
+                             (long long)p->image[i] + 1, file, (long long)size[1]));
     }
 done:
     het_release(sizes);
@@ -70,7 +72,8 @@ void het_particle_reader_free(het_particle_reader *reader)
     het_release(reader);
 }
 
-/* Not one NaN or infinity: tested on the exponent's bits, a whole image at once, so that the loop vectorises. */
+/* Not one NaN or infinity: tested on the exponent's bits, a whole image at once, so that the loop
+ * vectorises. */
 static int all_finite(const float *x, int64_t n)
 {
     uint32_t bad = 0;
@@ -87,9 +90,12 @@ static het_status check_pixels(const het_particles *p, const float *images, int6
     const int64_t pixels = p->box * p->box;
     for (int64_t i = 0; i < count; i++)
         if (!all_finite(images + i * pixels, pixels))
-            return het_fail(HET_E_INPUT, "%s: image %lld (particle %lld of %s) has pixels that are NaN or infinite: repair "
-                                         "it or leave it out with --index", p->file[p->file_of[first + i]],
-                            (long long)p->image[first + i] + 1, (long long)p->row[first + i], p->source);
+            return het_fail(
+                HET_E_INPUT,
+                "%s: image %lld (particle %lld of %s) has pixels that are NaN or infinite: repair "
+                "it or leave it out with --index",
+                p->file[p->file_of[first + i]], (long long)p->image[first + i] + 1,
+                (long long)p->row[first + i], p->source);
     return HET_OK;
 }
 

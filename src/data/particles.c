@@ -29,8 +29,7 @@ typedef struct source {
 static field find(const source *s, const char *label)
 {
     field f = {s->particles, het_star_column(s->particles, label), 0};
-    if (f.column < 0 && s->optics != NULL)
-        f = (field){s->optics, het_star_column(s->optics, label), 1};
+    if (f.column < 0 && s->optics != NULL) f = (field){s->optics, het_star_column(s->optics, label), 1};
     return f;
 }
 
@@ -38,7 +37,8 @@ static het_status need(const source *s, const char *label, const char *advice, f
 {
     *f = find(s, label);
     if (f->column >= 0) return HET_OK;
-    return het_fail(HET_E_INPUT, "%s: no column _%s in data_%s%s: %s", s->particles->path, label, s->particles->name,
+    return het_fail(HET_E_INPUT, "%s: no column _%s in data_%s%s: %s", s->particles->path, label,
+                    s->particles->name,
                     s->optics == NULL ? " (and there is no data_optics)" : " or data_optics", advice);
 }
 
@@ -57,8 +57,8 @@ static het_status group_row(source *s, int64_t row, int64_t *optics_row)
         s->last_group = group;
     }
     if (s->last_row < 0)
-        return het_fail(HET_E_INPUT, "%s: line %lld: optics group %lld is not in data_optics", s->particles->path,
-                        (long long)s->particles->line[row], (long long)group);
+        return het_fail(HET_E_INPUT, "%s: line %lld: optics group %lld is not in data_optics",
+                        s->particles->path, (long long)s->particles->line[row], (long long)group);
     *optics_row = s->last_row;
     return HET_OK;
 }
@@ -74,30 +74,40 @@ static het_status number(source *s, const field *f, int64_t row, double *value)
 
 static het_status find_tables(const het_star *star, source *s)
 {
-    *s = (source){.particles = het_star_find(star, "particles"), .optics = het_star_find(star, "optics"), .last_row = -1};
+    *s = (source){.particles = het_star_find(star, "particles"),
+                  .optics = het_star_find(star, "optics"),
+                  .last_row = -1};
     if (s->particles == NULL || het_star_column(s->particles, "rlnImageName") < 0)
         s->particles = het_star_find_with(star, "rlnImageName");
     if (s->particles == NULL)
-        return het_fail(HET_E_INPUT, "%s: no table with a column _rlnImageName (its first one is data_%s): this STAR file "
-                                     "lists no particle images",
+        return het_fail(HET_E_INPUT,
+                        "%s: no table with a column _rlnImageName (its first one is data_%s): this STAR file "
+                        "lists no particle images",
                         star->path, star->count > 0 ? star->table[0].name : "");
     if (s->particles->rows == 0) return het_fail(HET_E_INPUT, "%s: its particle table is empty", star->path);
     if (s->optics == NULL) return HET_OK;
     s->group_column = het_star_column(s->particles, "rlnOpticsGroup");
     s->optics_group_column = het_star_column(s->optics, "rlnOpticsGroup");
     if (s->group_column < 0 || s->optics_group_column < 0)
-        return het_fail(HET_E_INPUT, "%s: no column _rlnOpticsGroup in data_%s, though there is a data_optics", star->path,
+        return het_fail(HET_E_INPUT,
+                        "%s: no column _rlnOpticsGroup in data_%s, though there is a data_optics", star->path,
                         s->group_column < 0 ? s->particles->name : "optics");
     return HET_OK;
 }
 
 static het_status read_ctf(het_particles *p, source *s)
 {
-    static const struct { const char *label; double factor; int optional; } term[7] = {
-        {"rlnDefocusU", 1.0, 0},       {"rlnDefocusV", 1.0, 0},
-        {"rlnDefocusAngle", degree, 0}, {"rlnVoltage", 1.0e3, 0},
-        {"rlnSphericalAberration", 1.0e7, 0}, {"rlnAmplitudeContrast", 1.0, 0},
-        {"rlnPhaseShift", degree, 1}};
+    static const struct {
+        const char *label;
+        double factor;
+        int optional;
+    } term[7] = {{"rlnDefocusU", 1.0, 0},
+                 {"rlnDefocusV", 1.0, 0},
+                 {"rlnDefocusAngle", degree, 0},
+                 {"rlnVoltage", 1.0e3, 0},
+                 {"rlnSphericalAberration", 1.0e7, 0},
+                 {"rlnAmplitudeContrast", 1.0, 0},
+                 {"rlnPhaseShift", degree, 1}};
     het_status status = HET_OK;
     field f[7];
     for (int k = 0; k < 7; k++) {
@@ -112,8 +122,8 @@ static het_status read_ctf(het_particles *p, source *s)
             value[k] *= term[k].factor;
         }
         if (value[3] < 1.0e3 || value[3] > 1.0e7)
-            HET_TRY(het_fail(HET_E_INPUT, "%s: line %lld: a voltage of %g kV cannot be", p->source, (long long)p->line[i],
-                             value[3] / 1.0e3));
+            HET_TRY(het_fail(HET_E_INPUT, "%s: line %lld: a voltage of %g kV cannot be", p->source,
+                             (long long)p->line[i], value[3] / 1.0e3));
         if (value[5] < 0.0 || value[5] > 1.0)
             HET_TRY(het_fail(HET_E_INPUT, "%s: line %lld: amplitude contrast %g is outside 0 .. 1", p->source,
                              (long long)p->line[i], value[5]));
@@ -129,11 +139,15 @@ static het_status apix_differs(const het_particles *p, source *s, const field *f
     int64_t first = 0, other = 0;
     if (f->by_group && het_star_integer(s->particles, p->row[0], s->group_column, &first) == HET_OK &&
         het_star_integer(s->particles, p->row[i], s->group_column, &other) == HET_OK)
-        return het_fail(HET_E_INPUT, "%s: optics groups %lld (%g A per pixel) and %lld (%g) differ in pixel size: import "
-                                     "each alone with --index, bring them to one pixel size first, or give --apix to "
-                                     "take them as equal", p->source, (long long)first, p->apix, (long long)other, apix);
-    return het_fail(HET_E_INPUT, "%s: line %lld has %g A per pixel, line %lld has %g: bring them to one pixel size first, "
-                                 "or give --apix", p->source, (long long)p->line[0], p->apix, (long long)p->line[i], apix);
+        return het_fail(HET_E_INPUT,
+                        "%s: optics groups %lld (%g A per pixel) and %lld (%g) differ in pixel size: import "
+                        "each alone with --index, bring them to one pixel size first, or give --apix to "
+                        "take them as equal",
+                        p->source, (long long)first, p->apix, (long long)other, apix);
+    return het_fail(HET_E_INPUT,
+                    "%s: line %lld has %g A per pixel, line %lld has %g: bring them to one pixel size first, "
+                    "or give --apix",
+                    p->source, (long long)p->line[0], p->apix, (long long)p->line[i], apix);
 }
 
 static het_status read_apix(het_particles *p, source *s, double given)
@@ -148,8 +162,10 @@ static het_status read_apix(het_particles *p, source *s, double given)
         f = find(s, "rlnDetectorPixelSize");
         magnification = find(s, "rlnMagnification");
         if (f.column < 0 || magnification.column < 0)
-            return het_fail(HET_E_INPUT, "%s: no pixel size: neither _rlnImagePixelSize nor _rlnPixelSize nor "
-                                         "_rlnDetectorPixelSize with _rlnMagnification; give --apix", p->source);
+            return het_fail(HET_E_INPUT,
+                            "%s: no pixel size: neither _rlnImagePixelSize nor _rlnPixelSize nor "
+                            "_rlnDetectorPixelSize with _rlnMagnification; give --apix",
+                            p->source);
     }
     for (int64_t i = 0; i < p->count; i++) {
         double apix, times = 1.0;
@@ -158,15 +174,16 @@ static het_status read_apix(het_particles *p, source *s, double given)
         if (status != HET_OK) return status;
         if (from_detector) apix *= 1.0e4 / times; /* micrometre on the detector to A in the specimen */
         if (!(apix > 0.01 && apix < 1000.0))
-            return het_fail(HET_E_INPUT, "%s: line %lld: a pixel size of %g A cannot be; give --apix", p->source,
-                            (long long)p->line[i], apix);
+            return het_fail(HET_E_INPUT, "%s: line %lld: a pixel size of %g A cannot be; give --apix",
+                            p->source, (long long)p->line[i], apix);
         if (i == 0) p->apix = apix;
         if (fabs(apix - p->apix) > 1.0e-4 * p->apix) return apix_differs(p, s, &f, i, apix);
     }
     return HET_OK;
 }
 
-static het_status read_numbers(const het_particles *p, source *s, double *to, int width, const field *f, double factor)
+static het_status read_numbers(const het_particles *p, source *s, double *to, int width, const field *f,
+                               double factor)
 {
     for (int64_t i = 0; i < p->count; i++)
         for (int k = 0; k < width; k++) {
@@ -213,7 +230,8 @@ static het_status read_names(het_particles *p, const source *s, const char *data
         char *end;
         const long long image = *name >= '0' && *name <= '9' ? strtoll(name, &end, 10) : 0;
         if (image < 1 || *end != '@' || end[1] == '\0')
-            HET_TRY(het_fail(HET_E_INPUT, "%s: line %lld: image name '%.200s' is not of the form 000001@file.mrcs",
+            HET_TRY(het_fail(HET_E_INPUT,
+                             "%s: line %lld: image name '%.200s' is not of the form 000001@file.mrcs",
                              p->source, (long long)p->line[i], name));
         p->image[i] = image - 1;
         HET_TRY(het_image_files_find(files, end + 1, p->line[i], &p->file_of[i]));

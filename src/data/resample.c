@@ -21,8 +21,11 @@ het_status het_resample_new(het_resample **resample, int64_t from, int64_t to)
 {
     *resample = NULL;
     if (from < 4 || from > 16384 || to < 4 || to > from || to % 2 != 0)
-        return het_fail(HET_E_SHAPE, "cannot bring images of %lld pixels to a box of %lld: it must be even, 4 or more, and "
-                                     "not larger than the images", (long long)from, (long long)to);
+        return het_fail(
+            HET_E_SHAPE,
+            "cannot bring images of %lld pixels to a box of %lld: it must be even, 4 or more, and "
+            "not larger than the images",
+            (long long)from, (long long)to);
     het_resample *r = het_alloc(sizeof *r);
     if (r == NULL) return het_fail(HET_E_MEMORY, "no memory to resample images");
     r->from = from;
@@ -58,7 +61,8 @@ void het_resample_free(het_resample *r)
     het_release(r);
 }
 
-/* exp(2 pi i k (c0/D0 - c1/D - t/D0)): the input's centre, the output's, the shift. The first two cancel for even D0. */
+/* exp(2 pi i k (c0/D0 - c1/D - t/D0)): the input's centre, the output's, the shift. The first two cancel for
+ * even D0. */
 static void set_phases(het_resample *r, const double *shift)
 {
     const int64_t half = r->to / 2;

@@ -10,13 +10,15 @@
 
 #include "../arena.h"
 
-/* One pass over the text, which is cut into tokens in place: a row per line, as RELION writes and reads tables. */
+/* One pass over the text, which is cut into tokens in place: a row per line, as RELION writes and reads
+ * tables. */
 typedef struct parser {
     het_star *star;
-    const char *block;      /* name of the current data block, NULL before the first */
-    het_star_table *table;  /* the current table, NULL after data_ */
+    const char *block;     /* name of the current data block, NULL before the first */
+    het_star_table *table; /* the current table, NULL after data_ */
     int64_t line;
-    int64_t tables_room, cells_room, lines_room, labels_room; /* entries that fit; the last three: of `table` */
+    int64_t tables_room, cells_room, lines_room,
+        labels_room; /* entries that fit; the last three: of `table` */
 } parser;
 
 static het_status bad_line(const parser *p, const char *what)
@@ -40,8 +42,9 @@ static het_status make_room(void *array, int64_t *room, int64_t need, size_t siz
     return HET_OK;
 }
 
-/* The next token of a line, ended by a NUL in place; NULL at the end of the line or a comment. *quoted tells whether it
- * stood in quotes; -1 for a quote that is never closed. A quote ends where white space follows it. */
+/* The next token of a line, ended by a NUL in place; NULL at the end of the line or a comment. *quoted tells
+ * whether it stood in quotes; -1 for a quote that is never closed. A quote ends where white space follows
+ * it. */
 static char *next_token(char **cursor, int *quoted)
 {
     char *c = *cursor + strspn(*cursor, " \t\r");
@@ -52,7 +55,8 @@ static char *next_token(char **cursor, int *quoted)
         const char quote = *c;
         *quoted = 1;
         start = ++c;
-        while (*c != '\0' && !(*c == quote && strchr(" \t\r", c[1]) != NULL)) c++; /* strchr finds the final NUL too */
+        while (*c != '\0' && !(*c == quote && strchr(" \t\r", c[1]) != NULL))
+            c++; /* strchr finds the final NUL too */
         if (*c == '\0') *quoted = -1;
     } else {
         c += strcspn(c, " \t\r");
@@ -65,7 +69,8 @@ static char *next_token(char **cursor, int *quoted)
 static het_status new_table(parser *p, int is_loop)
 {
     if (p->block == NULL) return bad_line(p, "text before the first data_ block: not a STAR file");
-    const het_status status = make_room(&p->star->table, &p->tables_room, p->star->count + 1, sizeof *p->star->table);
+    const het_status status =
+        make_room(&p->star->table, &p->tables_room, p->star->count + 1, sizeof *p->star->table);
     if (status != HET_OK) return status;
     p->table = &p->star->table[p->star->count++];
     *p->table = (het_star_table){.name = p->block, .is_loop = is_loop, .path = p->star->path};
@@ -77,7 +82,8 @@ static het_status add_label(parser *p, const char *token)
 {
     het_star_table *t = p->table;
     if (het_star_column(t, token + 1) >= 0)
-        return het_fail(HET_E_INPUT, "%s: line %lld: column %s stands twice", p->star->path, (long long)p->line, token);
+        return het_fail(HET_E_INPUT, "%s: line %lld: column %s stands twice", p->star->path,
+                        (long long)p->line, token);
     const het_status status = make_room(&t->label, &p->labels_room, t->columns + 1, sizeof *t->label);
     if (status == HET_OK) t->label[t->columns++] = token + 1;
     return status;
@@ -88,7 +94,9 @@ static het_status add_pair(parser *p, const char *key, char *cursor)
     het_status status = HET_OK;
     int quoted;
     const char *value = next_token(&cursor, &quoted);
-    if (value == NULL) return het_fail(HET_E_INPUT, "%s: line %lld: %s has no value", p->star->path, (long long)p->line, key);
+    if (value == NULL)
+        return het_fail(HET_E_INPUT, "%s: line %lld: %s has no value", p->star->path, (long long)p->line,
+                        key);
     if (quoted < 0) return bad_line(p, "a quote is not closed");
     if (p->table == NULL || p->table->is_loop) HET_TRY(new_table(p, 0));
     HET_TRY(add_label(p, key));
@@ -109,7 +117,8 @@ static het_status add_row(parser *p, const char *first, char *cursor)
     het_status status = HET_OK;
     het_star_table *t = p->table;
     if (p->block == NULL) return bad_line(p, "text before the first data_ block: not a STAR file");
-    if (t == NULL || !t->is_loop || t->columns == 0) return bad_line(p, "values outside of a loop_ with columns");
+    if (t == NULL || !t->is_loop || t->columns == 0)
+        return bad_line(p, "values outside of a loop_ with columns");
     HET_TRY(make_room(&t->cell, &p->cells_room, (t->rows + 1) * t->columns, sizeof *t->cell));
     HET_TRY(make_room(&t->line, &p->lines_room, t->rows + 1, sizeof *t->line));
     const char **cell = t->cell + t->rows * t->columns;
@@ -121,8 +130,8 @@ static het_status add_row(parser *p, const char *first, char *cursor)
         n++;
     }
     if (n != t->columns)
-        return het_fail(HET_E_INPUT, "%s: line %lld: %lld values where data_%s has %lld columns", p->star->path,
-                        (long long)p->line, (long long)n, t->name, (long long)t->columns);
+        return het_fail(HET_E_INPUT, "%s: line %lld: %lld values where data_%s has %lld columns",
+                        p->star->path, (long long)p->line, (long long)n, t->name, (long long)t->columns);
     t->line[t->rows++] = p->line;
 done:
     return status;
@@ -163,7 +172,8 @@ static het_status read_text(het_star *star, int64_t *length)
     int64_t room = 0, n = 1;
     gzFile file = NULL;
     *length = 0;
-    if (stat(star->path, &about) != 0) return het_fail(HET_E_IO, "%s: cannot open: %s", star->path, strerror(errno));
+    if (stat(star->path, &about) != 0)
+        return het_fail(HET_E_IO, "%s: cannot open: %s", star->path, strerror(errno));
     if (S_ISDIR(about.st_mode)) return het_fail(HET_E_INPUT, "%s: not a file but a folder", star->path);
     file = gzopen(star->path, "rb");
     if (file == NULL) return het_fail(HET_E_IO, "%s: cannot open: %s", star->path, strerror(errno));

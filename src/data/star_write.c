@@ -49,15 +49,17 @@ static void put_data(FILE *file, const het_star_column_data *data, int64_t row)
     else put_text(file, data->texts[row]);
 }
 
-static const het_star_column_data *replacement(const het_star_column_data *data, int64_t count, const char *label)
+static const het_star_column_data *replacement(const het_star_column_data *data, int64_t count,
+                                               const char *label)
 {
     for (int64_t i = 0; i < count; i++)
         if (strcmp(data[i].label, label) == 0) return &data[i];
     return NULL;
 }
 
-void het_star_write_table(het_star_writer *writer, const char *name, const het_star_table *base, const int64_t *rows,
-                          int64_t count, const het_star_column_data *data, int64_t data_count)
+void het_star_write_table(het_star_writer *writer, const char *name, const het_star_table *base,
+                          const int64_t *rows, int64_t count, const het_star_column_data *data,
+                          int64_t data_count)
 {
     FILE *file = writer->file;
     int64_t columns = 0;
