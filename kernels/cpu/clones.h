@@ -4,7 +4,7 @@
  *
  *  The clone must contain the loop itself: the body of an OpenMP region is a function of its own and is not
  *  cloned, so write a HET_CLONES function over a range and call it from the region. Helpers called inside
- *  must be `static HET_INLINE`, so that they take the clone's target. Sanitizers instrument the resolvers, which run
+ *  must be `static HET_INLINE`, so that they take the target. Sanitizers instrument the resolvers, which run
  *  before the sanitizer does: there the attribute is empty. */
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&     \
