@@ -122,6 +122,7 @@ static het_status start_or_resume(trainer *t)
     HET_TRY(het_survey_new(&t->survey, info->box));
     if (t->run.newest[0] != '\0') {
         HET_TRY(het_run_restore(&t->run, t->model, &t->survey, &t->state, info));
+        if (t->config->train.snr > 0.0) t->survey.snr = t->model->snr = t->config->train.snr;
         t->report.tally = t->state.tally;
         het_info("going on from %s, step %lld", t->run.newest, (long long)t->state.step);
         goto done;
