@@ -15,7 +15,7 @@ typedef struct ctf_phase {
 /* Relativistic wavelength in A of electrons at `voltage` V: h / sqrt(2 m e V (1 + e V / 2 m c^2)). */
 static double wavelength(double voltage)
 {
-    return 12.2643247 / sqrt(voltage + 0.978466e-6 * voltage * voltage);
+    return 12.26425968 / sqrt(voltage + 0.97847560e-6 * voltage * voltage);
 }
 
 static ctf_phase phase_of(const het_ctf_row *row, int mirrored, double length)

@@ -45,7 +45,7 @@ double ref_ctf(const het_ctf_row *row, double kx, double ky, int64_t box, double
 {
     if (row->voltage == 0.0f) return 1.0;
     const double volt = row->voltage, w = row->amplitude;
-    const double lambda = 12.2643247 / sqrt(volt * (1.0 + volt * 0.978466e-6)); /* customary constants */
+    const double lambda = ref_wavelength(volt);
     const double sx = kx / ((double)box * apix), sy = ky / ((double)box * apix), s2 = sx * sx + sy * sy;
     const double u = row->defocus_u, v = row->defocus_v;
     const double defocus = 0.5 * (u + v + (u - v) * cos(2.0 * (atan2(ky, kx) - row->angle)));
