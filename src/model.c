@@ -272,7 +272,8 @@ void het_model_update(het_model *m, double rate_encoder, double rate_decoder)
     }
     const int64_t stats = het_encoder_stats(m->encoder[0]);
     const int set = m->task == HET_TASK_POSE && m->config.encoder.separate_stats ? HET_STATS_SYNTHETIC : HET_STATS_REAL;
-    const int64_t seen = set == HET_STATS_REAL ? m->adam_steps[1] : m->adam_steps[0] - m->adam_steps[1];
+    const int64_t images = m->adam_steps[1], all = m->adam_steps[0];
+    const int64_t seen = !m->config.encoder.separate_stats ? all : set == HET_STATS_REAL ? images : all - images;
     /* A plain mean until it is as long as the running one, so that the first batches count and the start does not. */
     const double momentum = fmax(m->config.encoder.stats_momentum, 1.0 / (double)(seen > 0 ? seen : 1));
     ops->blend(m->dev, m->running + set * stats, m->grads + m->trained_encoder, (float)momentum, stats);

@@ -44,8 +44,9 @@ het_status het_model_infer(het_model *m, const float *images, const het_ctf_row 
     const size_t count = (size_t)both;
     float *rot = het_alloc(count * 9 * sizeof *rot), *shift = het_alloc(count * 2 * sizeof *shift);
     float *latent = het_alloc(count * 2 * (size_t)z * sizeof *latent), *mean = het_alloc(count * (size_t)z * sizeof *mean);
-    float *loss = het_alloc(count * sizeof *loss);
-    if (rot == NULL || shift == NULL || latent == NULL || mean == NULL || loss == NULL)
+    float *loss = het_alloc(count * sizeof *loss), *pixels = het_alloc(count * 2 * sizeof *pixels);
+    if (rot == NULL || shift == NULL || latent == NULL || mean == NULL || loss == NULL ||
+        pixels == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the answers of a batch"));
     ops->download(m->dev, rot, b->rot, count * 9 * sizeof *rot);
     ops->download(m->dev, shift, b->head[HET_ENCODER_SHIFT], count * 2 * sizeof *shift);
@@ -53,9 +54,8 @@ het_status het_model_infer(het_model *m, const float *images, const het_ctf_row 
     for (int64_t i = 0; i < both; i++)
         for (int64_t j = 0; j < z; j++) mean[i * z + j] = m->frozen ? 0.0f : latent[i * 2 * z + j];
     ops->upload(m->dev, b->z, mean, count * (size_t)z * sizeof *mean);
-    for (int64_t i = 0; i < both; i++)
-        for (int j = 0; j < 2; j++) mean[2 * i + j] = shift[2 * i + j] * (float)m->spec.box; /* z >= 2: fits */
-    ops->upload(m->dev, b->shift_px, mean, count * 2 * sizeof *mean);
+    for (int64_t i = 0; i < 2 * both; i++) pixels[i] = shift[i] * (float)m->spec.box;
+    ops->upload(m->dev, b->shift_px, pixels, count * 2 * sizeof *pixels);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot, b->z, NULL, both, p);
     ops->project_loss(m->fourier, b->loss, b->dslice, b->dshift_px, b->slice, b->ctf, b->shift_px, b->target, both, p);
     ops->download(m->dev, loss, b->loss, count * sizeof *loss);
@@ -71,5 +71,6 @@ done:
     het_release(latent);
     het_release(mean);
     het_release(loss);
+    het_release(pixels);
     return status;
 }
