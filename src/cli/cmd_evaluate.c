@@ -10,6 +10,7 @@
 #include "cli.h"
 #include "conformations.h"
 #include "measures.h"
+#include "options.h"
 
 static const char usage[] =
     "usage: hetacumn evaluate RUN --truth stack.h5 [options]\n"
@@ -46,8 +47,7 @@ static het_status parse(options *o, int argc, char **argv, int *help)
         case PREDICTIONS: o->predictions = optarg; break;
         case JSON: o->json = optarg; break;
         case HELP: *help = 1; return HET_OK;
-        case ':': return het_fail(HET_E_USAGE, "evaluate: %s needs a value", argv[optind - 1]);
-        default: return het_fail(HET_E_USAGE, "evaluate: unknown option %s; see --help", argv[optind - 1]);
+        default: return het_options_refused(argv, c);
         }
     }
     if (optind != argc - 1) return het_fail(HET_E_USAGE, "evaluate: give one RUN; see --help");

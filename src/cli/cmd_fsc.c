@@ -8,6 +8,7 @@
 #include "../physics/fsc.h"
 #include "cli.h"
 #include "map_file.h"
+#include "options.h"
 
 static const char usage[] =
     "usage: hetacumn fsc A.mrc B.mrc [--mask M.mrc] [--json FILE]\n"
@@ -98,10 +99,11 @@ het_status het_cmd_fsc(het_comm *comm, int argc, char **argv, int *exit_code)
     int option;
     (void)exit_code;
     optind = 0;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
         if (option == 'm') mask = optarg;
         else if (option == 'j') json = optarg;
-        else if (option != 'h') HET_TRY(het_fail(HET_E_USAGE, "see hetacumn fsc --help"));
+        else if (option != 'h') HET_TRY(het_options_refused(argv, option));
         else {
             if (root) fputs(usage, stdout);
             goto done;

@@ -15,6 +15,7 @@
 #include "../log.h"
 #include "../physics/rotation.h"
 #include "cli.h"
+#include "options.h"
 #include "progress.h"
 
 static const char usage[] =
@@ -108,8 +109,7 @@ static het_status parse(options *o, int argc, char **argv, int *help)
         case F16: o->f16 = 1; break;
         case SHIFT: HET_TRY(parse_positive("--shift", optarg, &o->shift)); break;
         case HELP: *help = 1; return HET_OK;
-        case ':': return het_fail(HET_E_USAGE, "import: %s needs a value", argv[optind - 1]);
-        default: return het_fail(HET_E_USAGE, "import: unknown option %s; see --help", argv[optind - 1]);
+        default: return het_options_refused(argv, c);
         }
     }
     if (box != floor(box) || box > 16384.0)

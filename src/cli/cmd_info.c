@@ -16,6 +16,7 @@
 #include "../data/stack.h"
 #include "../data/star.h"
 #include "cli.h"
+#include "options.h"
 
 static const char usage[] = "usage: hetacumn info FILE\n"
                             "Say in plain words what a stack (.h5), map or image stack (.mrc, .mrcs, .map, "
@@ -267,12 +268,12 @@ het_status het_cmd_info(het_comm *comm, int argc, char **argv, int *exit_code)
     (void)exit_code;
     optind = 1;
     opterr = 0;
-    const int c = getopt_long(argc, argv, "", list, NULL);
+    const int c = getopt_long(argc, argv, ":", list, NULL);
     if (c == 'h') {
         if (het_comm_rank(comm) == 0) fputs(usage, stdout);
         return HET_OK;
     }
-    if (c != -1) return het_fail(HET_E_USAGE, "info: unknown option %s; see --help", argv[optind - 1]);
+    if (c != -1) return het_options_refused(argv, c);
     if (optind != argc - 1) return het_fail(HET_E_USAGE, "info: give one file or run folder");
     return het_comm_agree(comm, het_comm_rank(comm) == 0 ? describe(argv[optind]) : HET_OK);
 }

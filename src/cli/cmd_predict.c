@@ -7,6 +7,7 @@
 #include "../log.h"
 #include "../run.h"
 #include "cli.h"
+#include "options.h"
 #include "poses.h"
 #include "progress.h"
 
@@ -114,10 +115,11 @@ static het_status parse(job *j, int argc, char **argv, int *help)
 {
     int option;
     optind = 0;
-    while ((option = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":o:", options, NULL)) != -1) {
         if (option == 'h') *help = 1;
         if (option == 'o') j->out = optarg;
-        if (option == '?') return het_fail(HET_E_USAGE, "see hetacumn predict --help");
+        if (option == '?' || option == ':') return het_options_refused(argv, option);
     }
     if (*help) return HET_OK;
     if (optind + 2 != argc) return het_fail(HET_E_USAGE, "predict takes RUN and stack.h5; see hetacumn predict --help");

@@ -14,6 +14,7 @@
 #include "cli.h"
 #include "conformations.h"
 #include "map_file.h"
+#include "options.h"
 #include "progress.h"
 
 enum { CHUNK = 256, LEVEL_IMAGES = 1000 };
@@ -109,7 +110,8 @@ static het_status parse(int argc, char **argv, arguments *a)
     int option;
     *a = (arguments){.snr_db = NAN};
     optind = 0;
-    while ((option = getopt_long(argc, argv, "n:D:o:", options, NULL)) != -1) {
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":n:D:o:", options, NULL)) != -1) {
         switch (option) {
         case VOLUMES: a->volumes = optarg; break;
         case ATOMS: a->atoms = optarg; break;
@@ -129,7 +131,7 @@ static het_status parse(int argc, char **argv, arguments *a)
         case 'D': HET_TRY(parse_integer(&a->box, "-D", optarg)); break;
         case 'o': a->output = optarg; break;
         case HELP: a->help = 1; goto done;
-        default: HET_TRY(het_fail(HET_E_USAGE, "see hetacumn simulate --help"));
+        default: HET_TRY(het_options_refused(argv, option));
         }
     }
     if (optind != argc) HET_TRY(het_fail(HET_E_USAGE, "simulate does not know what to do with \"%s\"", argv[optind]));

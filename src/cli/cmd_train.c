@@ -6,6 +6,7 @@
 #include "../log.h"
 #include "../train.h"
 #include "cli.h"
+#include "options.h"
 
 static const char usage[] =
     "usage: hetacumn train stack.h5 -o RUN [options]\n"
@@ -50,12 +51,13 @@ static het_status parse(int argc, char **argv, het_config *config, het_train_opt
     int option;
     for (int pass = 0; pass < 2; pass++) {
         optind = 0;
-        while ((option = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
+        opterr = 0;
+        while ((option = getopt_long(argc, argv, ":o:", options, NULL)) != -1) {
             if (option == 'h' || option == 'k') {
                 *leave = option;
                 goto done;
             }
-            if (option == '?') HET_TRY(het_fail(HET_E_USAGE, "see hetacumn train --help"));
+            if (option == '?' || option == ':') HET_TRY(het_options_refused(argv, option));
             if (option == 'o') train->run = optarg;
             if (option == 'n') train->dry_run = 1;
             if (option == 'm') HET_TRY(parse_hours(optarg, &train->max_hours));

@@ -13,6 +13,7 @@
 #include "../run.h"
 #include "cli.h"
 #include "map_file.h"
+#include "options.h"
 
 enum { MAPS_MAX = 1000, Z_MAX = 64 };
 
@@ -61,7 +62,8 @@ static het_status parse(job *j, int argc, char **argv)
     int option;
     j->points = 5;
     optind = 0;
-    while ((option = getopt_long(argc, argv, "D:o:", options, NULL)) != -1) {
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":D:o:", options, NULL)) != -1) {
         switch (option) {
         case 'z': j->z_text = optarg; break;
         case 'p': HET_TRY(whole("--pc", optarg, 1, Z_MAX, &j->pc)); break;
@@ -72,7 +74,7 @@ static het_status parse(job *j, int argc, char **argv)
         case 'D': HET_TRY(whole("--box", optarg, 4, 1024, &j->box)); break;
         case 'o': j->out = optarg; break;
         case 'h': j->help = 1; goto done;
-        default: HET_TRY(het_fail(HET_E_USAGE, "see hetacumn volume --help"));
+        default: HET_TRY(het_options_refused(argv, option));
         }
     }
     if (optind + 1 != argc) HET_TRY(het_fail(HET_E_USAGE, "volume takes one RUN; see hetacumn volume --help"));
