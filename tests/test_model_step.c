@@ -1,0 +1,341 @@
+/* What must hold of a model whatever its numbers: gradients are slopes, batches may be split, mirrors mirror. */
+#include <malloc.h>
+
+#include "model_fixture.h"
+
+#include "../src/physics/rotation.h"
+#include "../src/physics/slicer.h"
+
+enum { BOX = 16, BATCH = 4 };
+
+static double dot(const float *a, const float *b, int64_t n)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
+    return sum;
+}
+
+static void set_params(het_model *m, const float *params)
+{
+    memcpy(m->params, params, (size_t)m->layout.total * sizeof *params);
+    het_decoder_load(m->decoder, m->params);
+}
+
+static double loss_at(fixture *f, het_task task, const float *params, const float *direction, double step)
+{
+    het_model *m = f->model;
+    float *moved = het_alloc((size_t)m->layout.total * sizeof *moved);
+    for (int64_t i = 0; i < m->layout.total; i++) moved[i] = params[i] + (float)(step * direction[i]);
+    set_params(m, moved);
+    het_release(moved);
+    return fixture_run(f, task, 0, 0);
+}
+
+/* Slopes along directions that lean towards the gradient (others have next to none in so many dimensions), by central
+ * differences of two steps that cancel the error of second order. */
+static void check_slopes(fixture *f, het_task task, int64_t first, int64_t end, double reach, double limit)
+{
+    het_model *m = f->model;
+    const size_t bytes = (size_t)m->layout.total * sizeof(float);
+    float *params = het_alloc(bytes), *gradient = het_alloc(bytes), *direction = het_alloc(bytes);
+    memcpy(params, m->params, bytes);
+    fixture_run(f, task, 0, 0);
+    memcpy(gradient, m->grads, bytes);
+    for (uint64_t k = 0; k < 3; k++) {
+        het_rng rng = het_rng_at(5, HET_STREAM_SEARCH, 0, k);
+        memset(direction, 0, bytes);
+        for (int64_t i = first; i < end; i++) direction[i] = gradient[i] * het_rng_uniform(&rng);
+        const double length = sqrt(dot(direction, direction, m->layout.total)), step = reach / length;
+        const double wide = loss_at(f, task, params, direction, step) - loss_at(f, task, params, direction, -step);
+        const double near = loss_at(f, task, params, direction, 0.5 * step) - loss_at(f, task, params, direction, -0.5 * step);
+        const double slope = (8.0 * near - wide) / (6.0 * step), expected = dot(gradient, direction, m->layout.total);
+        if (!(fabs(slope - expected) < limit * expected))
+            fail_msg("slope %.6g, gradient along the direction %.6g", slope, expected);
+    }
+    set_params(m, params);
+    het_release(params);
+    het_release(gradient);
+    het_release(direction);
+}
+
+/* Steps are short: where a point crosses the border of the half-space (kernels/ops.h) the slice of an untrained network
+ * jumps, and so does the loss. Few points make that rare; float32 then leaves two or three digits. */
+static void gradients_are_slopes(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_fill(&f, 32, 2 * BATCH);
+    f.radius = 4.0;
+    fixture_open(&f, HET_PRECISION_F32);
+    const het_model *m = f.model;
+    check_slopes(&f, HET_TASK_IMAGE, 0, m->trained_encoder, 1e-4, 0.02);
+    check_slopes(&f, HET_TASK_IMAGE, m->decoder_first, m->layout.total, 1e-3, 2e-3);
+    check_slopes(&f, HET_TASK_POSE, 0, m->trained_encoder, 1e-4, 0.02);
+    fixture_close(&f);
+}
+
+static double size_of(const float *x, int64_t n)
+{
+    return sqrt(dot(x, x, n));
+}
+
+static void losers_get_no_gradient(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_fill(&f, BOX, BATCH);
+    fixture_open(&f, HET_PRECISION_F32);
+    fixture_run(&f, HET_TASK_IMAGE, 0, 0);
+    const het_model_buffers *b = f.model->buffers;
+    for (int64_t j = 0; j < BATCH; j++) {
+        const int64_t won = b->which[j], lost = 4 * j + 1 - won;
+        assert_true(won / 2 == j && b->total[won] <= b->total[lost]);
+        assert_true(size_of(b->dhead[HET_ENCODER_ROTATION] + 6 * won, 6) > 0.0);
+        assert_true(size_of(b->dhead[HET_ENCODER_ROTATION] + 6 * lost, 6) == 0.0);
+        assert_true(size_of(b->dhead[HET_ENCODER_SHIFT] + 2 * lost, 2) == 0.0);
+        assert_true(size_of(b->dhead[HET_ENCODER_LATENT] + 6 * lost, 6) == 0.0);
+    }
+    fixture_close(&f);
+}
+
+/* A batch in two groups is two batches of half the size, added up: gradients, statistics, losses. */
+static void groups_are_separate_batches(void **state)
+{
+    (void)state;
+    fixture whole, half;
+    fixture_fill(&whole, BOX, 2 * BATCH);
+    fixture_fill(&half, BOX, BATCH);
+    whole.spec.groups = whole.spec.global_groups = half.spec.global_groups = 2;
+    half.spec.global_batch = 2 * BATCH;
+    fixture_open(&whole, HET_PRECISION_F32);
+    fixture_open(&half, HET_PRECISION_F32);
+    const int64_t total = whole.model->layout.total;
+    float *sum = het_alloc(2 * (size_t)total * sizeof *sum);
+    double loss[2] = {0};
+    for (int part = 0; part < 2; part++) {
+        half.batch.first = part * BATCH;
+        half.batch.images = whole.images + part * BATCH * BOX * BOX;
+        half.batch.ctf = whole.rows + part * BATCH;
+        for (int task = 0; task < 2; task++) {
+            loss[task] += fixture_run(&half, task, task, 0);
+            for (int64_t i = 0; i < total; i++) sum[task * total + i] += half.model->grads[i];
+        }
+    }
+    for (int task = 0; task < 2; task++) {
+        assert_true(fabs(fixture_run(&whole, task, task, 0) / loss[task] - 1.0) < 1e-5);
+        float *difference = sum + task * total;
+        const double size = size_of(whole.model->grads, whole.model->trained_encoder);
+        const int64_t stats = het_encoder_stats(whole.model->encoder[0]);
+        for (int64_t i = 0; i < total; i++) difference[i] -= whole.model->grads[i];
+        const float *of_stats = whole.model->grads + whole.model->trained_encoder;
+        assert_true(size > 0.0 && size_of(difference, whole.model->trained_encoder) < 1e-4 * size);
+        assert_true(size_of(difference + whole.model->trained_encoder, stats) < 1e-5 * size_of(of_stats, stats));
+        const int64_t first = whole.model->decoder_first;
+        assert_true(size_of(difference + first, total - first) <= 1e-4 * size_of(whole.model->grads + first, total - first));
+    }
+    het_release(sum);
+    fixture_close(&whole);
+    fixture_close(&half);
+}
+
+/* x -> (D-x) mod D, and the CTF's astigmatism with it */
+static void mirror_batch(fixture *f)
+{
+    const int64_t d = f->spec.box;
+    for (int64_t i = 0; i < f->spec.batch; i++) {
+        for (int64_t y = 0; y < d; y++) {
+            float *line = f->images + (i * d + y) * d;
+            for (int64_t x = 1; x < d / 2; x++) {
+                const float kept = line[x];
+                line[x] = line[d - x];
+                line[d - x] = kept;
+            }
+        }
+        f->rows[i].angle = (float)M_PI - f->rows[i].angle;
+    }
+}
+
+static void mirror_images_swap_roles(void **state)
+{
+    (void)state;
+    fixture f;
+    float loss[2 * BATCH];
+    int32_t which[BATCH];
+    fixture_fill(&f, BOX, BATCH);
+    fixture_open(&f, HET_PRECISION_F32);
+    const double sum = fixture_run(&f, HET_TASK_IMAGE, 0, 1);
+    memcpy(loss, f.model->buffers->loss, sizeof loss);
+    memcpy(which, f.model->buffers->which, sizeof which);
+    mirror_batch(&f);
+    assert_true(fabs(fixture_run(&f, HET_TASK_IMAGE, 0, 1) / sum - 1.0) < 1e-5);
+    for (int64_t i = 0; i < 2 * BATCH; i++) assert_true(fabsf(f.model->buffers->loss[i ^ 1] - loss[i]) < 1e-5f * loss[i]);
+    for (int64_t j = 0; j < BATCH; j++) assert_int_equal(f.model->buffers->which[j], which[j] ^ 1);
+    fixture_close(&f);
+}
+
+typedef struct answers {
+    float rot[9 * BATCH], shift[2 * BATCH], z[3 * BATCH], deviation[3 * BATCH], loss[BATCH];
+    uint8_t mirrored[BATCH];
+} answers;
+
+static void infer(fixture *f, answers *a, int64_t n)
+{
+    const het_answers out = {a->rot, a->shift, a->z, a->deviation, a->loss, a->mirrored};
+    assert_ok(het_model_infer(f->model, f->images, f->rows, n, &out));
+}
+
+/* Image and mirror image get the same answer up to R -> diag(-1,1,-1) R, t -> (-tx, ty); and no image's answer depends on
+ * the others of its batch. */
+static void inference_of_mirror_images(void **state)
+{
+    (void)state;
+    static const float sign[3] = {-1.0f, 1.0f, -1.0f};
+    fixture f;
+    answers straight, few, mirrored;
+    fixture_fill(&f, BOX, BATCH);
+    fixture_open(&f, HET_PRECISION_F32);
+    fixture_run(&f, HET_TASK_IMAGE, 0, 0);
+    het_model_update(f.model, 0.0, 0.0); /* takes the statistics */
+    infer(&f, &straight, BATCH);
+    infer(&f, &few, 2);
+    mirror_batch(&f);
+    infer(&f, &mirrored, BATCH);
+    for (int i = 0; i < 18; i++) assert_true(fabsf(few.rot[i] - straight.rot[i]) < 1e-5f);
+    for (int j = 0; j < BATCH; j++) {
+        assert_int_equal(mirrored.mirrored[j], !straight.mirrored[j]);
+        assert_true(fabsf(mirrored.loss[j] - straight.loss[j]) < 1e-5f * straight.loss[j]);
+        for (int i = 0; i < 9; i++)
+            assert_true(fabsf(mirrored.rot[9 * j + i] - sign[i / 3] * straight.rot[9 * j + i]) < 1e-4f);
+        for (int i = 0; i < 2; i++)
+            assert_true(fabsf(mirrored.shift[2 * j + i] - sign[i] * straight.shift[2 * j + i]) < 1e-4f);
+        for (int i = 0; i < 3; i++) assert_true(fabsf(mirrored.z[3 * j + i] - straight.z[3 * j + i]) < 1e-4f);
+    }
+    fixture_close(&f);
+}
+
+/* Largest difference between slices of the volume and of the decoder, relative to the largest number. */
+static double volume_deviation(fixture *f, const double r[9])
+{
+    het_model *m = f->model;
+    const int64_t d = f->spec.box, p = m->active;
+    const float z[3] = {0.7f, -0.4f, 1.1f};
+    float rot[9], *slice = het_alloc((size_t)p * 2 * sizeof *slice), *sampled = het_alloc((size_t)p * 2 * sizeof *sampled);
+    het_volume volume;
+    het_slicer slicer;
+    assert_ok(het_volume_new(&volume, d, 1.0));
+    assert_ok(het_model_volume(m, z, volume.data));
+    assert_ok(het_slicer_new(&slicer, &volume));
+    het_slicer_slice(&slicer, sampled, r, m->points.kxy, p);
+    for (int i = 0; i < 9; i++) rot[i] = (float)r[i];
+    het_decoder_forward(m->decoder, slice, m->params, rot, z, NULL, 1, p);
+    double worst = 0.0, largest = 0.0;
+    for (int64_t i = 0; i < 2 * p; i++) {
+        const double value = slice[i] * m->buffers->envelope[i / 2];
+        worst = fmax(worst, fabs(value - sampled[i]));
+        largest = fmax(largest, fabs(value));
+    }
+    het_slicer_free(&slicer);
+    het_volume_free(&volume);
+    het_release(slice);
+    het_release(sampled);
+    return worst / largest;
+}
+
+/* In general the two half-spaces of an untrained network do not fit together where they meet, and only at grid points - for
+ * rotations of the cube - does the volume hold what the decoder says. Where the network is even and real they fit. */
+static void volume_has_the_slices(void **state)
+{
+    (void)state;
+    const double cube[3][9] = {{1, 0, 0, 0, 1, 0, 0, 0, 1}, {0, 0, 1, 1, 0, 0, 0, 1, 0}, {0, -1, 0, 0, 0, 1, -1, 0, 0}};
+    double random[9];
+    fixture f;
+    fixture_fill(&f, 32, BATCH);
+    f.config.decoder.sigma = 0.05;
+    f.radius = 15.0;
+    for (int64_t r = 0; r < f.survey.shells; r++) f.survey.envelope[r] = expf(-0.03f * (float)(r * r));
+    fixture_open(&f, HET_PRECISION_F32);
+    het_model *m = f.model;
+    for (int i = 0; i < 3; i++) assert_true(volume_deviation(&f, cube[i]) < 3e-3);
+    const het_parameter *w = het_layout_find(&m->layout, "decoder.0.w"), *out = het_layout_find(&m->layout, "decoder.out.w");
+    memset(m->params + w->offset + w->count / 2, 0, (size_t)(w->count / 2) * sizeof(float)); /* sines */
+    for (int64_t i = 1; i < out->count; i += 2) m->params[out->offset + i] = 0.0f;           /* imaginary part */
+    het_decoder_load(m->decoder, m->params);
+    het_rotation_uniform(random, 0.3, 0.6, 0.8);
+    assert_true(volume_deviation(&f, random) < 1e-2);
+    random[0] += 0.2; /* another point of space: seen */
+    assert_true(volume_deviation(&f, random) > 1e-2);
+    fixture_close(&f);
+}
+
+typedef struct order {
+    int64_t last;
+    int calls;
+} order;
+
+static void note(void *context, int64_t offset)
+{
+    order *o = context;
+    assert_true(offset < o->last);
+    o->last = offset;
+    o->calls++;
+}
+
+/* Gradients become final from the end of the block to its start; steps leave no memory behind; the tally counts. */
+static void steps_are_tidy(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_fill(&f, BOX, BATCH);
+    f.config.train.pose_images = 3;
+    fixture_open(&f, HET_PRECISION_F32);
+    long live = 0;
+    size_t used = 0;
+    for (int step = 0; step < 6; step++) {
+        const het_task task = step % 2 == 0 ? HET_TASK_IMAGE : HET_TASK_POSE;
+        het_tally tally = {0};
+        order o = {f.model->layout.total, 0};
+        het_model_zero_grad(f.model);
+        het_model_forward(f.model, task, &f.batch, step, 0);
+        het_model_backward(f.model, note, &o);
+        assert_ok(het_model_tally(f.model, &tally));
+        het_model_update(f.model, 1e-4, 1e-4);
+        assert_true(o.last == 0 && o.calls >= 5);
+        assert_true(tally.non_finite == 0.0 && tally.images == (step % 2 == 0 ? BATCH : 0) &&
+                    tally.synthetic == (step % 2 == 0 ? 0 : 3 * BATCH));
+        assert_true(step % 2 == 0 ? tally.image_loss > 0.0 && tally.zero_loss > 0.0 : tally.pose_loss > 0.0);
+        if (step == 1) {
+            live = het_arena_live();
+            used = mallinfo2().uordblks;
+        }
+    }
+    assert_int_equal(het_arena_live(), live);
+    assert_true(mallinfo2().uordblks <= used + 4096); /* libraries may keep something small */
+    fixture_close(&f);
+}
+
+/* One dimension is the least that z can have. */
+static void one_dimension(void **state)
+{
+    (void)state;
+    fixture f;
+    answers a;
+    fixture_fill(&f, BOX, BATCH);
+    f.config.z_dim = 1;
+    fixture_open(&f, HET_PRECISION_F32);
+    assert_true(isfinite(fixture_run(&f, HET_TASK_IMAGE, 0, 0)));
+    het_model_update(f.model, 1e-4, 1e-4);
+    infer(&f, &a, BATCH);
+    for (int j = 0; j < BATCH; j++) assert_true(isfinite(a.loss[j]) && a.loss[j] > 0.0f);
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_are_slopes),        cmocka_unit_test(losers_get_no_gradient),
+        cmocka_unit_test(groups_are_separate_batches), cmocka_unit_test(mirror_images_swap_roles),
+        cmocka_unit_test(inference_of_mirror_images),  cmocka_unit_test(volume_has_the_slices),
+        cmocka_unit_test(steps_are_tidy),              cmocka_unit_test(one_dimension),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
