@@ -271,6 +271,9 @@ het_status het_config_check(const het_config *config)
     if (config->train.shards > config->train.batch)
         return het_fail(HET_E_USAGE, "train.shards = %lld: it must be at most train.batch = %lld",
                         (long long)config->train.shards, (long long)config->train.batch);
+    if (config->train.shards > 0 && config->train.batch % config->train.shards != 0)
+        return het_fail(HET_E_USAGE, "train.batch = %lld is no multiple of train.shards = %lld: choose one that is",
+                        (long long)config->train.batch, (long long)config->train.shards);
     return HET_OK;
 }
 

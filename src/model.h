@@ -17,6 +17,8 @@
 
 typedef enum het_task { HET_TASK_IMAGE, HET_TASK_POSE } het_task;
 
+enum { HET_GROUPS_MAX = 256 }; /* batch-norm groups on one rank */
+
 typedef struct het_model_spec {
     int64_t box;
     double apix;

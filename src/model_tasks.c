@@ -140,8 +140,8 @@ static void synthesise(het_model *m, int64_t first, int64_t step)
     het_model_buffers *b = m->buffers;
     const int64_t n = m->synthetic, p = m->active, g = m->spec.groups;
     const het_ctf_row *rows = b->rows_synthetic;
-    float power[256], level[256];
-    HET_ASSERT(g <= 256);
+    float power[HET_GROUPS_MAX], level[HET_GROUPS_MAX];
+    HET_ASSERT(g <= HET_GROUPS_MAX);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot_true, b->z_synthetic, NULL, n, p);
     ops->ctf(m->fourier, b->ctf, rows, NULL, b->envelope, (float)m->spec.apix, n, p);
     float *points = b->dslice; /* no gradient passes the decoder in this task: its buffer is free */

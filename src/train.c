@@ -94,6 +94,20 @@ done:
     return status;
 }
 
+/* Before anything is written. */
+static het_status check_batch(const trainer *t, const het_train_options *options)
+{
+    const int64_t count = het_stack_get_info(t->stack)->count, batch = t->config->train.batch;
+    const int ranks = het_comm_size(t->comm);
+    if (count < batch)
+        return het_fail(HET_E_USAGE, "%s holds %lld images, fewer than train.batch = %lld: choose a smaller batch",
+                        options->stack, (long long)count, (long long)batch);
+    if (batch % ranks != 0)
+        return het_fail(HET_E_USAGE, "train.batch = %lld cannot be shared by %d ranks: choose a multiple of them",
+                        (long long)batch, ranks);
+    return HET_OK;
+}
+
 /* Shards are the batch-norm groups of the global batch; every rank holds whole ones. */
 static het_status model_shape(const trainer *t, het_model_spec *spec)
 {
@@ -105,9 +119,9 @@ static het_status model_shape(const trainer *t, het_model_spec *spec)
                  "another rank count", (long long)shards, (long long)ranks, (long long)ranks);
         shards = ranks;
     }
-    if (batch % shards != 0)
-        return het_fail(HET_E_USAGE, "train.batch = %lld is no multiple of the %lld shards: choose one that is",
-                        (long long)batch, (long long)shards);
+    if (shards / ranks > HET_GROUPS_MAX)
+        return het_fail(HET_E_USAGE, "train.shards = %lld on %lld ranks: at most %d on each; take more ranks, or fewer in a "
+                        "new run", (long long)shards, (long long)ranks, HET_GROUPS_MAX);
     *spec = (het_model_spec){.box = info->box, .apix = info->apix, .batch = batch / ranks, .global_batch = batch,
                              .groups = shards / ranks, .global_groups = shards,
                              .shift_range = t->config->train.shift_range >= 0.0 ? t->config->train.shift_range
@@ -144,9 +158,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     trainer t = {.comm = comm, .config = config};
     HET_TRY(het_comm_agree(comm, het_stack_open(&t.stack, options->stack)));
     const het_stack_info *info = het_stack_get_info(t.stack);
-    if (info->count < config->train.batch)
-        HET_TRY(het_fail(HET_E_USAGE, "%s holds %lld images, fewer than train.batch = %lld: choose a smaller batch",
-                         options->stack, (long long)info->count, (long long)config->train.batch));
+    HET_TRY(check_batch(&t, options));
     if (!options->dry_run) HET_TRY(het_run_open(&t.run, comm, options->run, config));
     HET_TRY(model_shape(&t, &spec));
     HET_TRY(het_comm_agree(comm, het_model_new(&t.model, dev, config, &spec)));
