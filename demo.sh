@@ -37,37 +37,43 @@ build()
         { tail -n 20 "$out/build.log" >&2; echo "demo: the build failed; see $out/build.log" >&2; exit 1; }
 }
 
-mkdir -p "$out"
-step "packages" scripts/setup.sh
-step "build" build
-hetacumn=build/release/hetacumn
-echo "seed: $seed" >"$out/settings.new"
-cat demo/demo.yaml >>"$out/settings.new"
-if ! cmp -s "$out/settings.new" "$out/settings"; then # other settings: start anew; the same: go on with what is there
-    rm -rf "$out/run" "$out/stack.h5"
-fi
-mv "$out/settings.new" "$out/settings"
+# In a function, so that the shell has read all of it before anything starts.
+main()
+{
+    mkdir -p "$out"
+    step "packages" scripts/setup.sh
+    step "build" build
+    hetacumn=build/release/hetacumn
+    echo "# seed $seed, $images images, box $box, $apix A, $snr dB, shift $shift, angles $angles" >"$out/settings.new"
+    cat demo/demo.yaml >>"$out/settings.new"
+    if ! cmp -s "$out/settings.new" "$out/settings"; then # other settings: start anew; the same: go on with what is there
+        rm -rf "$out/run" "$out/stack.h5"
+    fi
+    mv "$out/settings.new" "$out/settings"
 
-[ -s "$out/stack.h5" ] || step "simulate $images images, two states" \
-    "$hetacumn" simulate --atoms data/80s_6zu5.cif.gz --rotate '!chain:L*' --about com --angles "$angles" -n "$images" \
-    -D "$box" --apix "$apix" --snr-db "$snr" --shift "$shift" --ctf data/ctf_10028.star --seed "$seed" \
-    --write-maps "$out/truth" -o "$out/stack.h5"
-epochs=()
-[ -z "${HET_DEMO_EPOCHS:-}" ] || epochs=(--set "train.epochs=$HET_DEMO_EPOCHS")
-step "train" "$hetacumn" train "$out/stack.h5" -o "$out/run" --config demo/demo.yaml --set "train.seed=$seed" "${epochs[@]}"
-step "predict" "$hetacumn" predict "$out/run" "$out/stack.h5" -o "$out/poses.star"
-step "volumes" "$hetacumn" volume "$out/run" --class-modes --truth "$out/stack.h5" -o "$out/maps"
-step "evaluate" "$hetacumn" evaluate "$out/run" --truth "$out/stack.h5" --maps "$out/truth/class0.mrc,$out/truth/class1.mrc" \
-    --json "$out/metrics.json"
+    [ -s "$out/stack.h5" ] || step "simulate $images images, two states" \
+        "$hetacumn" simulate --atoms data/80s_6zu5.cif.gz --rotate '!chain:L*' --about com --angles "$angles" -n "$images" \
+        -D "$box" --apix "$apix" --snr-db "$snr" --shift "$shift" --ctf data/ctf_10028.star --seed "$seed" \
+        --write-maps "$out/truth" -o "$out/stack.h5"
+    epochs=()
+    [ -z "${HET_DEMO_EPOCHS:-}" ] || epochs=(--set "train.epochs=$HET_DEMO_EPOCHS")
+    step "train" "$hetacumn" train "$out/stack.h5" -o "$out/run" --config demo/demo.yaml --set "train.seed=$seed" "${epochs[@]}"
+    step "predict" "$hetacumn" predict "$out/run" "$out/stack.h5" -o "$out/poses.star"
+    step "volumes" "$hetacumn" volume "$out/run" --class-modes --truth "$out/stack.h5" -o "$out/maps"
+    step "evaluate" "$hetacumn" evaluate "$out/run" --truth "$out/stack.h5" --maps "$out/truth/class0.mrc,$out/truth/class1.mrc" \
+        --json "$out/metrics.json"
 
-jq -r --arg seconds $((SECONDS - begin)) --arg apix "$apix" '
-    def short: if . == null then "-" else (. * 10000 | round / 10000 | tostring) end;
-    def angstrom: if . == null then "-" else (. * ($apix | tonumber) * 10 | round / 10 | tostring) + " A" end;
-    "",
-    "Rot    median |R - R\u0027A|_F^2              \(.rot | short)   (\(.rot_median_deg | short) degrees; target 0.1 or less)",
-    "Trans  median |t - t\u0027|^2, px^2           \(.trans_raw | short)   (\(.trans_corrected | short) after one 3D origin)",
-    "Err    images in the wrong state        \(.err * 100 | short) %   (target 5 % or less)",
-    "FSC    0.5 with the true map, px        \(.res | map(short) | join(", "))   (\(.res | map(angstrom) | join(", ")); floor 2 px)",
-    "       0.143                            \(.res143 | map(short) | join(", "))   (\(.res143 | map(angstrom) | join(", ")))",
-    "Time   all together                     \($seconds) s"' "$out/metrics.json"
-echo "maps: $out/maps, poses: $out/poses.star, measures: $out/metrics.json"
+    jq -r --arg seconds $((SECONDS - begin)) --arg apix "$apix" '
+        def short: if . == null then "-" else (. * 10000 | round / 10000 | tostring) end;
+        def angstrom: if . == null then "-" else (. * ($apix | tonumber) * 10 | round / 10 | tostring) + " A" end;
+        "",
+        "Rot    median |R - R\u0027A|_F^2              \(.rot | short)   (\(.rot_median_deg | short) degrees; target 0.1 or less)",
+        "Trans  median |t - t\u0027|^2, px^2           \(.trans_raw | short)   (\(.trans_corrected | short) after one 3D origin)",
+        "Err    images in the wrong state        \(.err * 100 | short) %   (target 5 % or less)",
+        "FSC    0.5 with the true map, px        \(.res | map(short) | join(", "))   (\(.res | map(angstrom) | join(", ")); floor 2 px)",
+        "       0.143                            \(.res143 | map(short) | join(", "))   (\(.res143 | map(angstrom) | join(", ")))",
+        "Time   all together                     \($seconds) s"' "$out/metrics.json"
+    echo "maps: $out/maps, poses: $out/poses.star, measures: $out/metrics.json"
+}
+main
+exit
