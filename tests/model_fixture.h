@@ -46,15 +46,18 @@ static inline void fixture_open(fixture *f, het_precision precision)
     f->batch = (het_batch){.count = f->spec.batch, .first = 0, .images = f->images, .ctf = f->rows};
 }
 
-/* A small model: blobs in noise that differ from image to image, astigmatic CTFs. Change what is wanted, then open. */
+/* A small model: blobs in noise that differ from image to image, astigmatic CTFs. Change what is wanted, then
+ * open. */
 static inline void fixture_fill(fixture *f, int64_t box, int64_t batch)
 {
     static const char *const settings[] = {
-        "encoder.width=16", "encoder.stem_pool=false", "encoder.head=32",  "decoder.width=32",    "decoder.frequencies=16",
-        "decoder.layers=3", "decoder.sigma=0.2",       "z_dim=3",          "train.lambda_z=0.01", "train.lambda_t=0.05"};
+        "encoder.width=16",       "encoder.stem_pool=false", "encoder.head=32",   "decoder.width=32",
+        "decoder.frequencies=16", "decoder.layers=3",        "decoder.sigma=0.2", "z_dim=3",
+        "train.lambda_z=0.01",    "train.lambda_t=0.05"};
     *f = (fixture){.radius = (double)box / 4.0};
     het_config_default(&f->config);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) assert_ok(het_config_set(&f->config, settings[i]));
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        assert_ok(het_config_set(&f->config, settings[i]));
     f->spec = (het_model_spec){.box = box, .apix = 3.0, .batch = batch, .global_batch = batch, .groups = 1,
                                .global_groups = 1, .shift_range = 2.0};
     assert_ok(het_survey_new(&f->survey, box));
@@ -70,11 +73,14 @@ static inline void fixture_fill(fixture *f, int64_t box, int64_t batch)
         het_rng rng = het_rng_at(3, HET_STREAM_SIMULATE, 0, (uint64_t)i);
         const double cx = 0.2 * het_rng_normal(&rng), cy = 0.2 * het_rng_normal(&rng);
         for (int64_t j = 0; j < box * box; j++) {
-            const double x = 4.0 * (double)(j % box) / (double)box - 2.0, y = 4.0 * (double)(j / box) / (double)box - 2.0;
-            const double blob = exp(-4.0 * ((x - cx) * (x - cx) + 3.0 * (y - cy - cx * x) * (y - cy - cx * x)));
+            const double x = 4.0 * (double)(j % box) / (double)box - 2.0,
+                         y = 4.0 * (double)(j / box) / (double)box - 2.0;
+            const double blob = exp(-4.0 *
+                                    ((x - cx) * (x - cx) + 3.0 * (y - cy - cx * x) * (y - cy - cx * x)));
             f->images[i * box * box + j] = 2.0f * (float)blob + 0.7f * het_rng_normal(&rng);
         }
-        f->rows[i] = (het_ctf_row){15000.0f + 900.0f * (float)i, 14000.0f, 0.4f * (float)i, 300e3f, 2.7e7f, 0.1f, 0.0f};
+        f->rows[i] = (het_ctf_row){
+            15000.0f + 900.0f * (float)i, 14000.0f, 0.4f * (float)i, 300e3f, 2.7e7f, 0.1f, 0.0f};
     }
 }
 

@@ -1,5 +1,6 @@
-/* The whole model, both tasks, against an independent one in float64 (bench/pytorch/reference.py) through torch_dump.h5:
- * heads, losses, gradients of every parameter, statistics, one Adam step of each task, inference. */
+/* The whole model, both tasks, against an independent one in float64 (bench/pytorch/reference.py) through
+ * torch_dump.h5: heads, losses, gradients of every parameter, statistics, one Adam step of each task,
+ * inference. */
 #include "model_fixture.h"
 
 enum { PROBES = 4, VALUES = 8, DIGEST = 1 + PROBES + VALUES, IMAGES_SAMPLE = 1000 };
@@ -47,11 +48,16 @@ static void read_case(fixture *f, hid_t group, het_precision precision)
     *f = (fixture){.radius = attribute(group, "radius")};
     read_settings(f, group);
     const int64_t batch = (int64_t)attribute(group, "batch"), groups = (int64_t)attribute(group, "groups");
-    f->spec = (het_model_spec){.box = (int64_t)attribute(group, "box"), .apix = attribute(group, "apix"), .batch = batch,
-                               .global_batch = batch, .groups = groups, .global_groups = groups,
+    f->spec = (het_model_spec){.box = (int64_t)attribute(group, "box"),
+                               .apix = attribute(group, "apix"),
+                               .batch = batch,
+                               .global_batch = batch,
+                               .groups = groups,
+                               .global_groups = groups,
                                .shift_range = attribute(group, "shift_range")};
     assert_ok(het_survey_new(&f->survey, f->spec.box));
-    float *power = array(group, "power", NULL), *envelope = array(group, "envelope", NULL), *rows = array(group, "ctf", NULL);
+    float *power = array(group, "power", NULL), *envelope = array(group, "envelope", NULL),
+          *rows = array(group, "ctf", NULL);
     for (int64_t r = 0; r < f->survey.shells; r++) {
         f->survey.power[r] = power[r];
         f->survey.envelope[r] = envelope[r];
@@ -95,8 +101,10 @@ static void digest(double out[DIGEST], const float *x, int64_t n, uint64_t sampl
     out[0] = sqrt(out[0]);
 }
 
-/* A product with random signs deviates by about the norm of the deviation, so all of a digest is of its size. */
-static double digest_deviation(const float *x, int64_t n, uint64_t sample, const float *expected, double scale)
+/* A product with random signs deviates by about the norm of the deviation, so all of a digest is of its size.
+ * */
+static double digest_deviation(const float *x, int64_t n, uint64_t sample, const float *expected,
+                               double scale)
 {
     double mine[DIGEST], worst = 0.0;
     digest(mine, x, n, sample);
@@ -118,7 +126,8 @@ static void compare(hid_t group, const char *name, const float *x, int64_t n, do
     het_release(expected);
 }
 
-static void compare_digest(hid_t group, const char *name, const float *x, int64_t n, uint64_t sample, double limit)
+static void compare_digest(hid_t group, const char *name, const float *x, int64_t n, uint64_t sample,
+                           double limit)
 {
     float *expected = array(group, name, NULL);
     const double d = digest_deviation(x, n, sample, expected, expected[0]);
@@ -127,7 +136,8 @@ static void compare_digest(hid_t group, const char *name, const float *x, int64_
     het_release(expected);
 }
 
-/* Every parameter's gradient against its own norm; parameters whose gradient is next to nothing against all of them. */
+/* Every parameter's gradient against its own norm; parameters whose gradient is next to nothing against all
+ * of them. */
 static void compare_gradient(hid_t group, const het_model *m, double limit)
 {
     float *expected = array(group, "gradient", NULL);
@@ -137,7 +147,8 @@ static void compare_gradient(hid_t group, const het_model *m, double limit)
         const het_parameter *p = &m->layout.list[i];
         if (p->offset == m->trained_encoder) continue; /* statistics, not a gradient */
         const double scale = fmax(expected[i * DIGEST], 1e-4 * all);
-        const double d = digest_deviation(m->grads + p->offset, p->count, (uint64_t)i, expected + i * DIGEST, scale);
+        const double d = digest_deviation(m->grads + p->offset, p->count, (uint64_t)i, expected + i * DIGEST,
+                                          scale);
         worst = fmax(worst, d);
         if (!(d < limit)) fail_msg("gradient of %s deviates by %.1e, limit %.1e", p->name, d, limit);
     }
@@ -152,8 +163,10 @@ static void compare_params(hid_t group, const char *name, const het_model *m, do
     double worst = 0.0;
     for (int i = 0; i < m->layout.count; i++) {
         const het_parameter *p = &m->layout.list[i];
-        const double norm = scale > 0.0 ? scale * (4.0 + sqrt((double)p->count)) : fmax(expected[i * DIGEST], 1e-30);
-        const double d = digest_deviation(m->params + p->offset, p->count, (uint64_t)i, expected + i * DIGEST, norm);
+        const double norm = scale > 0.0 ? scale * (4.0 + sqrt((double)p->count))
+                                        : fmax(expected[i * DIGEST], 1e-30);
+        const double d = digest_deviation(m->params + p->offset, p->count, (uint64_t)i, expected + i * DIGEST,
+                                          norm);
         worst = fmax(worst, d);
         if (!(d < limit)) fail_msg("%s: %s deviates by %.1e, limit %.1e", name, p->name, d, limit);
     }
@@ -175,8 +188,8 @@ static void compare_common(hid_t group, const fixture *f, int64_t rows, double l
         compare(group, "latent_gradient", b->dhead[HET_ENCODER_LATENT], rows * 2 * z, limit);
     compare(group, "rot", b->rot, rows * 9, 1e-4);
     compare(group, "loss", b->loss, rows, 1e-4);
-    compare_digest(group, "statistics", f->model->grads + f->model->trained_encoder, het_encoder_stats(f->model->encoder[0]),
-                   IMAGES_SAMPLE + 1, 1e-4);
+    compare_digest(group, "statistics", f->model->grads + f->model->trained_encoder,
+                   het_encoder_stats(f->model->encoder[0]), IMAGES_SAMPLE + 1, 1e-4);
     compare_gradient(group, f->model, limit);
 }
 
@@ -215,13 +228,14 @@ static void check_pose(fixture *f, hid_t group, int frozen, double limit)
     het_release(sigma2);
 }
 
-/* Two Adam steps: of the size of the learning rate each, whatever the gradient, so a gradient near zero may go the other
- * way here and there; the limit is relative to the step. */
+/* Two Adam steps: of the size of the learning rate each, whatever the gradient, so a gradient near zero may
+ * go the other way here and there; the limit is relative to the step. */
 static void check_updates(fixture *f, hid_t after, int frozen, double unused)
 {
     (void)unused;
     const double re = f->config.train.rate_encoder, rd = f->config.train.rate_decoder;
-    const int64_t both = f->spec.batch * (f->config.train.mirror ? 2 : 1), stats = het_encoder_stats(f->model->encoder[0]);
+    const int64_t both = f->spec.batch * (f->config.train.mirror ? 2 : 1),
+                  stats = het_encoder_stats(f->model->encoder[0]);
     fixture_run(f, HET_TASK_IMAGE, 0, frozen);
     compare(after, "image_loss", f->model->buffers->loss, both, 1e-4);
     het_model_update(f->model, re, rd);
@@ -233,8 +247,8 @@ static void check_updates(fixture *f, hid_t after, int frozen, double unused)
     int64_t count;
     float *running = array(after, "running", &count);
     for (int64_t set = 0; set < count / DIGEST; set++) {
-        const double d = digest_deviation(f->model->running + set * stats, stats, IMAGES_SAMPLE + 1, running + set * DIGEST,
-                                          running[set * DIGEST]);
+        const double d = digest_deviation(f->model->running + set * stats, stats, IMAGES_SAMPLE + 1,
+                                          running + set * DIGEST, running[set * DIGEST]);
         if (!(d < 1e-2)) fail_msg("running statistics %d deviate by %.1e", (int)set, d);
     }
     het_release(running);
@@ -287,7 +301,8 @@ static void agrees(void **state)
 {
     open_case c;
     open_dump(&c, *state, HET_PRECISION_F32);
-    static void (*const checks[])(fixture *, hid_t, int, double) = {check_image, check_pose, check_inference, check_updates};
+    static void (*const checks[])(fixture *, hid_t, int, double) = {check_image, check_pose, check_inference,
+                                                                    check_updates};
     static const char *const names[] = {"image", "pose", "infer", "after"};
     const double limit = attribute(c.group, "limit");
     compare_params(c.group, "initial", c.f.model, 0.0, 1e-6);
@@ -300,7 +315,8 @@ static void agrees(void **state)
     close_dump(&c);
 }
 
-/* The comparison sees a gradient that is wrong in one number by twice the limit, and a weight that is off by 1 %. */
+/* The comparison sees a gradient that is wrong in one number by twice the limit, and a weight that is off by
+ * 1 %. */
 static void deviations_are_seen(void **state)
 {
     (void)state;
@@ -337,7 +353,8 @@ static void bf16_agrees(void **state)
     if (het_device_open_cpu(&probe, 1, HET_PRECISION_BF16) != HET_OK) skip();
     het_device_close(&probe);
     open_dump(&c, *state, HET_PRECISION_BF16);
-    const hid_t image = H5Gopen2(c.group, "image", H5P_DEFAULT), pose = H5Gopen2(c.group, "pose", H5P_DEFAULT);
+    const hid_t image = H5Gopen2(c.group, "image", H5P_DEFAULT),
+                pose = H5Gopen2(c.group, "pose", H5P_DEFAULT);
     const float objective = (float)fixture_run(&c.f, HET_TASK_IMAGE, 0, c.frozen);
     compare(image, "objective", &objective, 1, 0.02);
     const float second = (float)fixture_run(&c.f, HET_TASK_POSE, 1, c.frozen);

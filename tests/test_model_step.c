@@ -1,4 +1,5 @@
-/* What must hold of a model whatever its numbers: gradients are slopes, batches may be split, mirrors mirror. */
+/* What must hold of a model whatever its numbers: gradients are slopes, batches may be split, mirrors mirror.
+ * */
 #include <malloc.h>
 
 #include "model_fixture.h"
@@ -31,8 +32,8 @@ static double loss_at(fixture *f, het_task task, const float *params, const floa
     return fixture_run(f, task, 0, 0);
 }
 
-/* Slopes along directions that lean towards the gradient (others have next to none in so many dimensions), by central
- * differences of two steps that cancel the error of second order. */
+/* Slopes along directions that lean towards the gradient (others have next to none in so many dimensions), by
+ * central differences of two steps that cancel the error of second order. */
 static void check_slopes(fixture *f, het_task task, int64_t first, int64_t end, double reach, double limit)
 {
     het_model *m = f->model;
@@ -46,9 +47,12 @@ static void check_slopes(fixture *f, het_task task, int64_t first, int64_t end, 
         memset(direction, 0, bytes);
         for (int64_t i = first; i < end; i++) direction[i] = gradient[i] * het_rng_uniform(&rng);
         const double length = sqrt(dot(direction, direction, m->layout.total)), step = reach / length;
-        const double wide = loss_at(f, task, params, direction, step) - loss_at(f, task, params, direction, -step);
-        const double near = loss_at(f, task, params, direction, 0.5 * step) - loss_at(f, task, params, direction, -0.5 * step);
-        const double slope = (8.0 * near - wide) / (6.0 * step), expected = dot(gradient, direction, m->layout.total);
+        const double wide = loss_at(f, task, params, direction, step) -
+                            loss_at(f, task, params, direction, -step);
+        const double near = loss_at(f, task, params, direction, 0.5 * step) -
+                            loss_at(f, task, params, direction, -0.5 * step);
+        const double slope = (8.0 * near - wide) / (6.0 * step),
+                     expected = dot(gradient, direction, m->layout.total);
         if (!(fabs(slope - expected) < limit * expected))
             fail_msg("slope %.6g, gradient along the direction %.6g", slope, expected);
     }
@@ -58,8 +62,9 @@ static void check_slopes(fixture *f, het_task task, int64_t first, int64_t end, 
     het_release(direction);
 }
 
-/* Steps are short: where a point crosses the border of the half-space (kernels/ops.h) the slice of an untrained network
- * jumps, and so does the loss. Few points make that rare; float32 then leaves two or three digits. */
+/* Steps are short: where a point crosses the border of the half-space (kernels/ops.h) the slice of an
+ * untrained network jumps, and so does the loss. Few points make that rare; float32 then leaves two or three
+ * digits. */
 static void gradients_are_slopes(void **state)
 {
     (void)state;
@@ -129,9 +134,11 @@ static void groups_are_separate_batches(void **state)
         for (int64_t i = 0; i < total; i++) difference[i] -= whole.model->grads[i];
         const float *of_stats = whole.model->grads + whole.model->trained_encoder;
         assert_true(size > 0.0 && size_of(difference, whole.model->trained_encoder) < 1e-4 * size);
-        assert_true(size_of(difference + whole.model->trained_encoder, stats) < 1e-5 * size_of(of_stats, stats));
+        assert_true(size_of(difference + whole.model->trained_encoder, stats) <
+                    1e-5 * size_of(of_stats, stats));
         const int64_t first = whole.model->decoder_first;
-        assert_true(size_of(difference + first, total - first) <= 1e-4 * size_of(whole.model->grads + first, total - first));
+        assert_true(size_of(difference + first, total - first) <=
+                    1e-4 * size_of(whole.model->grads + first, total - first));
     }
     het_release(sum);
     fixture_close(&whole);
@@ -168,7 +175,8 @@ static void mirror_images_swap_roles(void **state)
     memcpy(which, f.model->buffers->which, sizeof which);
     mirror_batch(&f);
     assert_true(fabs(fixture_run(&f, HET_TASK_IMAGE, 0, 1) / sum - 1.0) < 1e-5);
-    for (int64_t i = 0; i < 2 * BATCH; i++) assert_true(fabsf(f.model->buffers->loss[i ^ 1] - loss[i]) < 1e-5f * loss[i]);
+    for (int64_t i = 0; i < 2 * BATCH; i++)
+        assert_true(fabsf(f.model->buffers->loss[i ^ 1] - loss[i]) < 1e-5f * loss[i]);
     for (int64_t j = 0; j < BATCH; j++) assert_int_equal(f.model->buffers->which[j], which[j] ^ 1);
     fixture_close(&f);
 }
@@ -184,8 +192,8 @@ static void infer(fixture *f, answers *a, int64_t n)
     assert_ok(het_model_infer(f->model, f->images, f->rows, n, &out));
 }
 
-/* Image and mirror image get the same answer up to R -> diag(-1,1,-1) R, t -> (-tx, ty); and no image's answer depends on
- * the others of its batch. */
+/* Image and mirror image get the same answer up to R -> diag(-1,1,-1) R, t -> (-tx, ty); and no image's
+ * answer depends on the others of its batch. */
 static void inference_of_mirror_images(void **state)
 {
     (void)state;
@@ -219,7 +227,8 @@ static double volume_deviation(fixture *f, const double r[9])
     het_model *m = f->model;
     const int64_t d = f->spec.box, p = m->active;
     const float z[3] = {0.7f, -0.4f, 1.1f};
-    float rot[9], *slice = het_alloc((size_t)p * 2 * sizeof *slice), *sampled = het_alloc((size_t)p * 2 * sizeof *sampled);
+    float rot[9], *slice = het_alloc((size_t)p * 2 * sizeof *slice),
+                  *sampled = het_alloc((size_t)p * 2 * sizeof *sampled);
     het_volume volume;
     het_slicer slicer;
     assert_ok(het_volume_new(&volume, d, 1.0));
@@ -241,12 +250,14 @@ static double volume_deviation(fixture *f, const double r[9])
     return worst / largest;
 }
 
-/* In general the two half-spaces of an untrained network do not fit together where they meet, and only at grid points - for
- * rotations of the cube - does the volume hold what the decoder says. Where the network is even and real they fit. */
+/* In general the two half-spaces of an untrained network do not fit together where they meet, and only at
+ * grid points - for rotations of the cube - does the volume hold what the decoder says. Where the network is
+ * even and real they fit. */
 static void volume_has_the_slices(void **state)
 {
     (void)state;
-    const double cube[3][9] = {{1, 0, 0, 0, 1, 0, 0, 0, 1}, {0, 0, 1, 1, 0, 0, 0, 1, 0}, {0, -1, 0, 0, 0, 1, -1, 0, 0}};
+    const double cube[3][9] = {
+        {1, 0, 0, 0, 1, 0, 0, 0, 1}, {0, 0, 1, 1, 0, 0, 0, 1, 0}, {0, -1, 0, 0, 0, 1, -1, 0, 0}};
     double random[9];
     fixture f;
     fixture_fill(&f, 32, BATCH);
@@ -256,9 +267,10 @@ static void volume_has_the_slices(void **state)
     fixture_open(&f, HET_PRECISION_F32);
     het_model *m = f.model;
     for (int i = 0; i < 3; i++) assert_true(volume_deviation(&f, cube[i]) < 3e-3);
-    const het_parameter *w = het_layout_find(&m->layout, "decoder.0.w"), *out = het_layout_find(&m->layout, "decoder.out.w");
+    const het_parameter *w = het_layout_find(&m->layout, "decoder.0.w"),
+                        *out = het_layout_find(&m->layout, "decoder.out.w");
     memset(m->params + w->offset + w->count / 2, 0, (size_t)(w->count / 2) * sizeof(float)); /* sines */
-    for (int64_t i = 1; i < out->count; i += 2) m->params[out->offset + i] = 0.0f;           /* imaginary part */
+    for (int64_t i = 1; i < out->count; i += 2) m->params[out->offset + i] = 0.0f; /* imaginary part */
     het_decoder_load(m->decoder, m->params);
     het_rotation_uniform(random, 0.3, 0.6, 0.8);
     assert_true(volume_deviation(&f, random) < 1e-2);
@@ -280,7 +292,8 @@ static void note(void *context, int64_t offset)
     o->calls++;
 }
 
-/* Gradients become final from the end of the block to its start; steps leave no memory behind; the tally counts. */
+/* Gradients become final from the end of the block to its start; steps leave no memory behind; the tally
+ * counts. */
 static void steps_are_tidy(void **state)
 {
     (void)state;

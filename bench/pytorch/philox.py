@@ -1,7 +1,7 @@
 """The program's random numbers in numpy: Philox4x32-10 keyed by (seed, stream, step, sample), see src/rng.h.
 
-Logarithms and cosines are those of double precision, rounded to float32 at the end: a number may differ from the
-program's in its last bit."""
+Logarithms and cosines are those of double precision, rounded to float32 at the end: a number may differ from
+the program's in its last bit."""
 import numpy as np
 
 INIT, SHUFFLE, LATENT, ROTATION, SHIFT, NOISE, SIMULATE, SEARCH = range(1, 9)
@@ -18,8 +18,8 @@ def words(seed, stream, step, sample, count):
         for w in (sample & 0xFFFFFFFF, (sample >> 32 & 0xFFFFFFFF) ^ (stream << 24), step & 0xFFFFFFFF)]
     for _ in range(10):
         p0, p1 = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
-        c = [(p1 >> np.uint64(32)) ^ c[1] ^ np.uint64(k0), p1 & mask, (p0 >> np.uint64(32)) ^ c[3] ^ np.uint64(k1),
-             p0 & mask]
+        c = [(p1 >> np.uint64(32)) ^ c[1] ^ np.uint64(k0), p1 & mask,
+             (p0 >> np.uint64(32)) ^ c[3] ^ np.uint64(k1), p0 & mask]
         k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
     return np.stack(c, axis=1).reshape(-1)[:count]
 

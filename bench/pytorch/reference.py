@@ -1,8 +1,9 @@
 """The model of this program once more, in PyTorch: networks, image formation and the losses of both tasks.
 
-Written from the formulas in kernels/ops.h and src/model.h, with automatic differentiation instead of hand-written
-backward passes, to compare numbers (in float64, tests/data/make_torch_dump.py) and speed (in float32 and bfloat16,
-compare.py). Parameters come from and go to the flat block of src/nn/layout.h. Needs: pip install torch numpy h5py"""
+Written from the formulas in kernels/ops.h and src/model.h, with automatic differentiation instead of
+hand-written backward passes, to compare numbers (in float64, tests/data/make_torch_dump.py) and speed (in
+float32 and bfloat16, compare.py). Parameters come from and go to the flat block of src/nn/layout.h. Needs:
+pip install torch numpy h5py"""
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ class Config:
     noise_variance: float = 1.0
 
 
-# ---- parameters -------------------------------------------------------------------------------------------------------
+# ---- parameters --------------------------------------------------------------------------------------------
 
 
 def blocks(c):
@@ -64,7 +65,7 @@ def blocks(c):
 
 
 def units(c):
-    """Every convolution with its normalisation, in the order of the block: name, channels in and out, kernel."""
+    """Every convolution with its normalisation, in order: name, channels in and out, kernel."""
     yield "encoder.stem", 1, c.encoder_width, 7
     for name, channels, out, stride in blocks(c):
         yield name + ".a", channels, out, 3
@@ -82,7 +83,7 @@ def last_side(c):
 
 
 def layout(c):
-    """Parameters of the flat block in order: name -> (offset, shape, start, fan, gain), and the total of floats."""
+    """Parameters of the flat block in order: name -> (offset, shape, start, fan, gain); total of floats."""
     table, total = {}, 0
 
     def add(name, shape, start, fan=0, gain=1.0):
@@ -124,19 +125,20 @@ def initial(c):
         elif start == "conv":
             block[offset:offset + n] = np.sqrt(2.0 / fan) * philox.normal(c.seed, philox.INIT, 0, index, n)
         elif start == "linear":
-            block[offset:offset + n] = gain * (2.0 * philox.uniform(c.seed, philox.INIT, 0, index, n) - 1.0) / np.sqrt(fan)
+            u = philox.uniform(c.seed, philox.INIT, 0, index, n)
+            block[offset:offset + n] = gain * (2.0 * u - 1.0) / np.sqrt(fan)
     return block
 
 
 def half_disc(box):
-    """Fourier points kx > 0 or kx = 0 <= ky of the disc of radius box/2-1, sorted by radius, then kx, then ky."""
+    """Fourier points kx > 0 or kx = 0 <= ky, radius up to box/2-1, sorted by radius, then kx, then ky."""
     r = box // 2 - 1
     all_points = [(x, y) for x in range(r + 1) for y in range(-r, r + 1)
                   if x * x + y * y <= r * r and (x > 0 or y >= 0)]
     return np.array(sorted(all_points, key=lambda k: (k[0]**2 + k[1]**2, k)), dtype=np.int64)
 
 
-# ---- small pieces -----------------------------------------------------------------------------------------------------
+# ---- small pieces ------------------------------------------------------------------------------------------
 
 
 def s2s2(v):
@@ -165,7 +167,7 @@ def rotation_of(u1, u2, u3):
 
 def wavelength(voltage):
     h, m, e, c = 6.62607015e-34, 9.1093837015e-31, 1.602176634e-19, 299792458.0
-    return 1e10 * h / torch.sqrt(2.0 * m * e * voltage * (1.0 + e * voltage / (2.0 * m * c * c)))
+    return 1e10 * h / (2.0 * m * e)**0.5 / torch.sqrt(voltage * (1.0 + e / (2.0 * m * c * c) * voltage))
 
 
 class ReplayedDraws:
@@ -178,13 +180,14 @@ class ReplayedDraws:
         return torch.as_tensor(np.stack(rows)).to(self.like)
 
     def eps(self, step, first, n):
-        return self._tensor([philox.normal(self.c.seed, philox.LATENT, step, first + i, self.c.z_dim) for i in range(n)])
+        return self._tensor([philox.normal(self.c.seed, philox.LATENT, step, first + i, self.c.z_dim)
+                             for i in range(n)])
 
     def poses(self, step, first, n):
-        rot = [rotation_of(*philox.uniform(self.c.seed, philox.ROTATION, step, first + i, 3)) for i in range(n)]
-        shift = [(2.0 * philox.uniform(self.c.seed, philox.SHIFT, step, first + i, 2) - 1.0) * self.c.shift_range
-                 for i in range(n)]
-        return self._tensor(rot), self._tensor(shift)
+        seed = self.c.seed
+        rot = [rotation_of(*philox.uniform(seed, philox.ROTATION, step, first + i, 3)) for i in range(n)]
+        shift = [2.0 * philox.uniform(seed, philox.SHIFT, step, first + i, 2) - 1.0 for i in range(n)]
+        return self._tensor(rot), self._tensor(shift) * self.c.shift_range
 
     def noise(self, step, first, n, points):
         return self._tensor([philox.point_noise(self.c.seed, step, first + i, points) for i in range(n)])
@@ -207,11 +210,11 @@ class FastDraws:
         return torch.randn(n, points, 2).to(self.like) * 0.5**0.5
 
 
-# ---- the model --------------------------------------------------------------------------------------------------------
+# ---- the model ---------------------------------------------------------------------------------------------
 
 
 class Model:
-    """Networks, constants of the box and the two tasks. Tensors are of `dtype`; activations may be autocast."""
+    """Networks, constants of the box and the two tasks, in `dtype`; matrix products may be autocast."""
 
     def __init__(self, c, dtype=torch.float64, block=None, draws=ReplayedDraws):
         self.c, self.dtype = c, dtype
@@ -228,20 +231,24 @@ class Model:
         place = {tuple(k): i for i, k in enumerate(self.kxy.tolist())}
         # the mirror: F'(kx,ky) = conj F(kx,-ky), and F'(0,ky) = F(0,ky)
         self.mirror_index = torch.tensor([place[(x, y if x == 0 else -y)] for x, y in self.kxy.tolist()])
-        self.mirror_sign = torch.tensor([[1.0, 1.0 if x == 0 else -1.0] for x, y in self.kxy.tolist()]).to(dtype)
+        self.mirror_sign = torch.tensor([[1.0, 1.0 if x == 0 else -1.0] for x, _ in self.kxy]).to(dtype)
         self.centre = torch.as_tensor((-1.0)**(self.kxy.sum(1) % 2)).to(dtype)
+        k = torch.as_tensor(self.kxy).double() / (c.box * c.apix)
+        self.polar = (k**2).sum(1), torch.atan2(k[:, 1], k[:, 0])
         self.window = self._window()
         self.envelope = torch.ones(len(self.k), dtype=dtype)
         self.active, self.real_scale = len(self.k), 1.0
         self.record = True        # keep batch statistics for running averages
-        self.winners_only = False # a second decoder pass for the winners alone, instead of a backward through both
+        self.winners_only = False # a second decoder pass for the winners alone, not a backward through both
+        self.autocast = False     # bfloat16 convolutions and matrix products
+        self.ctf_dtype = torch.float64
         self.given = None         # running statistics to use instead of those of the batch
         self.images_seen = None
 
     def set_block(self, block):
         for name, (offset, shape, *_) in self.table.items():
-            part = torch.as_tensor(np.array(block[offset:offset + int(np.prod(shape))])).to(self.dtype).reshape(shape)
-            self.params[name] = part.requires_grad_(name != "encoder.statistics")
+            part = torch.as_tensor(np.array(block[offset:offset + int(np.prod(shape))])).to(self.dtype)
+            self.params[name] = part.reshape(shape).requires_grad_(name != "encoder.statistics")
 
     def flat(self, of):
         """A flat block in double precision of the tensors that of(parameter) gives (None: zeros)."""
@@ -279,7 +286,8 @@ class Model:
             return F.batch_norm(x, mean, var, gamma, beta, False, 0.0, 1e-5)
         if self.record:
             with torch.no_grad():
-                parts = [(g.mean((0, 2, 3)), g.var((0, 2, 3), unbiased=False)) for g in x.detach().chunk(self.c.groups)]
+                parts = [(g.mean((0, 2, 3)), g.var((0, 2, 3), unbiased=False))
+                         for g in x.detach().chunk(self.c.groups)]
                 self.batch_stats[name] = [torch.stack(s).mean(0) for s in zip(*parts)]
         parts = [F.batch_norm(g, None, None, gamma, beta, True, 0.0, 1e-5) for g in x.chunk(self.c.groups)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -291,8 +299,15 @@ class Model:
 
     def encode(self, image):
         """(B,D,D) -> heads: rotation (B,6), shift (B,2), latent (B,2Z)."""
-        c, self.batch_stats = self.c, {}
-        x = self._unit("encoder.stem", image[:, None].to(memory_format=torch.channels_last), c.stem_stride, True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            return [head.to(self.dtype) for head in self._encode(image)]
+
+    def _encode(self, image):
+        c = self.c
+        if self.record:
+            self.batch_stats = {}
+        x = image[:, None].to(memory_format=torch.channels_last)
+        x = self._unit("encoder.stem", x, c.stem_stride, True)
         if c.stem_pool:
             x = F.max_pool2d(x, 3, 2, 1)
         for name, channels, out, stride in blocks(c):
@@ -302,7 +317,7 @@ class Model:
         heads = []
         for name in ("rotation", "shift", "latent"):
             w1, b1, w2, b2 = (self.params[f"encoder.{name}.{which}"] for which in ("w1", "b1", "w2", "b2"))
-            heads.append(F.linear(F.relu(F.linear(feature, w1, b1)), w2, b2).to(self.dtype))
+            heads.append(F.linear(F.relu(F.linear(feature, w1, b1)), w2, b2))
         return heads
 
     def statistics(self):
@@ -315,17 +330,22 @@ class Model:
         """(B,3,3), (B,Z) -> slice (B,P,2) on the active points."""
         k = self.k[:self.active]
         with torch.no_grad(): # the side of the half-space: 0 only at the origin
-            q = k @ rot[:, :2]
-            sign = torch.sign(torch.where(q[..., 2] != 0, q[..., 2], torch.where(q[..., 1] != 0, q[..., 1], q[..., 0])))
+            x, y, z_ = (k @ rot[:, :2]).unbind(2)
+            sign = torch.sign(torch.where(z_ != 0, z_, torch.where(y != 0, y, x)))
         phase = k @ (rot[:, :2] @ self.freq.T * (2.0 * np.pi / self.c.box)) # (P,2) x (B,2,F): never (B,P,F,3)
         x = torch.cat([torch.cos(phase), sign[..., None] * torch.sin(phase)], dim=2)
+        bias = F.linear(z, self.params["decoder.z.w"], self.params["decoder.0.b"])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            out = self._perceptron(x, bias).to(self.dtype)
+        return torch.stack([out[..., 0], sign * out[..., 1]], dim=2)
+
+    def _perceptron(self, x, bias):
         p = self.params
-        bias = F.linear(z, p["decoder.z.w"], p["decoder.0.b"])
-        h = F.relu(x @ p["decoder.0.w"] + bias[:, None])
+        h = x @ p["decoder.0.w"]
+        h = F.relu(h + bias[:, None].to(h.dtype))
         for l in range(1, self.c.layers):
             h = h + F.relu(F.linear(h, p[f"decoder.{l}.w"].T, p[f"decoder.{l}.b"]))
-        out = F.linear(h, p["decoder.out.w"].T, p["decoder.out.b"]).to(self.dtype)
-        return torch.stack([out[..., 0], sign * out[..., 1]], dim=2)
+        return F.linear(h, p["decoder.out.w"].T, p["decoder.out.b"])
 
     # -- image formation --
 
@@ -351,10 +371,9 @@ class Model:
 
     def ctf(self, rows, mirrored):
         """(B,P) from rows (B,7) in double: defocus u, v, angle, voltage, cs, amplitude, phase."""
-        u, v, angle, voltage, cs, w, phase = (column[:, None] for column in rows.double().T)
+        u, v, angle, voltage, cs, w, phase = (column[:, None] for column in rows.to(self.ctf_dtype).T)
         angle = torch.where(mirrored[:, None], np.pi - angle, angle)
-        k = torch.as_tensor(self.kxy[:self.active]).double() / (self.c.box * self.c.apix)
-        s2, theta = (k**2).sum(1), torch.atan2(k[:, 1], k[:, 0])
+        s2, theta = (value[:self.active].to(self.ctf_dtype) for value in self.polar)
         lam = wavelength(voltage.clamp(min=1.0))
         defocus = 0.5 * (u + v + (u - v) * torch.cos(2.0 * (theta - angle)))
         gamma = np.pi * lam * s2 * (defocus - 0.5 * cs * lam**2 * s2) + phase
@@ -364,7 +383,8 @@ class Model:
     def project(self, slice_, ctf, shift_px):
         turn = (-2.0 * np.pi / self.c.box) * (shift_px @ self.k[:self.active].T)
         re, im = ctf * torch.cos(turn), ctf * torch.sin(turn)
-        return torch.stack([re * slice_[..., 0] - im * slice_[..., 1], re * slice_[..., 1] + im * slice_[..., 0]], dim=2)
+        x, y = slice_.unbind(2)
+        return torch.stack([re * x - im * y, re * y + im * x], dim=2)
 
     def power(self, points):
         """Variance per pixel of each image."""
@@ -373,11 +393,11 @@ class Model:
     # -- the tasks --
 
     def show(self, images, rows):
-        """What the encoder sees, targets and CTF of images (n,D,D): rows 2i and 2i+1 are image i and its mirror."""
+        """What the encoder sees, targets, CTF of images (n,D,D): rows 2i and 2i+1 are image i and mirror."""
         points = self.image_to_points(images)
         pairs = 2 if self.c.mirror else 1
         target = self.mirror_pairs(points) if pairs == 2 else points
-        mirrored = torch.arange(len(target)) % 2 == 1 if pairs == 2 else torch.zeros(len(target), dtype=torch.bool)
+        mirrored = torch.arange(len(target)) % pairs == 1
         ctf = self.ctf(rows.repeat_interleave(pairs, dim=0), mirrored)
         return self.points_to_image(target, self.real_scale), target, ctf
 
@@ -435,8 +455,9 @@ class Model:
         heads = self.encode(seen)
         got = s2s2(heads[0])
         loss = ((got - rot)**2).sum((1, 2)) / 9.0 + 0.5 * (heads[1] - shift_px / c.box).abs().sum(1)
-        return dict(seen=seen, heads=heads, rot=got, rot_true=rot, shift_true=shift_px / c.box, z=z, sigma2=sigma2, loss=loss,
-                    objective=c.lambda_pose * loss.sum() / (c.batch * c.pose_images))
+        objective = c.lambda_pose * loss.sum() / (c.batch * c.pose_images)
+        return dict(seen=seen, heads=heads, rot=got, rot_true=rot, shift_true=shift_px / c.box, z=z,
+                    sigma2=sigma2, loss=loss, objective=objective)
 
     # -- learning --
 
@@ -451,13 +472,15 @@ class Model:
         for p in self.params.values():
             p.grad = torch.zeros_like(p) if p.requires_grad else None
 
-    def zero_grad(self):
+    def zero_grad(self, to_none=False):
         for p in self.params.values():
-            if p.grad is not None:
+            if to_none:
+                p.grad = None
+            elif p.grad is not None:
                 p.grad.zero_()
 
     def update(self, pose):
-        """One Adam step of what the task trains; the latent head takes part with a gradient of 0 where it has none."""
+        """One Adam step of what the task trains; a head without a gradient takes part with 0."""
         self.optimisers[0].step()
         if not pose:
             self.optimisers[1].step()

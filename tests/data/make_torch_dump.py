@@ -1,9 +1,10 @@
-"""Writes torch_dump.h5: what bench/pytorch/reference.py computes in float64 for a few small models (tests/test_model.c).
+"""Writes torch_dump.h5: what bench/pytorch/reference.py computes in float64 for a few small models
+(tests/test_model.c).
 
     python make_torch_dump.py [torch_dump.h5]              pip install torch numpy h5py
 
-Parameters and random numbers are not stored: both sides draw them from the seed. Large arrays are stored as digests:
-norm, dot products with four vectors of random signs, and the first eight numbers."""
+Parameters and random numbers are not stored: both sides draw them from the seed. Large arrays are stored as
+digests: norm, dot products with four vectors of random signs, and the first eight numbers."""
 import os
 import sys
 from dataclasses import asdict
@@ -20,17 +21,18 @@ PROBES, VALUES = 4, 8
 IMAGES_SAMPLE = 1000 # of the sign vectors of images; parameters use their index
 KEYS = dict(z_dim="z_dim", encoder_width="encoder.width", pool="encoder.pool", stem_pool="encoder.stem_pool",
             stem_stride="encoder.stem_stride", head="encoder.head", separate_stats="encoder.separate_stats",
-            stats_momentum="encoder.stats_momentum", decoder_width="decoder.width", frequencies="decoder.frequencies",
-            layers="decoder.layers", sigma="decoder.sigma", seed="train.seed", lambda_z="train.lambda_z",
-            lambda_t="train.lambda_t", lambda_pose="train.lambda_pose", pose_images="train.pose_images",
+            stats_momentum="encoder.stats_momentum", decoder_width="decoder.width",
+            frequencies="decoder.frequencies", layers="decoder.layers", sigma="decoder.sigma", seed="train.seed",
+            lambda_z="train.lambda_z", lambda_t="train.lambda_t", lambda_pose="train.lambda_pose", pose_images="train.pose_images",
             mirror="train.mirror", freeze_z="train.freeze_z", pds="ablation.pds", asn="ablation.asn",
             rate_encoder="train.rate_encoder", rate_decoder="train.rate_decoder")
 SMALL = dict(encoder_width=16, decoder_width=32, frequencies=32, head=64, z_dim=3, shift_range=3.0, snr=0.5,
              noise_variance=0.7, lambda_z=0.01, lambda_t=0.05, lambda_pose=0.8)
-# Float32 may turn a relu the other way whose argument is next to zero, and a gradient jumps. Narrow limits hold where no
-# argument is: few points and low frequencies, which do not amplify the rotations' deviations of about 1e-5, and seeds that
-# keep a margin (`KINK`; found by trying). One case has the whole disc and a wide limit, and no learning, which makes more of
-# such jumps. Columns: configuration, radius, FCH, limit of the gradients' deviation.
+# Float32 may turn a relu the other way whose argument is next to zero, and a gradient jumps. Narrow limits
+# hold where no argument is: few points and low frequencies, which do not amplify the rotations' deviations of
+# about 1e-5, and seeds that keep a margin (`KINK`; found by trying). One case has the whole disc and a wide
+# limit, and no learning, which makes more of such jumps. Columns: configuration, radius, FCH, limit of the
+# gradients' deviation.
 KINK = 4e-6
 CASES = {
     "disc": (Config(stem_pool=False, layers=4, seed=4, sigma=0.5, **SMALL), 15.0, False, 2e-2),
@@ -38,18 +40,18 @@ CASES = {
     "average": (Config(pool="avg", stem_stride=1, seed=9, groups=2, freeze_z="normal", stats_momentum=0.3,
                        separate_stats=False, sigma=0.1, **SMALL), 6.5, True, 5e-4),
     "frozen": (Config(box=16, stem_pool=False, seed=2, pose_images=2, sigma=0.1, **SMALL), 5.0, True, 5e-4),
-    "single": (Config(stem_pool=False, seed=19, pose_images=3, mirror=False, pds=False, asn=False, layers=2, sigma=0.1,
-                      **SMALL), 7.0, False, 5e-4),
+    "single": (Config(stem_pool=False, seed=19, pose_images=3, mirror=False, pds=False, asn=False, layers=2,
+                      sigma=0.1, **SMALL), 7.0, False, 5e-4),
 }
 
 
 def digest(x, sample):
     x = np.asarray(x, dtype=np.float64).reshape(-1)
     bits = philox.words(7, philox.SEARCH, 0, sample, len(x))
-    dots = [(x * (1.0 - 2.0 * ((bits >> np.uint64(k)) & np.uint64(1)).astype(np.float64))).sum() for k in range(PROBES)]
+    signs = [1.0 - 2.0 * ((bits >> np.uint64(k)) & np.uint64(1)).astype(np.float64) for k in range(PROBES)]
     first = np.zeros(VALUES)
     first[:min(VALUES, len(x))] = x[:VALUES]
-    return np.concatenate([[np.sqrt((x * x).sum())], dots, first])
+    return np.concatenate([[np.sqrt((x * x).sum())], [x @ s for s in signs], first])
 
 
 def block_digest(model, of):
@@ -66,14 +68,15 @@ def particles(c):
     for image in images:
         for _ in range(6):
             x, y = rng.normal(0, c.box / 8, 2)
-            image += rng.uniform(0.5, 1.5) * np.exp(-((axis[None] - x)**2 + (axis[:, None] - y)**2) / (2 * rng.uniform(1, 3)**2))
+            r2 = (axis[None] - x)**2 + (axis[:, None] - y)**2
+            image += rng.uniform(0.5, 1.5) * np.exp(-r2 / (2 * rng.uniform(1, 3)**2))
     images = images / images.std() + rng.normal(0, 1, images.shape)
     images = (images - images.mean()) / images.std()
     rows = np.array([[15000, 14000, 0.4, 300e3, 2.7e7, 0.1, 0], [21000, 18000, -1.1, 200e3, 2.0e7, 0.07, 0.5],
                      [9000, 9000, 0, 0, 0, 0, 0], [12500, 13500, 2.2, 300e3, 2.7e7, 0.1, 0]])
     shells = np.arange(c.box // 2)
-    return images.astype(np.float32), rows[:c.batch].astype(np.float32), (
-        2.0 * np.exp(-shells / 8.0) + 0.1).astype(np.float32), (0.1 * np.exp(-shells / 6.0)).astype(np.float32)
+    envelope, power = 2.0 * np.exp(-shells / 8.0) + 0.1, 0.1 * np.exp(-shells / 6.0)
+    return tuple(x.astype(np.float32) for x in (images, rows[:c.batch], envelope, power))
 
 
 def put(group, name, value):
@@ -121,7 +124,8 @@ class WatchedRelu:
 
 def write_case(group, c, radius, frozen, limit, dtype=torch.float64):
     images, rows, envelope, power = particles(c)
-    group.attrs["settings"] = np.bytes_("\n".join(f"{key}={str(asdict(c)[field]).lower()}" for field, key in KEYS.items()))
+    settings = [f"{key}={str(asdict(c)[field]).lower()}" for field, key in KEYS.items()]
+    group.attrs["settings"] = np.bytes_("\n".join(settings))
     for name in ("box", "apix", "batch", "groups", "shift_range", "snr", "noise_variance"):
         group.attrs[name] = float(getattr(c, name))
     group.attrs["radius"], group.attrs["frozen"], group.attrs["limit"] = radius, float(frozen), limit
@@ -150,7 +154,8 @@ def write_case(group, c, radius, frozen, limit, dtype=torch.float64):
     model.zero_grad()
     with watched:
         out = model.pose_task(step=1, frozen=frozen)
-    assert watched.least > KINK or limit > 1e-3, f"{group.name}: a relu's argument is {watched.least:.1e}: take another seed"
+    assert watched.least > KINK or limit > 1e-3, (
+        f"{group.name}: a relu's argument is {watched.least:.1e}: take another seed")
     differentiate(out)
     put_common(group.create_group("pose"), out, model)
     for name in ("rot_true", "shift_true", "sigma2", "objective"):
