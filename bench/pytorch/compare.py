@@ -66,7 +66,8 @@ class Program:
         self.file.flush()
         settings = {"train.batch": c.batch, "train.pose_images": 1, "train.seed": c.seed,
                     "train.threads": threads, "train.precision": precision,
-                    "train.rate_encoder": c.rate_encoder, "train.rate_decoder": c.rate_decoder, "decoder.sigma": c.sigma}
+                    "train.rate_encoder": c.rate_encoder, "train.rate_decoder": c.rate_decoder,
+                    "decoder.sigma": c.sigma}
         command = [path, "serve", self.file.name, c.box, BATCHES, c.apix, c.snr, c.shift_range, c.box / 2 - 1]
         command = [str(word) for word in command] + [f"{k}={v}" for k, v in settings.items()]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -22,8 +22,9 @@ IMAGES_SAMPLE = 1000 # of the sign vectors of images; parameters use their index
 KEYS = dict(z_dim="z_dim", encoder_width="encoder.width", pool="encoder.pool", stem_pool="encoder.stem_pool",
             stem_stride="encoder.stem_stride", head="encoder.head", separate_stats="encoder.separate_stats",
             stats_momentum="encoder.stats_momentum", decoder_width="decoder.width",
-            frequencies="decoder.frequencies", layers="decoder.layers", sigma="decoder.sigma", seed="train.seed",
-            lambda_z="train.lambda_z", lambda_t="train.lambda_t", lambda_pose="train.lambda_pose", pose_images="train.pose_images",
+            frequencies="decoder.frequencies", layers="decoder.layers", sigma="decoder.sigma",
+            seed="train.seed", lambda_z="train.lambda_z", lambda_t="train.lambda_t",
+            lambda_pose="train.lambda_pose", pose_images="train.pose_images",
             mirror="train.mirror", freeze_z="train.freeze_z", pds="ablation.pds", asn="ablation.asn",
             rate_encoder="train.rate_encoder", rate_decoder="train.rate_decoder")
 SMALL = dict(encoder_width=16, decoder_width=32, frequencies=32, head=64, z_dim=3, shift_range=3.0, snr=0.5,
