@@ -17,8 +17,8 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-# The data: 32-pixel images of 12 A, the small subunit turned by 60 degrees in every other one.
-images=4000 box=32 apix=12 snr=5 shift=1 angles=0,60
+# The data: 32-pixel images of 12 A, the small subunit turned by 30 degrees in every other one.
+images=3000 box=32 apix=12 snr=10 shift=0.1 angles=0,30
 
 # step WORDS COMMAND..: say what is done, do it, say how long it took.
 begin=$SECONDS

@@ -45,11 +45,11 @@ static const row rows[] = {
      "own running statistics for real and synthetic images", NULL},
     {"encoder.stats_momentum", NUMBER, AT(encoder.stats_momentum), 0.05, 1e-6, 1, FREE,
      "momentum of the running statistics", NULL},
-    {"decoder.width", WHOLE, AT(decoder.width), 256, 1, 4096, FIXED, "hidden width", NULL},
-    {"decoder.frequencies", WHOLE, AT(decoder.frequencies), 192, 1, 4096, FIXED, "random Fourier features",
+    {"decoder.width", WHOLE, AT(decoder.width), 256, 32, 4096, FIXED, "hidden width (multiple of 32)", NULL},
+    {"decoder.frequencies", WHOLE, AT(decoder.frequencies), 192, 16, 4096, FIXED, "random Fourier features (multiple of 16)",
      NULL},
-    {"decoder.layers", WHOLE, AT(decoder.layers), 4, 1, 16, FIXED, "hidden activations", NULL},
-    {"decoder.sigma", NUMBER, AT(decoder.sigma), 1.0, 1e-3, 100, FIXED,
+    {"decoder.layers", WHOLE, AT(decoder.layers), 4, 1, 8, FIXED, "hidden activations", NULL},
+    {"decoder.sigma", NUMBER, AT(decoder.sigma), 0.5, 1e-3, 100, FIXED,
      "spread of the frequencies (units of a quarter box)", NULL},
     {"decoder.envelope", TRUTH, AT(decoder.envelope), 1, 0, 1, FIXED,
      "scale the output by the data's radial amplitude", NULL},
@@ -68,16 +68,16 @@ static const row rows[] = {
     {"train.lambda_z", NUMBER, AT(train.lambda_z), 1e-4, 0, 1e6, FREE, "weight of the conformation's KL term",
      NULL},
     {"train.lambda_t", NUMBER, AT(train.lambda_t), 1e-3, 0, 1e6, FREE, "weight of the shift penalty", NULL},
-    {"train.lambda_pose", NUMBER, AT(train.lambda_pose), 1, 0, 1e6, FREE, "weight of the pose task", NULL},
+    {"train.lambda_pose", NUMBER, AT(train.lambda_pose), 0.3, 0, 1e6, FREE, "weight of the pose task", NULL},
     {"train.pose_steps", WHOLE, AT(train.pose_steps), 2, 0, 100, FIXED, "pose steps per image step", NULL},
-    {"train.pose_images", WHOLE, AT(train.pose_images), 1, 1, 64, FIXED,
+    {"train.pose_images", WHOLE, AT(train.pose_images), 2, 1, 64, FIXED,
      "synthetic images per real image in each pose step", NULL},
     {"train.mirror", TRUTH, AT(train.mirror), 1, 0, 1, FREE, "symmetrised loss", NULL},
-    {"train.march_start", NUMBER, AT(train.march_start), 3, 0, 2048, FREE,
+    {"train.march_start", NUMBER, AT(train.march_start), 3.5, 0, 2048, FREE,
      "first radius of frequency marching (Fourier pixels; 0: full disc from the start)", NULL},
     {"train.march_rate", NUMBER, AT(train.march_rate), 0.25, 0, 1e6, FREE,
      "growth per epoch (Fourier pixels)", NULL},
-    {"train.freeze_epochs", NUMBER, AT(train.freeze_epochs), 10, 0, 1e6, FREE,
+    {"train.freeze_epochs", NUMBER, AT(train.freeze_epochs), 20, 0, 1e6, FREE,
      "epochs with the conformation head frozen", NULL},
     {"train.freeze_images", NUMBER, AT(train.freeze_images), 0, 0, 1e15, FREE,
      "the same in images seen; the larger of both counts", NULL},
@@ -262,9 +262,19 @@ het_status het_config_check(const het_config *config)
         print_allowed(allowed, &rows[i]);
         return het_fail(HET_E_USAGE, "%s = %g: it must be %s", rows[i].name, value, allowed);
     }
-    if (config->encoder.width % 16 != 0)
-        return het_fail(HET_E_USAGE, "encoder.width = %lld: it must be a multiple of 16",
-                        (long long)config->encoder.width);
+    static const struct {
+        const char *name;
+        size_t offset;
+        int64_t of;
+    } multiples[] = {{"encoder.width", AT(encoder.width), 16},
+                     {"decoder.width", AT(decoder.width), 32},
+                     {"decoder.frequencies", AT(decoder.frequencies), 16}};
+    for (size_t i = 0; i < sizeof multiples / sizeof *multiples; i++) {
+        const int64_t value = *(const int64_t *)((const char *)config + multiples[i].offset);
+        if (value % multiples[i].of != 0)
+            return het_fail(HET_E_USAGE, "%s = %lld: it must be a multiple of %lld", multiples[i].name,
+                            (long long)value, (long long)multiples[i].of);
+    }
     if (config->encoder.window_inner >= config->encoder.window_outer)
         return het_fail(HET_E_USAGE, "encoder.window_inner = %g: it must be below encoder.window_outer = %g",
                         config->encoder.window_inner, config->encoder.window_outer);
