@@ -47,6 +47,9 @@ het_status het_truth_load(het_truth *truth, const het_stack *stack, const char *
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the truth of %lld images", (long long)n));
     HET_TRY(het_stack_read_truth(stack, 0, n,
                                  &(het_stack_truth){truth->rotation, truth->shift, truth->klass, NULL}));
+    int64_t known = 0; /* poses from a STAR file come without classes: one for all */
+    for (int64_t i = 0; i < n; i++) known += truth->klass[i] != -1;
+    for (int64_t i = 0; i < n && known == 0; i++) truth->klass[i] = 0;
     for (int64_t i = 0; i < n; i++) {
         if (!has_unit_rows(truth->rotation + 9 * i))
             HET_TRY(het_fail(HET_E_INPUT, "%s: the true rotation of image %lld is none", path, (long long)i));
