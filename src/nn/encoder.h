@@ -9,7 +9,7 @@
  *      images (B,D,D) -> stem 7x7 -> [max pool] -> 8 residual blocks of two 3x3 convolutions, widths W, 2W, 4W, 8W
  *             -> flatten or average -> heads
  *
- *  Tests: tests/test_ops_encoder.c; tests/test_model.c (PyTorch dump), tests/test_model_step.c (differences).
+ *  Tests: tests/test_ops_encoder.c; tests/test_model.c (PyTorch dump), tests/test_model_step.c (differences). */
 
 enum { HET_ENCODER_ROTATION, HET_ENCODER_SHIFT, HET_ENCODER_LATENT, HET_ENCODER_HEADS };
 enum { HET_STATS_REAL, HET_STATS_SYNTHETIC, HET_STATS_SETS };
