@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Set up, build and test: the release build with warnings as errors, then the sanitizers.
+# Set up, build and test: the release build with warnings as errors, then the sanitizers (the thread sanitizer over the tests
+# in which threads of our own run; the kernels' threads are OpenMP's, which it cannot follow).
 #   ./test.sh                   all presets
 #   ./test.sh release asan ...  only these
 set -uo pipefail
 cd "$(dirname "$0")"
 presets=(release asan ubsan tsan)
 case "${1:-}" in
--h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;;
+-h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 [ $# -gt 0 ] && presets=("$@")
 
