@@ -58,7 +58,8 @@ run "${train[@]}"
 [ -s run/checkpoints/step-36.h5 ] || fail "no last checkpoint: $(ls run/checkpoints)"
 cp -r run saved
 refused 2 'other settings: train.batch \(16, was 8\).*new folder' "${train[@]}" --set train.batch=16
-refused 2 'decoder.width \(48, was 32\)' "${train[@]}" --set decoder.width=48
+refused 2 'decoder.width \(64, was 32\)' "${train[@]}" --set decoder.width=64
+refused 2 'decoder.width = 48: it must be a multiple of 32' "${train[@]}" --set decoder.width=48
 refused 2 'train.seed \(9, was 1\)' "${train[@]}" --set train.seed=9
 run "${simulate[@]}" -n 96 -D 20 --seed 5 -o box20.h5
 refused 1 'box 16, the stack has box 20' train box20.h5 -o run "${TINY[@]}" --set train.epochs=1
