@@ -2,8 +2,10 @@
 # Make sure that this Debian 12 machine has what the build, the tests and the demo need. Quiet when all is there.
 set -euo pipefail
 
+# Linking to libdnnl-dev and libcyaml-dev takes ocl-icd-opencl-dev and libyaml-dev, on which they do not depend.
 packages=(gcc libc6-dev cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools
-          libfftw3-dev libdnnl-dev libcyaml-dev libjansson-dev zlib1g-dev libxxhash-dev libcmocka-dev jq)
+          libfftw3-dev libdnnl-dev ocl-icd-opencl-dev libcyaml-dev libyaml-dev libjansson-dev zlib1g-dev
+          libxxhash-dev libcmocka-dev jq)
 
 if ! command -v dpkg-query >/dev/null; then
     echo "setup: this is no Debian machine; install what Debian 12 calls: ${packages[*]}" >&2
