@@ -262,14 +262,15 @@ void het_model_update(het_model *m, double rate_encoder, double rate_decoder)
 {
     const het_ops *ops = m->dev->ops;
     const float b1 = 0.9f, b2 = 0.999f, eps = 1e-8f;
-    ops->adam(m->dev, m->params, m->moment1, m->moment2, m->grads, m->trained_encoder, (float)rate_encoder, b1, b2, eps,
-              ++m->adam_steps[0]);
-    if (m->task == HET_TASK_IMAGE) {
+    if (m->task == HET_TASK_IMAGE && rate_decoder > 0.0) {
         const int64_t first = m->decoder_first;
         ops->adam(m->dev, m->params + first, m->moment1 + first, m->moment2 + first, m->grads + first,
                   m->layout.total - first, (float)rate_decoder, b1, b2, eps, ++m->adam_steps[1]);
         het_decoder_load(m->decoder, m->params);
     }
+    if (rate_encoder <= 0.0 || (m->task == HET_TASK_IMAGE && !m->encoded)) return;
+    ops->adam(m->dev, m->params, m->moment1, m->moment2, m->grads, m->trained_encoder, (float)rate_encoder, b1, b2, eps,
+              ++m->adam_steps[0]);
     const int64_t stats = het_encoder_stats(m->encoder[0]);
     const int set = m->task == HET_TASK_POSE && m->config.encoder.separate_stats ? HET_STATS_SYNTHETIC : HET_STATS_REAL;
     const int64_t images = m->adam_steps[1], all = m->adam_steps[0];

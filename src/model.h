@@ -61,6 +61,8 @@ typedef struct het_model {
     float *envelope_shells; /* [host] (box/2) */
     int64_t step_images;  /* images of the last image step: 0 before the first */
     het_task task;
+    int pairs;            /* rows per image of the last image step: 2 with its mirror */
+    int encoded, given;   /* the last image step ran the encoder; had its poses given */
     int frozen;           /* FCH: z carries nothing yet; set by forward, or by who loads a checkpoint */
     struct het_model_buffers *buffers;
 } het_model;
@@ -78,13 +80,15 @@ void het_model_set_radius(het_model *model, double radius, const het_survey *sur
 
 void het_model_zero_grad(het_model *model);
 /** Forward pass of a task. batch is used by task one only; task two takes CTFs and z of the last task one.
- *  step keys the random numbers; frozen: the conformation head is not trained (FCH). */
+ *  step keys the random numbers; frozen: the conformation head is not trained (FCH).
+ *  With poses given in the batch, task one looks at the image alone (no mirror), and the encoder serves for z only: not at
+ *  all when frozen or when z is given too. Otherwise such a batch needs a model without train.mirror. */
 void het_model_forward(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen);
 /** Backward of the last forward; `ready` is told about final gradients, from the end of the block to its start. */
 void het_model_backward(het_model *model, het_ready ready, void *context);
 /** Add the numbers of the last step to *tally; waits for the device, whose faults show here. */
 het_status het_model_tally(het_model *model, het_tally *tally);
-/** One Adam step of what the last task trains, and the running statistics. */
+/** One Adam step of what the last task trains, and the running statistics. A network whose rate is 0 stays as it is. */
 void het_model_update(het_model *model, double rate_encoder, double rate_decoder);
 
 /** Answers for n <= spec.batch standardised images (n,D,D): rotation (n,9), shift (n,2) px, z mean (n,Z), z standard

@@ -24,5 +24,5 @@ typedef struct het_model_buffers {
 
 /* Amplitude of the decoder's unit at a radius in Fourier pixels. */
 float het_model_envelope(const het_model *model, double radius);
-/* Images to what the encoder sees and to targets: rows of image and mirror. */
-void het_model_show(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n);
+/* Images to targets, rows of the image and (pairs = 2) its mirror, and, when `encode`, to what the encoder sees. */
+void het_model_show(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n, int pairs, int encode);

@@ -38,7 +38,7 @@ het_status het_model_infer(het_model *m, const float *images, const het_ctf_row 
     het_model_buffers *b = m->buffers;
     const int64_t pairs = m->config.train.mirror ? 2 : 1, both = n * pairs, z = m->config.z_dim, p = m->active;
     HET_ASSERT(n >= 1 && n <= m->spec.batch);
-    het_model_show(m, images, ctf, n);
+    het_model_show(m, images, ctf, n, (int)pairs, 1);
     het_encoder_infer(m->encoder[0], b->head, m->params, m->running, b->image);
     ops->s2s2(m->dev, b->rot, b->head[HET_ENCODER_ROTATION], both);
     const size_t count = (size_t)both;

@@ -16,11 +16,11 @@ static void fill(het_model *m, float *device, float value, int64_t n)
         m->dev->ops->upload(m->dev, device + i, host, (size_t)(n - i < 256 ? n - i : 256) * sizeof *host);
 }
 
-void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, int64_t n)
+void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, int64_t n, int pairs, int encode)
 {
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
-    const int64_t d = m->spec.box, p = m->active, pairs = m->config.train.mirror ? 2 : 1, both = n * pairs;
+    const int64_t d = m->spec.box, p = m->active, both = n * pairs;
     ops->upload(m->dev, b->image, images, (size_t)(n * d * d) * sizeof *images);
     ops->image_to_points(m->fourier, b->points, b->image, n, p);
     if (pairs == 2)
@@ -29,7 +29,8 @@ void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, i
         ops->gather_rows(m->dev, b->target, b->points, NULL, n, 1, 2 * p);
     for (int64_t i = 0; i < both; i++)
         ops->upload(m->dev, b->rows + i, ctf + i / pairs, sizeof *ctf);
-    ops->ctf(m->fourier, b->ctf, b->rows, b->mirrored, b->envelope, (float)m->spec.apix, both, p);
+    ops->ctf(m->fourier, b->ctf, b->rows, pairs == 2 ? b->mirrored : NULL, b->envelope, (float)m->spec.apix, both, p);
+    if (!encode) return;
     fill(m, b->scale, (float)m->real_scale, both);
     ops->points_to_image(m->fourier, b->image, b->target, b->window, b->scale, both, p);
 }
@@ -48,52 +49,85 @@ static void draw_normal(het_model *m, float *device, int64_t rows, int64_t first
     }
 }
 
+/* rot, shift_px (and the penalised shift) from the encoder's heads, or as given. */
+static void poses_of(het_model *m, const het_batch *batch, int64_t both)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    if (batch->rotation != NULL) {
+        ops->upload(m->dev, b->rot, batch->rotation, (size_t)(9 * both) * sizeof(float));
+        ops->upload(m->dev, b->shift_px, batch->shift, (size_t)(2 * both) * sizeof(float));
+        ops->zero(m->dev, b->head[HET_ENCODER_SHIFT], (size_t)(2 * both) * sizeof(float));
+        return;
+    }
+    ops->s2s2(m->dev, b->rot, b->head[HET_ENCODER_ROTATION], both);
+    fill(m, b->weight, (float)m->spec.box, both);
+    ops->scale_rows(m->dev, b->shift_px, b->head[HET_ENCODER_SHIFT], b->weight, both, 2);
+}
+
+/* z and its KL term: as given; from the encoder; or, frozen (FCH), carrying nothing of the image. */
+static void conformations_of(het_model *m, const het_batch *batch, int64_t both, int64_t step)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    const int64_t z = m->config.z_dim;
+    draw_normal(m, b->eps, both, batch->first * m->pairs, step);
+    if (m->encoded && !m->frozen && batch->z == NULL) {
+        ops->latent(m->dev, b->z, b->kl, b->head[HET_ENCODER_LATENT], b->eps, both, z);
+        return;
+    }
+    ops->zero(m->dev, b->kl, (size_t)both * sizeof *b->kl);
+    if (batch->z != NULL)
+        ops->upload(m->dev, b->z, batch->z, (size_t)(both * z) * sizeof(float));
+    else if (m->config.train.freeze_z == HET_FROZEN_ZERO)
+        ops->zero(m->dev, b->z, (size_t)(both * z) * sizeof *b->z);
+    else
+        ops->gather_rows(m->dev, b->z, b->eps, NULL, both, 1, z);
+}
+
 static void forward_image(het_model *m, const het_batch *batch, int64_t step)
 {
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
-    const int64_t n = batch->count, pairs = m->config.train.mirror ? 2 : 1, both = n * pairs;
-    const int64_t p = m->active, z = m->config.z_dim;
-    const float d = (float)m->spec.box;
-    het_model_show(m, batch->images, batch->ctf, n);
-    het_encoder_forward(m->encoder[0], b->head, m->params, b->image);
-    ops->s2s2(m->dev, b->rot, b->head[HET_ENCODER_ROTATION], both);
-    fill(m, b->weight, d, both);
-    ops->scale_rows(m->dev, b->shift_px, b->head[HET_ENCODER_SHIFT], b->weight, both, 2);
-    draw_normal(m, b->eps, both, batch->first * pairs, step);
-    ops->latent(m->dev, b->z, b->kl, b->head[HET_ENCODER_LATENT], b->eps, both, z);
-    if (m->frozen) { /* FCH: z carries nothing of the image */
-        ops->zero(m->dev, b->kl, (size_t)both * sizeof *b->kl);
-        if (m->config.train.freeze_z == HET_FROZEN_ZERO)
-            ops->zero(m->dev, b->z, (size_t)(both * z) * sizeof *b->z);
-        else
-            ops->gather_rows(m->dev, b->z, b->eps, NULL, both, 1, z);
-    }
+    const int given = batch->rotation != NULL;
+    m->pairs = m->config.train.mirror && !given ? 2 : 1;
+    m->encoded = !given || (!m->frozen && batch->z == NULL);
+    HET_ASSERT(!m->encoded || m->pairs == (m->config.train.mirror ? 2 : 1));
+    const int64_t n = batch->count, both = n * m->pairs, p = m->active, z = m->config.z_dim;
+    het_model_show(m, batch->images, batch->ctf, n, m->pairs, m->encoded);
+    if (m->encoded) het_encoder_forward(m->encoder[0], b->head, m->params, b->image);
+    poses_of(m, batch, both);
+    conformations_of(m, batch, both, step);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot, b->z, NULL, both, p);
     ops->project_loss(m->fourier, b->loss, b->dslice, b->dshift_px, b->slice, b->ctf, b->shift_px, b->target, both, p);
     ops->winners(m->dev, b->total, b->which, b->weight, b->loss, b->kl, b->head[HET_ENCODER_SHIFT],
                  (float)m->config.train.lambda_z, (float)m->config.train.lambda_t, 1.0f / (float)m->spec.global_batch,
-                 both, (int)pairs);
+                 both, m->pairs);
     ops->gather_rows(m->dev, b->z_seen, b->z, b->which, n, 1, z);
     const int64_t k = m->config.train.pose_images;
     for (int64_t j = 0; j < m->synthetic; j++)
         ops->upload(m->dev, b->rows_synthetic + j, batch->ctf + j / k, sizeof *batch->ctf);
     m->step_images = n;
+    m->given = given;
 }
 
 static void backward_image(het_model *m, het_ready ready, void *context)
 {
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
-    const int64_t n = m->step_images, pairs = m->config.train.mirror ? 2 : 1, both = n * pairs;
-    const int64_t p = m->active, z = m->config.z_dim;
+    const int64_t n = m->step_images, both = n * m->pairs, p = m->active, z = m->config.z_dim;
     ops->scale_rows(m->dev, b->dslice, b->dslice, b->weight, both, 2 * p);
     het_decoder_backward(m->decoder, m->grads, b->drot, b->dz, b->dslice, m->params, b->rot, b->z, b->which, n, both, p);
     if (ready != NULL) ready(context, m->decoder_first);
-    ops->s2s2_backward(m->dev, b->dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION], both);
-    ops->shift_backward(m->dev, b->dhead[HET_ENCODER_SHIFT], b->dshift_px, b->head[HET_ENCODER_SHIFT], b->weight,
-                        (float)m->config.train.lambda_t, (float)m->spec.box, both);
-    float *dhead[HET_ENCODER_HEADS] = {b->dhead[0], b->dhead[1], NULL};
+    if (!m->encoded) return;
+    float *dhead[HET_ENCODER_HEADS] = {NULL};
+    if (!m->given) {
+        ops->s2s2_backward(m->dev, b->dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION], both);
+        ops->shift_backward(m->dev, b->dhead[HET_ENCODER_SHIFT], b->dshift_px, b->head[HET_ENCODER_SHIFT], b->weight,
+                            (float)m->config.train.lambda_t, (float)m->spec.box, both);
+        dhead[HET_ENCODER_ROTATION] = b->dhead[HET_ENCODER_ROTATION];
+        dhead[HET_ENCODER_SHIFT] = b->dhead[HET_ENCODER_SHIFT];
+    }
     if (!m->frozen) {
         fill(m, b->scale, (float)m->config.train.lambda_z, both);
         ops->scale_rows(m->dev, b->scale, b->weight, b->scale, both, 1); /* dkl = lambda_z weight */
@@ -207,7 +241,7 @@ static void tally_image(het_model *m, het_tally *tally)
 {
     const het_model_buffers *b = m->buffers;
     const het_ops *ops = m->dev->ops;
-    const int64_t n = m->step_images, pairs = m->config.train.mirror ? 2 : 1, z = m->config.z_dim;
+    const int64_t n = m->step_images, z = m->encoded ? m->config.z_dim : 0;
     float loss, kl, rot[9], last[9], logvar, mu, shift[2], power;
     int32_t winner;
     for (int64_t j = 0; j < n; j++) {
@@ -219,7 +253,7 @@ static void tally_image(het_model *m, het_tally *tally)
         tally->image_loss += loss;
         tally->kl += kl;
         tally->shift_penalty += 0.5 * (fabsf(shift[0]) + fabsf(shift[1]));
-        tally->mirrored += winner != j * pairs;
+        tally->mirrored += winner != j * m->pairs;
         tally->non_finite += !isfinite(loss);
         for (int64_t i = 0; i < z; i++) {
             ops->download(m->dev, &mu, b->head[HET_ENCODER_LATENT] + 2 * z * winner + i, sizeof mu);

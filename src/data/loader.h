@@ -11,6 +11,8 @@ typedef struct het_batch {
     const float *images;       /* (count,D,D), standardised: (stored - mean)/std */
     const het_ctf_row *ctf;    /* (count) */
     const int64_t *index;      /* (count) in the stack */
+    /* Answers known from elsewhere, NULL (as the loader leaves them): the encoder's are used. z only with a pose. */
+    const float *rotation, *shift, *z; /* (count,9), (count,2) px, (count,Z) */
 } het_batch;
 
 typedef struct het_loader het_loader;
@@ -18,6 +20,9 @@ typedef struct het_loader het_loader;
 /** batch: images per step over all ranks, >= size of comm and <= the stack's count. Not collective. stack is borrowed. */
 het_status het_loader_new(het_loader **loader, const het_stack *stack, const het_comm *comm, uint64_t seed,
                           int64_t batch);
+/** The same over some images only: `subset` (n indices of the stack, copied) takes the stack's place. */
+het_status het_loader_new_of(het_loader **loader, const het_stack *stack, const het_comm *comm, uint64_t seed,
+                             int64_t batch, const int64_t *subset, int64_t n);
 void het_loader_free(het_loader *loader);
 /** Steps (global batches) in one epoch. */
 int64_t het_loader_steps_per_epoch(const het_loader *loader);
