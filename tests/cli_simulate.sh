@@ -36,6 +36,30 @@ ranks 2 simulate --volumes maps/class0.mrc,maps/class1.mrc -n 7 -D 24 --apix 8 -
 [ $CODE -eq 0 ] || fail "two ranks: exit code $CODE"
 if command -v h5diff >/dev/null; then h5diff v.h5 w.h5 || fail "two ranks give other images than one"; fi
 
+# A range of angles is the list it stands for; a morph goes from the first model to the last, and the truth says how far.
+adk=(--atoms "$data/adk_1ake_4ake.pdb.gz")
+small=(-n 6 -D 16 --apix 8 --snr-db inf)
+same_maps() { for map in "$1"/*.mrc; do cmp -s "$map" "$2/${map##*/}" || fail "$map differs from $2"; done; }
+run simulate "${groel[@]}" --rotate chain:A/193-273 --about $bond --angles 0,30,60,90 "${small[@]}" --write-maps list -o list.h5
+run simulate "${groel[@]}" --rotate chain:A/193-273 --about $bond --angles 0:90:4 "${small[@]}" --write-maps range -o range.h5
+[ -s range/class3.mrc ] || fail "0:90:4 made $(ls range)"
+same_maps list range
+run simulate "${adk[@]}" --models 1-2 "${small[@]}" --write-maps ends -o ends.h5
+run simulate "${adk[@]}" --morph 3 "${small[@]}" --write-maps morph -o morph.h5
+err_says "3 conformations"
+cp ends/class1.mrc ends/class2.mrc && cp morph/class1.mrc ends/class1.mrc && same_maps ends morph
+for end in 0 2; do ! cmp -s morph/class1.mrc morph/class$end.mrc || fail "the middle of the morph is its end $end"; done
+[ "$(h5dump -y -w 0 -d /truth/z morph.h5 | grep -Eo '0(, [0-9.]+)+')" = "0, 0.5, 1, 0, 0.5, 1" ] || fail "$(h5dump -d /truth/z morph.h5)"
+zcat "$data/adk_1ake_4ake.pdb.gz" | awk '/^MODEL/ { m++ } m == 2 && /CA  MET A   1/ { sub("CA ", "CB ") } { print }' >other.pdb
+zcat "$data/adk_1ake_4ake.pdb.gz" | awk '/^MODEL/ { m++ } !(m == 2 && /CA  MET A   1/)' >fewer.pdb
+refused 1 "atom 2 is A/1@CA in the first model and A/1@CB in the last" simulate --atoms other.pdb --morph 3 "${common[@]}"
+refused 1 "first model has 1656 atoms, the last 1655" simulate --atoms fewer.pdb --morph 3 "${common[@]}"
+refused 2 "needs two models" simulate "${groel[@]}" --morph 3 "${common[@]}"
+refused 2 "from 2 to 1000" simulate "${adk[@]}" --morph 1 "${common[@]}"
+refused 2 "do not go with it" simulate "${groel[@]}" --morph 3 --rotate chain:A/193-273 --about $bond --angles 0 "${common[@]}"
+refused 2 "need --atoms" simulate --volumes maps/class0.mrc --morph 3 "${common[@]}"
+refused 2 "a count from 2" simulate "${groel[@]}" --rotate chain:A/193-273 --about $bond --angles 0:90:1 "${common[@]}"
+
 refused 2 "either --volumes or --atoms" simulate "${common[@]}"
 refused 2 "must be even" simulate "${groel[@]}" "${common[@]}" -D 31
 refused 2 "snr-db" simulate "${groel[@]}" -n 1 -D 32 --apix 6 -o no.h5

@@ -22,13 +22,16 @@ enum { CHUNK = 256, LEVEL_IMAGES = 1000 };
 static const char usage[] =
     "usage: hetacumn simulate {--volumes A.mrc[,B.mrc..] | --atoms FILE} -n N -D BOX --apix A --snr-db X -o stack.h5\n"
     "Particle images of known maps: uniform orientations and shifts, CTF, white noise. The truth is stored with them.\n"
-    "Several maps, several models in one file, or several angles are the conformations; images take them in turn.\n"
+    "Several maps, several models in one file, steps of a morph, or several angles are the conformations; images take\n"
+    "them in turn.\n"
     "      --volumes LIST     MRC maps, brought to BOX and A\n"
     "      --atoms FILE       PDB or mmCIF, plain or .gz\n"
     "      --models A[-B]     models of the file to use (all)\n"
+    "      --morph N          N conformations in equal steps, all atoms moving straight from the first of the models to\n"
+    "                         the last; both need the same atoms\n"
     "      --rotate SEL       turn these atoms of the first model: chain:A/177-330 or !chain:L* ..\n"
     "      --about AXIS       com (through both parts' centres of mass) or chain:A/249@C,chain:A/249@CA\n"
-    "      --angles LIST      degrees, right-handed, separated by commas: one conformation each\n"
+    "      --angles LIST      degrees, right-handed: one conformation each; A,B,.. or FIRST:LAST:COUNT\n"
     "      --hydrogens        keep hydrogen atoms\n"
     "  -n N                   images\n"
     "  -D BOX                 their side in pixels, even\n"
@@ -50,12 +53,13 @@ typedef struct arguments {
     int half, help;
 } arguments;
 
-enum { VOLUMES = 256, ATOMS, MODELS, ROTATE, ABOUT, ANGLES, HYDROGENS, APIX, SNR, SHIFT, CTF, F16, SEED, MAPS, HELP };
+enum { VOLUMES = 256, ATOMS, MODELS, MORPH, ROTATE, ABOUT, ANGLES, HYDROGENS, APIX, SNR, SHIFT, CTF, F16, SEED, MAPS, HELP };
 
 static const struct option options[] = {
     {"volumes", required_argument, NULL, VOLUMES}, {"atoms", required_argument, NULL, ATOMS},
-    {"models", required_argument, NULL, MODELS},   {"rotate", required_argument, NULL, ROTATE},
-    {"about", required_argument, NULL, ABOUT},     {"angles", required_argument, NULL, ANGLES},
+    {"models", required_argument, NULL, MODELS},   {"morph", required_argument, NULL, MORPH},
+    {"rotate", required_argument, NULL, ROTATE},   {"about", required_argument, NULL, ABOUT},
+    {"angles", required_argument, NULL, ANGLES},
     {"hydrogens", no_argument, NULL, HYDROGENS},   {"apix", required_argument, NULL, APIX},
     {"snr-db", required_argument, NULL, SNR},      {"shift", required_argument, NULL, SHIFT},
     {"ctf", required_argument, NULL, CTF},         {"f16", no_argument, NULL, F16},
@@ -97,10 +101,10 @@ static het_status check(const arguments *a)
         return het_fail(HET_E_USAGE, "--shift %g: it must lie between 0 and half the box", a->shift);
     if ((m->selection != NULL) != (m->about != NULL) || (m->about != NULL) != (m->angles != NULL))
         return het_fail(HET_E_USAGE, "--rotate, --about and --angles go together");
-    if (a->volumes != NULL && (m->selection != NULL || m->models != NULL))
-        return het_fail(HET_E_USAGE, "--rotate and --models need --atoms");
-    if (m->selection != NULL && m->models != NULL)
-        return het_fail(HET_E_USAGE, "--rotate turns the first model: --models does not go with it");
+    if (a->volumes != NULL && (m->selection != NULL || m->models != NULL || m->morph > 0))
+        return het_fail(HET_E_USAGE, "--rotate, --models and --morph need --atoms");
+    if (m->selection != NULL && (m->models != NULL || m->morph > 0))
+        return het_fail(HET_E_USAGE, "--rotate turns the first model: --models and --morph do not go with it");
     return HET_OK;
 }
 
@@ -116,6 +120,12 @@ static het_status parse(int argc, char **argv, arguments *a)
         case VOLUMES: a->volumes = optarg; break;
         case ATOMS: a->atoms = optarg; break;
         case MODELS: a->motion.models = optarg; break;
+        case MORPH:
+            HET_TRY(parse_integer(&a->motion.morph, "--morph", optarg));
+            if (a->motion.morph < 2 || a->motion.morph > HET_CONFORMATIONS_MAX)
+                HET_TRY(het_fail(HET_E_USAGE, "--morph %s: it must be a number of conformations from 2 to %d", optarg,
+                                 HET_CONFORMATIONS_MAX));
+            break;
         case ROTATE: a->motion.selection = optarg; break;
         case ABOUT: a->motion.about = optarg; break;
         case ANGLES: a->motion.angles = optarg; break;

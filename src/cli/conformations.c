@@ -1,6 +1,7 @@
 #include "conformations.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -147,15 +148,31 @@ done:
     return status;
 }
 
-static het_status parse_angles(double *angle, const char *list)
+/* Angles of "A,B,.." or "FIRST:LAST:COUNT" (evenly spaced, both ends included): how many, and each in rad. angle NULL: only
+ * how many. */
+static het_status parse_angles(int64_t *count, double *angle, const char *list)
 {
+    double first, last;
+    long long steps;
+    int length = 0;
+    if (sscanf(list, "%lf:%lf:%lld%n", &first, &last, &steps, &length) == 3 && list[length] == '\0') {
+        if (!isfinite(first) || !isfinite(last) || steps < 2 || steps > HET_CONFORMATIONS_MAX)
+            return het_fail(HET_E_USAGE, "--angles \"%s\": FIRST:LAST:COUNT needs a count from 2 to %d", list,
+                            HET_CONFORMATIONS_MAX);
+        *count = steps;
+        for (int64_t k = 0; angle != NULL && k < steps; k++)
+            angle[k] = (first + (last - first) * (double)k / (double)(steps - 1)) * degree;
+        return HET_OK;
+    }
+    *count = count_items(list);
     const char *c = list;
-    for (int64_t k = 0; k < count_items(list); k++) {
+    for (int64_t k = 0; k < *count; k++) {
         char *end = NULL;
         const double value = strtod(c, &end);
         if (end == c || (*end != ',' && *end != '\0') || !isfinite(value))
-            return het_fail(HET_E_USAGE, "--angles \"%s\": they must be degrees separated by commas", list);
-        angle[k] = value * degree;
+            return het_fail(HET_E_USAGE, "--angles \"%s\": they must be degrees separated by commas, or FIRST:LAST:COUNT",
+                            list);
+        if (angle != NULL) angle[k] = value * degree;
         c = end + 1;
     }
     return HET_OK;
@@ -219,6 +236,7 @@ static het_status make_turned(het_conformations *made, const het_atoms *atoms, c
 {
     het_status status = HET_OK;
     const int64_t n = atoms->first[1];
+    int64_t count;
     double centre[3] = {0};
     axis line;
     uint8_t *selected = het_alloc((size_t)n);
@@ -229,8 +247,9 @@ static het_status make_turned(het_conformations *made, const het_atoms *atoms, c
     }
     HET_TRY(het_atoms_select(atoms, 0, motion->selection, selected));
     HET_TRY(find_axis(&line, atoms, motion->about, selected));
-    HET_TRY(conformations_new(made, count_items(motion->angles)));
-    HET_TRY(parse_angles(made->z, motion->angles));
+    HET_TRY(parse_angles(&count, NULL, motion->angles));
+    HET_TRY(conformations_new(made, count));
+    HET_TRY(parse_angles(&count, made->z, motion->angles));
     for (int64_t k = 0; k < made->count; k++) {
         turn_atoms(moved, atoms->atom, n, selected, &line, made->z[k]);
         if (k == 0) HET_TRY(find_centre(centre, moved, n));
@@ -260,6 +279,51 @@ done:
     return status;
 }
 
+/* Both models hold the same n atoms in the same order. */
+static het_status check_same_atoms(const het_atom *a, const het_atom *b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (a[i].residue == b[i].residue && strcmp(a[i].chain, b[i].chain) == 0 && strcmp(a[i].name, b[i].name) == 0)
+            continue;
+        return het_fail(HET_E_INPUT, "--morph: atom %lld is %s/%lld@%s in the first model and %s/%lld@%s in the last: both need "
+                        "the same atoms in the same order", (long long)(i + 1), a[i].chain, (long long)a[i].residue, a[i].name,
+                        b[i].chain, (long long)b[i].residue, b[i].name);
+    }
+    return HET_OK;
+}
+
+/* Maps on the straight way of every atom from the first model to the last:  x = (1 - s) x_first + s x_last, s = 0 .. 1. */
+static het_status make_morph(het_conformations *made, const het_atoms *atoms, const het_motion *motion, int64_t box,
+                             double apix)
+{
+    het_status status = HET_OK;
+    int64_t first, last;
+    double centre[3];
+    het_atom *moved = NULL;
+    HET_TRY(parse_models(&first, &last, motion->models, atoms->models));
+    if (last == first) HET_TRY(het_fail(HET_E_USAGE, "--morph needs two models in the file, closed and open for example"));
+    const het_atom *from = atoms->atom + atoms->first[first], *to = atoms->atom + atoms->first[last];
+    const int64_t n = atoms->first[first + 1] - atoms->first[first];
+    if (atoms->first[last + 1] - atoms->first[last] != n)
+        HET_TRY(het_fail(HET_E_INPUT, "--morph: the first model has %lld atoms, the last %lld", (long long)n,
+                         (long long)(atoms->first[last + 1] - atoms->first[last])));
+    HET_TRY(check_same_atoms(from, to, n));
+    HET_TRY(find_centre(centre, from, n));
+    HET_TRY(conformations_new(made, motion->morph));
+    moved = het_alloc((size_t)n * sizeof *moved);
+    if (moved == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for %lld atoms", (long long)n));
+    memcpy(moved, from, (size_t)n * sizeof *moved);
+    for (int64_t k = 0; k < made->count; k++) {
+        const double s = made->z[k] = (double)k / (double)(made->count - 1);
+        for (int64_t i = 0; i < n; i++)
+            for (int a = 0; a < 3; a++) moved[i].xyz[a] = (1.0 - s) * from[i].xyz[a] + s * to[i].xyz[a];
+        HET_TRY(make_map(&made->map[k], moved, n, centre, box, apix));
+    }
+done:
+    het_release(moved);
+    return status;
+}
+
 het_status het_conformations_from_atoms(het_conformations *made, const char *path, const het_motion *motion, int64_t box,
                                         double apix)
 {
@@ -268,6 +332,7 @@ het_status het_conformations_from_atoms(het_conformations *made, const char *pat
     *made = (het_conformations){0};
     HET_TRY(het_atoms_load(&atoms, path, motion->hydrogens));
     if (motion->selection != NULL) HET_TRY(make_turned(made, &atoms, motion, box, apix));
+    else if (motion->morph > 0) HET_TRY(make_morph(made, &atoms, motion, box, apix));
     else HET_TRY(make_models(made, &atoms, motion, box, apix));
 done:
     het_atoms_free(&atoms);
