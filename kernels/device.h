@@ -23,7 +23,8 @@ typedef enum het_precision { HET_PRECISION_AUTO, HET_PRECISION_F32, HET_PRECISIO
 
 /** Open the CPU backend.
  *  threads    [in] OpenMP threads; 0: OMP_NUM_THREADS or all cores of this process's affinity mask
- *  precision  [in] HET_PRECISION_BF16 is refused (HET_E_USAGE) on a chip without avx512_bf16; AUTO takes what is fastest
+ *  precision  [in] HET_PRECISION_BF16 is refused (HET_E_USAGE) on a chip without avx512_bf16; AUTO takes it where
+ *                  it is the faster one: with AMX, or on AMD's chips
  *  Errors: HET_E_MEMORY, HET_E_USAGE. Not collective. */
 het_status het_device_open_cpu(het_device *device, int threads, het_precision precision);
 void het_device_close(het_device *device);

@@ -374,6 +374,23 @@ static void device_refuses_bf16(void **state)
     unsetenv("HET_CPU_ISA");
 }
 
+/* Without tiles, auto takes bf16 on AMD's chips alone; asked for, it is given wherever it runs. */
+static void auto_wants_fast_bf16(void **state)
+{
+    (void)state;
+    het_device dev;
+    assert_int_equal(setenv("HET_CPU_ISA", "bf16", 1), 0);
+    const het_status offered = het_device_open_cpu(&dev, 1, HET_PRECISION_BF16);
+    if (offered == HET_OK) {
+        assert_int_equal(dev.precision, HET_BF16);
+        het_device_close(&dev);
+    }
+    assert_int_equal(het_device_open_cpu(&dev, 1, HET_PRECISION_AUTO), HET_OK);
+    assert_int_equal(dev.precision, offered == HET_OK && __builtin_cpu_is("amd") ? HET_BF16 : HET_F32);
+    het_device_close(&dev);
+    unsetenv("HET_CPU_ISA");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +405,7 @@ int main(void)
         cmocka_unit_test(linear_agrees),
         cmocka_unit_test(device_opens),
         cmocka_unit_test(device_refuses_bf16),
+        cmocka_unit_test(auto_wants_fast_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

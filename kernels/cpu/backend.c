@@ -138,6 +138,19 @@ static int has_bf16(void)
            (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
 }
 
+/* Is bf16 faster than fp32? With AMX it is; AMD's vectors do twice as many products at a time; Intel's reach
+ * half the rate of fp32 (bench/RESULTS.md). */
+static int has_fast_bf16(void)
+{
+    const int isa = dnnl_get_effective_cpu_isa(), amx = dnnl_cpu_isa_avx512_core_amx;
+    const int tiles = het_isa_get() == HET_ISA_AMX && (isa & amx) == amx;
+#if defined(__x86_64__)
+    return has_bf16() && (tiles || __builtin_cpu_is("amd"));
+#else
+    return has_bf16() && tiles;
+#endif
+}
+
 static int default_threads(void)
 {
     const char *text = getenv("OMP_NUM_THREADS");
@@ -155,7 +168,8 @@ het_status het_device_open_cpu(het_device *device, int threads, het_precision pr
     het_cpu_context *context = het_alloc(sizeof *context);
     if (context == NULL) return het_fail(HET_E_MEMORY, "no memory for the CPU device");
     device->context = context;
-    device->precision = precision != HET_PRECISION_F32 && has_bf16() ? HET_BF16 : HET_F32;
+    const int bf16 = precision == HET_PRECISION_BF16 || (precision == HET_PRECISION_AUTO && has_fast_bf16());
+    device->precision = bf16 ? HET_BF16 : HET_F32;
     device->threads = threads > 0 ? threads : default_threads();
     het_cpu_set_threads(device);
     if (dnnl_engine_create(&context->engine, dnnl_cpu, 0) != dnnl_success ||
