@@ -117,6 +117,11 @@ accept '6 A per pixel' import job/p.star -D 8 --f16 -o c.h5
 accept '3 of 8 x 8 pixels, float16' info c.h5
 accept 'poses as truth' import job/p.star --poses --recenter -o d.h5
 accept 'stored (rotations' info d.h5
+accept 'recentred' info d.h5
+moved() { h5dump -d /source/shift "$1" | grep -q "(0,0): $2" || fail "$1: /source/shift is not $2"; }
+moved d.h5 '-1, 2' # t = -origin, 3 A per pixel
+accept '6 A per pixel' import job/p.star -D 8 --recenter -o d.h5
+moved d.h5 '-0.5, 1'
 accept '2 images of 16' import job/p.star --index index.txt -o e.h5
 accept '2 images of 16' import job/p.star --index index.txt.gz -o e.h5
 accept 'no CTF' import job/p.star --no-ctf --shift 2 -o e.h5

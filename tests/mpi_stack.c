@@ -36,10 +36,10 @@ static het_status write_stack(het_comm *comm, const char *path, het_dtype type, 
     static float images[7 * PIXELS];
     static const char *const files[] = {"x.mrcs", "long name.mrcs"};
     het_ctf_row ctf[7] = {{0}};
-    float shift[14];
+    float shift[14], moved[2 * N];
     int64_t rows[N][2], first, count;
     const het_stack_info info = {
-        .count = N, .box = D, .apix = 2, .type = type, .has_truth = 1, .has_source = 1};
+        .count = N, .box = D, .apix = 2, .type = type, .has_truth = 1, .has_source = 1, .recentred = 1};
     het_stack_writer *writer;
     het_status status = het_stack_create(&writer, comm, path, &info);
     if (status != HET_OK) return status;
@@ -57,6 +57,8 @@ static het_status write_stack(het_comm *comm, const char *path, het_dtype type, 
     }
     for (int64_t i = 0; i < count; i++) rows[i][0] = (first + i) % 2, rows[i][1] = first + i;
     if (status == HET_OK) status = het_stack_write_source(writer, 2, files, first, count, rows[0]);
+    for (int64_t i = 0; i < count; i++) moved[2 * i] = moved[2 * i + 1] = (float)(first + i);
+    if (status == HET_OK) status = het_stack_write_moved(writer, first, count, moved);
     return het_stack_finish(writer, 1, status);
 }
 
@@ -64,6 +66,7 @@ static void check_stack(het_comm *comm, const char *path)
 {
     static float images[N * PIXELS];
     float shift[2 * N];
+    double moved[2];
     int64_t index[N], row;
     const char *file;
     het_stack *stack;
@@ -81,6 +84,8 @@ static void check_stack(het_comm *comm, const char *path)
         CHECK(comm, het_stack_ctf(stack)[i].defocus_u == (float)i && shift[2 * i] == (float)i);
         CHECK_OK(comm, het_stack_source(stack, i, &file, &row));
         CHECK(comm, row == i && strcmp(file, i % 2 ? "long name.mrcs" : "x.mrcs") == 0);
+        het_stack_moved(stack, i, moved);
+        CHECK(comm, moved[0] == (double)i && moved[1] == (double)i);
     }
     het_stack_close(stack);
 }

@@ -13,6 +13,7 @@
 
 #include "../src/arena.h"
 #include "../src/cli/poses.h"
+#include "../src/data/mrc.h"
 #include "../src/data/predictions.h"
 #include "../src/data/star.h"
 #include "../src/physics/rotation.h"
@@ -183,23 +184,36 @@ static void bad_files(void **state)
     het_predictions_free(&p);
 }
 
-/* A stack of N images; its source, where given, is rows N-1 .. 0 of `source`. */
+/* What recentring took out of image i, px of the stack. */
+static float moved_by(int i, int axis)
+{
+    return 0.25f * (float)i - (float)axis;
+}
+
+/* A stack of N images, the last of another microscope; its source, where given, is rows N-1 .. 0 of `source`,
+ * and the images were recentred. */
 static void make_stack(const char *path, const char *source)
 {
     const het_stack_info info = {.count = N, .box = D, .apix = 2.5, .type = HET_F32, .shift_range = 1.0,
-                                 .has_source = source != NULL};
+                                 .has_source = source != NULL, .recentred = source != NULL};
     het_stack_writer *writer;
     float *images = calloc(N * D * D, sizeof *images);
     het_ctf_row ctf[N];
     int64_t rows[2 * N] = {0};
+    float moved[2 * N];
     for (int i = 0; i < N * D * D; i++) images[i] = (float)(i % 5);
     for (int i = 0; i < N; i++) {
         ctf[i] = (het_ctf_row){1e4f, 1.1e4f, 0.5f, 3e5f, 2.7e7f, 0.1f, 0.0f};
         rows[2 * i + 1] = N - 1 - i;
+        for (int k = 0; k < 2; k++) moved[2 * i + k] = moved_by(i, k);
     }
+    ctf[N - 1].voltage = 2e5f;
     assert_int_equal(het_stack_create(&writer, comm, path, &info), HET_OK);
     assert_int_equal(het_stack_write(writer, 0, N, images, ctf, NULL), HET_OK);
-    if (source != NULL) assert_int_equal(het_stack_write_source(writer, 1, &source, 0, N, rows), HET_OK);
+    if (source != NULL) {
+        assert_int_equal(het_stack_write_source(writer, 1, &source, 0, N, rows), HET_OK);
+        assert_int_equal(het_stack_write_moved(writer, 0, N, moved), HET_OK);
+    }
     assert_int_equal(het_stack_finish(writer, 1, HET_OK), HET_OK);
     free(images);
 }
@@ -212,8 +226,9 @@ static double number(const het_star_table *table, int64_t row, const char *label
     return value;
 }
 
-/* Row `row` of the table holds the pose and z of image i. */
-static void check_pose(const het_star_table *table, int64_t row, const het_predictions *p, int i)
+/* Row `row` of the table holds the pose and z of image i, for the image as it was before recentring. */
+static void check_pose(const het_star_table *table, int64_t row, const het_predictions *p, int i,
+                       int recentred)
 {
     static const double radian = 0.017453292519943295;
     double r[9];
@@ -221,9 +236,31 @@ static void check_pose(const het_star_table *table, int64_t row, const het_predi
                             radian * number(table, row, "rlnAngleTilt"),
                             radian * number(table, row, "rlnAnglePsi"));
     for (int k = 0; k < 9; k++) assert_true(fabs(r[k] - (double)p->rotation[9 * i + k]) < 1e-6);
-    assert_true(fabs(number(table, row, "rlnOriginXAngst") + 2.5 * (double)p->shift[2 * i]) < 2e-6);
-    assert_true(fabs(number(table, row, "rlnOriginYAngst") + 2.5 * (double)p->shift[2 * i + 1]) < 2e-6);
+    static const char *const origin[] = {"rlnOriginXAngst", "rlnOriginYAngst"};
+    for (int k = 0; k < 2; k++) {
+        const double t = (double)p->shift[2 * i + k] + (recentred ? (double)moved_by(i, k) : 0.0);
+        assert_true(fabs(number(table, row, origin[k]) + 2.5 * t) < 2e-6);
+    }
     assert_true(fabs(number(table, row, "hetZ3") - (double)p->z[Z * i + 2]) < 1e-6);
+}
+
+/* data_optics has two groups of one box and pixel size, the last image alone being of the second. */
+static void check_optics(const het_star *star, double box, double apix)
+{
+    const het_star_table *optics = het_star_find(star, "optics"), *table = het_star_find(star, "particles");
+    assert_non_null(optics);
+    assert_int_equal(optics->rows, 2);
+    for (int g = 0; g < 2; g++) {
+        assert_true(number(optics, g, "rlnOpticsGroup") == g + 1.0);
+        assert_true(fabs(number(optics, g, "rlnVoltage") - (g == 0 ? 300.0 : 200.0)) < 1e-6);
+        assert_true(fabs(number(optics, g, "rlnSphericalAberration") - 2.7) < 1e-6);
+        assert_true(fabs(number(optics, g, "rlnAmplitudeContrast") - 0.1) < 1e-6);
+        assert_true(number(optics, g, "rlnImageSize") == box);
+        assert_true(number(optics, g, "rlnImageDimensionality") == 2.0);
+        assert_true(fabs(number(optics, g, "rlnImagePixelSize") - apix) < 1e-9);
+    }
+    for (int i = 0; i < N; i++) assert_true(number(table, i, "rlnOpticsGroup") == (i == N - 1 ? 2.0 : 1.0));
+    assert_true(fabs(number(table, 0, "rlnDefocusV") - 1.1e4) < 1e-3);
 }
 
 static void star_without_source(void **state)
@@ -241,15 +278,43 @@ static void star_without_source(void **state)
     const het_star_table *table = het_star_find(&star, "particles");
     assert_non_null(table);
     assert_int_equal(table->rows, N);
-    for (int i = 0; i < N; i++) check_pose(table, i, &p, i);
+    for (int i = 0; i < N; i++) check_pose(table, i, &p, i, 0);
     assert_string_equal(het_star_text(table, 2, het_star_column(table, "rlnImageName")), "000003@some/"
                                                                                          "stack.h5");
-    assert_true(fabs(number(table, 0, "rlnVoltage") - 300.0) < 1e-6);
-    assert_true(fabs(number(table, 0, "rlnSphericalAberration") - 2.7) < 1e-6);
+    check_optics(&star, D, 2.5);
     het_star_free(&star);
     p.count--;
     assert_int_equal(het_poses_write_star(&p, stack, "some/stack.h5", path), HET_E_INPUT);
     p.count++;
+    het_stack_close(stack);
+    het_predictions_free(&p);
+}
+
+/* Images that an MRC stack of twice the box was cropped to: the table is about those of the MRC stack. */
+static void star_names_the_mrc_stack(void **state)
+{
+    (void)state;
+    char source[64], path[64], name[96];
+    snprintf(source, sizeof source, "%s/source.mrcs", folder);
+    snprintf(path, sizeof path, "%s/poses.star", folder);
+    static const float pixels[4 * D * D];
+    het_mrc_writer *writer;
+    assert_int_equal(het_mrc_create(&writer, source, HET_F32, 2 * D, 2 * D, N, 1.25), HET_OK);
+    for (int i = 0; i < N; i++) assert_int_equal(het_mrc_append(writer, pixels, 1), HET_OK);
+    assert_int_equal(het_mrc_finish(writer, HET_OK), HET_OK);
+    het_predictions p = make();
+    het_stack *stack;
+    het_star star;
+    make_stack(other, source);
+    assert_int_equal(het_stack_open(&stack, other), HET_OK);
+    assert_int_equal(het_poses_write_star(&p, stack, other, path), HET_OK);
+    assert_int_equal(het_star_load(&star, path), HET_OK);
+    const het_star_table *table = het_star_find(&star, "particles");
+    for (int i = 0; i < N; i++) check_pose(table, i, &p, i, 1);
+    snprintf(name, sizeof name, "%06d@%s", N - 2, source);
+    assert_string_equal(het_star_text(table, 2, het_star_column(table, "rlnImageName")), name);
+    check_optics(&star, 2 * D, 1.25);
+    het_star_free(&star);
     het_stack_close(stack);
     het_predictions_free(&p);
 }
@@ -281,9 +346,10 @@ static void star_keeps_the_source_rows(void **state)
         char name[32];
         snprintf(name, sizeof name, "%d@a.mrcs", N - i);
         assert_string_equal(het_star_text(table, i, het_star_column(table, "rlnImageName")), name);
-        check_pose(table, i, &p, i);
+        check_pose(table, i, &p, i, 1);
         /* 5 um at 10000 x: 5 A per pixel of the source, twice the stack's */
-        assert_true(fabs(number(table, i, "rlnOriginX") + 0.5 * (double)p.shift[2 * i]) < 2e-6);
+        const double t = (double)(p.shift[2 * i] + moved_by(i, 0));
+        assert_true(fabs(number(table, i, "rlnOriginX") + 0.5 * t) < 2e-6);
     }
     het_star_free(&star);
     het_stack_close(stack);
@@ -315,7 +381,7 @@ int main(void)
         cmocka_unit_test(round_trip),          cmocka_unit_test(failure_leaves_the_old_file),
         cmocka_unit_test(bad_values),          cmocka_unit_test(bad_shapes),
         cmocka_unit_test(bad_files),           cmocka_unit_test(star_without_source),
-        cmocka_unit_test(star_keeps_the_source_rows),
+        cmocka_unit_test(star_names_the_mrc_stack), cmocka_unit_test(star_keeps_the_source_rows),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

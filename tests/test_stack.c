@@ -87,7 +87,8 @@ static het_stack_info information(het_dtype type, int64_t count)
                             .type = type,
                             .shift_range = 2.5,
                             .has_truth = 1,
-                            .has_source = 1};
+                            .has_source = 1,
+                            .recentred = 1};
 }
 
 static void write_stack(const char *path, het_dtype type, int64_t from, int64_t count)
@@ -101,6 +102,7 @@ static void write_stack(const char *path, het_dtype type, int64_t from, int64_t 
     assert_ok(het_stack_create(&writer, comm, path, &info));
     assert_ok(het_stack_write(writer, 0, count, images + from * PIXELS, ctf + from, &rows));
     assert_ok(het_stack_write_source(writer, 2, files, 0, count, source[0]));
+    assert_ok(het_stack_write_moved(writer, 0, count, shift + 2 * from));
     assert_ok(het_stack_finish(writer, -1, HET_OK));
 }
 
@@ -145,6 +147,9 @@ static void round_trip(het_dtype type, float tolerance)
     assert_string_equal(file, "longer/name.mrcs");
     assert_int_equal(row, 102);
     assert_int_equal(het_stack_source(stack, 0, &file, &row), HET_E_INPUT);
+    double moved[2];
+    het_stack_moved(stack, 3, moved);
+    assert_true(info->recentred && moved[0] == (double)shift[6] && moved[1] == (double)shift[7]);
     het_stack_close(stack);
 }
 

@@ -324,6 +324,23 @@ done:
     return status;
 }
 
+/* What --recenter takes out of the images, so that poses can be told for the source's images. */
+static het_status write_moved(const work *w, het_stack_writer *writer, het_comm *comm)
+{
+    const het_particles *p = w->particles;
+    const double scale = (double)w->box / (double)p->box;
+    int64_t first, count;
+    het_comm_share(comm, p->count, &first, &count);
+    float *moved = het_alloc((size_t)(count > 0 ? count : 1) * 2 * sizeof *moved);
+    het_status status = moved == NULL ? het_fail(HET_E_MEMORY, "import: no memory") : HET_OK;
+    HET_TRY(het_comm_agree(comm, status));
+    for (int64_t i = 0; i < 2 * count; i++) moved[i] = (float)(scale * p->shift[2 * first + i]);
+    HET_TRY(het_stack_write_moved(writer, first, count, moved));
+done:
+    het_release(moved);
+    return status;
+}
+
 static het_status write_stack(work *w, het_comm *comm)
 {
     const het_particles *p = w->particles;
@@ -334,11 +351,13 @@ static het_status write_stack(work *w, het_comm *comm)
     info.shift_range = o->shift > 0.0 ? o->shift : 0.05 * (double)w->box;
     info.has_truth = o->poses;
     info.has_source = 1;
+    info.recentred = o->recenter;
     het_stack_writer *writer = NULL;
     het_status status = het_stack_create(&writer, comm, o->output, &info);
     if (status != HET_OK) return status;
     status = write_images(w, writer, comm);
     if (status == HET_OK) status = write_source(p, writer, comm);
+    if (status == HET_OK && o->recenter) status = write_moved(w, writer, comm);
     status = het_stack_finish(writer, w->sign, status);
     if (status == HET_OK)
         het_info("%s: %lld images of %lld pixels a side, %.4g A per pixel%s%s", o->output,

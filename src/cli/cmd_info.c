@@ -76,7 +76,8 @@ static het_status describe_stack(const char *path)
     printf("  truth        %s\n",
            info->has_truth ? "stored (rotations, shifts): `evaluate` can use it" : "none");
     if (info->has_source && het_stack_source(stack, 0, &source, &row) == HET_OK)
-        printf("  source       %s, first image from row %lld\n", source, (long long)row);
+        printf("  source       %s, first image from row %lld%s\n", source, (long long)row,
+               info->recentred ? "; recentred" : "");
     het_stack_close(stack);
     return HET_OK;
 }

@@ -5,16 +5,17 @@
 #include <strings.h>
 
 #include "../arena.h"
+#include "../data/mrc.h"
 #include "../data/star.h"
 #include "../physics/rotation.h"
 
 static const double DEGREES = 57.29577951308232;
 
-/* The columns: angles, origins in A, origins in px for tables that have them, CTF for those without a table,
- * z; then the image names. */
+/* The columns: angles, origins in A, origins in px for tables that have them, optics group and CTF for those
+ * without a table, z; then the image names. */
 enum {
     ROT, TILT, PSI, X_ANGST, Y_ANGST, X_PIXEL, Y_PIXEL,
-    DEFOCUS_U, DEFOCUS_V, DEFOCUS_ANGLE, PHASE, VOLTAGE, CS, AMPLITUDE, FIRST_Z,
+    GROUP, DEFOCUS_U, DEFOCUS_V, DEFOCUS_ANGLE, PHASE, FIRST_Z,
     MOST_Z = 64, MOST_COLUMNS = FIRST_Z + MOST_Z + 1, LABEL = 32
 };
 
@@ -40,20 +41,22 @@ static void add(table *t, const char *label, int64_t which)
     t->column[t->columns++] = (het_star_column_data){label, t->numbers + which * t->rows, NULL};
 }
 
-/* Poses and z as columns. */
-static het_status fill(table *t, const het_predictions *p, double apix)
+/* Poses and z as columns. Origins are those of the source's images: what recentring took out is added. */
+static het_status fill(table *t, const het_predictions *p, const het_stack *stack)
 {
+    const double apix = het_stack_get_info(stack)->apix;
     *t = (table){.rows = p->count, .z_dim = p->z_dim};
     t->numbers = het_alloc((size_t)((FIRST_Z + p->z_dim) * p->count) * sizeof *t->numbers);
     if (t->numbers == NULL)
         return het_fail(HET_E_MEMORY, "no memory for the STAR columns of %lld images", (long long)p->count);
     for (int64_t i = 0; i < p->count; i++) {
-        double r[9], angle[3];
+        double r[9], angle[3], moved[2];
+        het_stack_moved(stack, i, moved);
         for (int k = 0; k < 9; k++) r[k] = p->rotation[9 * i + k];
         het_rotation_to_euler(r, &angle[0], &angle[1], &angle[2]);
         for (int k = 0; k < 3; k++) t->numbers[(ROT + k) * t->rows + i] = DEGREES * angle[k];
         for (int k = 0; k < 2; k++)
-            t->numbers[(X_ANGST + k) * t->rows + i] = -(double)p->shift[2 * i + k] * apix;
+            t->numbers[(X_ANGST + k) * t->rows + i] = -((double)p->shift[2 * i + k] + moved[k]) * apix;
         for (int64_t k = 0; k < p->z_dim; k++)
             t->numbers[(FIRST_Z + k) * t->rows + i] = p->z[i * p->z_dim + k];
     }
@@ -96,19 +99,16 @@ done:
     return status;
 }
 
-/* CTF columns in RELION's units (A, degrees, kV, mm). */
+/* CTF columns in RELION's units (A, degrees). */
 static void fill_ctf(table *t, const het_ctf_row *ctf)
 {
+    static const char *const label[] = {"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift"};
     for (int64_t i = 0; i < t->rows; i++) {
         const het_ctf_row *c = &ctf[i];
-        const double value[] = {c->defocus_u,     c->defocus_v, DEGREES * c->angle, DEGREES * c->phase,
-                                c->voltage / 1e3, c->cs / 1e7,  c->amplitude};
-        for (int k = 0; k < 7; k++) t->numbers[(DEFOCUS_U + k) * t->rows + i] = value[k];
+        const double value[] = {c->defocus_u, c->defocus_v, DEGREES * c->angle, DEGREES * c->phase};
+        for (int k = 0; k < 4; k++) t->numbers[(DEFOCUS_U + k) * t->rows + i] = value[k];
     }
-    static const char *const label[] = {"rlnDefocusU",         "rlnDefocusV", "rlnDefocusAngle",
-                                        "rlnPhaseShift",       "rlnVoltage",  "rlnSphericalAberration",
-                                        "rlnAmplitudeContrast"};
-    for (int k = 0; k < 7; k++) add(t, label[k], DEFOCUS_U + k);
+    for (int k = 0; k < 4; k++) add(t, label[k], DEFOCUS_U + k);
 }
 
 static int is_star(const char *name)
@@ -116,6 +116,75 @@ static int is_star(const char *name)
     const size_t length = strlen(name);
     return (length > 5 && strcasecmp(name + length - 5, ".star") == 0) ||
            (length > 8 && strcasecmp(name + length - 8, ".star.gz") == 0);
+}
+
+/* Side in px of the images that the table names: of the source where it is an MRC stack, else of the stack. */
+static int64_t named_box(const het_stack *stack)
+{
+    const het_stack_info *info = het_stack_get_info(stack);
+    const char *file;
+    int64_t row, box = info->box;
+    het_mrc *mrc = NULL;
+    if (!info->has_source || het_stack_source(stack, 0, &file, &row) != HET_OK || is_star(file)) return box;
+    if (het_mrc_open(&mrc, file) == HET_OK) box = het_mrc_get_info(mrc)->nx;
+    het_mrc_close(mrc);
+    return box;
+}
+
+/* The number of each image's optics group, from 1: images of one voltage, Cs and amplitude contrast.
+ * first (rows): the first image of each group. Returns the number of groups. */
+static int64_t fill_groups(table *t, const het_ctf_row *ctf, int64_t *first)
+{
+    int64_t groups = 0;
+    for (int64_t i = 0; i < t->rows; i++) {
+        const het_ctf_row *c = &ctf[i];
+        int64_t g = 0;
+        for (; g < groups; g++) {
+            const het_ctf_row *other = &ctf[first[g]];
+            if (c->voltage == other->voltage && c->cs == other->cs && c->amplitude == other->amplitude) break;
+        }
+        if (g == groups) first[groups++] = i;
+        t->numbers[GROUP * t->rows + i] = (double)(g + 1);
+    }
+    add(t, "rlnOpticsGroup", GROUP);
+    return groups;
+}
+
+/* The table data_optics that RELION 3.1 and later want, `groups` rows; first [in] an image of each group. */
+static het_status write_optics(het_star_writer *writer, const het_stack *stack, const int64_t *first,
+                               int64_t groups)
+{
+    enum { NUMBER, BOX, DIMENSIONS, PIXEL, VOLTAGE, CS, AMPLITUDE, COLUMNS, NAME_SIZE = 32 };
+    static const char *const label[COLUMNS] = {"rlnOpticsGroup", "rlnImageSize", "rlnImageDimensionality",
+                                               "rlnImagePixelSize", "rlnVoltage", "rlnSphericalAberration",
+                                               "rlnAmplitudeContrast"};
+    const het_stack_info *info = het_stack_get_info(stack);
+    const het_ctf_row *ctf = het_stack_ctf(stack);
+    const double box = (double)named_box(stack), apix = info->apix * (double)info->box / box;
+    het_status status = HET_OK;
+    double *numbers = het_alloc((size_t)(COLUMNS * groups) * sizeof *numbers);
+    char *text = het_alloc((size_t)groups * NAME_SIZE);
+    const char **name = het_alloc((size_t)groups * sizeof *name);
+    if (numbers == NULL || text == NULL || name == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory for %lld optics groups", (long long)groups));
+    for (int64_t g = 0; g < groups; g++) {
+        const het_ctf_row *c = &ctf[first[g]];
+        const double row[COLUMNS] = {(double)(g + 1),  box,         2.0,         apix,
+                                     c->voltage / 1e3, c->cs / 1e7, c->amplitude};
+        for (int k = 0; k < COLUMNS; k++) numbers[k * groups + g] = row[k];
+        name[g] = text + g * NAME_SIZE;
+        snprintf(text + g * NAME_SIZE, NAME_SIZE, "opticsGroup%lld", (long long)g + 1);
+    }
+    het_star_column_data column[COLUMNS + 1] = {{"rlnOpticsGroupName", NULL, name}};
+    const int columns = ctf[0].voltage > 0.0f ? COLUMNS : VOLTAGE; /* all images have a CTF or none has */
+    for (int k = 0; k < columns; k++)
+        column[k + 1] = (het_star_column_data){label[k], numbers + k * groups, NULL};
+    het_star_write_table(writer, "optics", NULL, NULL, groups, column, columns + 1);
+done:
+    het_release(numbers);
+    het_release(text);
+    het_release(name);
+    return status;
 }
 
 /* The STAR file that all images came from, with their rows; *base NULL when there is none that fits. */
@@ -170,30 +239,30 @@ het_status het_poses_write_star(const het_predictions *p, const het_stack *stack
     het_star star = {0};
     const het_star_table *base = NULL;
     het_star_writer *writer = NULL;
-    int64_t *rows = NULL;
+    int64_t *rows, groups = 0;
     table t = {0};
     if (p->count != info->count)
         return het_fail(HET_E_INPUT, "%s: predictions of %lld images for a stack of %lld", stack_path,
                         (long long)p->count, (long long)info->count);
-    HET_TRY(fill(&t, p, info->apix));
-    if (info->has_source) {
-        rows = het_alloc((size_t)p->count * sizeof *rows);
-        if (rows == NULL)
-            HET_TRY(het_fail(HET_E_MEMORY, "no memory for the rows of %lld images", (long long)p->count));
-        HET_TRY(find_base(&star, &base, rows, stack));
-    }
+    rows = het_alloc((size_t)p->count * sizeof *rows); /* of the base table; without one: see fill_groups */
+    if (rows == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the rows of %lld images", (long long)p->count));
+    HET_TRY(fill(&t, p, stack));
+    if (info->has_source) HET_TRY(find_base(&star, &base, rows, stack));
     if (base == NULL) {
         HET_TRY(fill_names(&t, stack, stack_path));
-        if (p->count > 0 && het_stack_ctf(stack)[0].voltage > 0.0f) fill_ctf(&t, het_stack_ctf(stack));
+        groups = fill_groups(&t, het_stack_ctf(stack), rows);
+        if (het_stack_ctf(stack)[0].voltage > 0.0f) fill_ctf(&t, het_stack_ctf(stack));
     } else if (het_star_column(base, "rlnOriginX") >= 0) {
         HET_TRY(fill_pixels(&t, base, rows, info->apix));
     }
     HET_TRY(het_star_create(&writer, path));
     for (int64_t i = 0; base != NULL && i < star.count; i++)
         if (&star.table[i] != base) het_star_write_copy(writer, &star.table[i]);
-    het_star_write_table(writer, base != NULL ? base->name : "particles", base, rows, p->count, t.column,
-                         t.columns);
-    status = het_star_finish(writer, HET_OK);
+    if (base == NULL) status = write_optics(writer, stack, rows, groups);
+    het_star_write_table(writer, base != NULL ? base->name : "particles", base, base != NULL ? rows : NULL,
+                         p->count, t.column, t.columns);
+    status = het_star_finish(writer, status);
 done:
     free_table(&t);
     het_release(rows);

@@ -20,6 +20,7 @@ typedef struct part {
     char *names;    /* (file_count, name_size): names of the sources */
     int64_t name_size;
     int64_t *rows;  /* (count, 2) */
+    float *moved;   /* (count, 2); NULL where nothing was moved */
 } part;
 
 struct het_stack {
@@ -78,6 +79,7 @@ static het_status read_layout(part *p)
     p->info.count = shape[0];
     p->info.has_truth = het_h5_exists(&p->input, "/truth");
     p->info.has_source = het_h5_exists(&p->input, "/source");
+    p->info.recentred = p->info.has_source && het_h5_exists(&p->input, "/source/shift");
 done:
     if (type >= 0) H5Tclose(type);
     if (images >= 0) H5Dclose(images);
@@ -174,6 +176,19 @@ done:
     return status;
 }
 
+static het_status read_moved(part *p)
+{
+    het_status status = HET_OK;
+    const int64_t n = p->info.count;
+    p->moved = het_alloc((size_t)n * 2 * sizeof *p->moved);
+    if (p->moved == NULL) HET_TRY(het_fail(HET_E_MEMORY, "%s: no memory for /source/shift", p->input.path));
+    HET_TRY(read_rows(p, "/source/shift", 2, 2, H5T_NATIVE_FLOAT, 0, n, p->moved));
+    for (int64_t i = 0; i < 2 * n; i++)
+        if (!isfinite(p->moved[i])) HET_TRY(bad(p, "/source/shift is not finite"));
+done:
+    return status;
+}
+
 static het_status open_part(part *p, const char *path)
 {
     het_status status = HET_OK;
@@ -181,6 +196,7 @@ static het_status open_part(part *p, const char *path)
     HET_TRY(read_attributes(p));
     HET_TRY(read_layout(p));
     if (p->info.has_source) HET_TRY(read_source(p));
+    if (p->info.recentred) HET_TRY(read_moved(p));
 done:
     return status;
 }
@@ -232,6 +248,7 @@ static het_status join(het_stack *stack)
         if (info->shift_range > all->shift_range) all->shift_range = info->shift_range;
         all->has_truth &= info->has_truth;
         all->has_source &= info->has_source;
+        all->recentred |= info->recentred;
     }
     if (stack->part_count > 1) all->std = sqrt(deviation / (double)all->count);
     return HET_OK;
@@ -292,6 +309,7 @@ void het_stack_close(het_stack *stack)
         het_h5_close(&stack->parts[i].input);
         het_release(stack->parts[i].names);
         het_release(stack->parts[i].rows);
+        het_release(stack->parts[i].moved);
     }
     het_release(stack->parts);
     het_release(stack->ctf);
@@ -408,4 +426,11 @@ het_status het_stack_source(const het_stack *stack, int64_t i, const char **file
     *file = p->names + entry[0] * p->name_size;
     *row = entry[1];
     return HET_OK;
+}
+
+void het_stack_moved(const het_stack *stack, int64_t i, double moved[2])
+{
+    HET_ASSERT(i >= 0 && i < stack->info.count);
+    const part *p = part_of(stack, i);
+    for (int k = 0; k < 2; k++) moved[k] = p->moved == NULL ? 0.0 : (double)p->moved[2 * (i - p->first) + k];
 }

@@ -6,6 +6,7 @@
 /** The particle stack (docs/formats.md): stack.h5 with
  *    /images (N,D,D) float32 or float16, contiguous, real space, particles dark (density positive under METHOD 2's CTF)
  *    /ctf    (N,7) float32: het_ctf_row;   /source/file (strings), /source/row (N,2) int64: file, 0-based row, where known
+ *    /source/shift (N,2) float32 px: what recentring took out, where it was done
  *    /truth/{rotation (N,3,3), shift (N,2) px, class (N) int64, z (N)} where known
  *  and attributes version, apix, box, sign, mean, std, shift_range. A stack may instead list other stacks: /parts, names of
  *  files relative to its folder, whose images follow one another. Tests: test_stack.c, mpi_stack.c */
@@ -18,6 +19,7 @@ typedef struct het_stack_info {
     double mean, std;   /* over all pixels as stored */
     double shift_range; /* px: largest |shift| expected (simulate knows it; import: 0.05 box unless given) */
     int has_truth, has_source;
+    int recentred; /* the particles were moved to the centre: /source/shift */
 } het_stack_info;
 
 typedef struct het_stack_truth { /* any pointer may be NULL; rows of the range written or read */
@@ -41,6 +43,10 @@ het_status het_stack_write(het_stack_writer *writer, int64_t first, int64_t coun
  *  Collective; once at most per range. */
 het_status het_stack_write_source(het_stack_writer *writer, int64_t file_count, const char *const *files, int64_t first,
                                   int64_t count, const int64_t *rows);
+/** Say by how much the particles of images [first, first+count) were off centre in the source: moved (count,2),
+ *  px of the stack, is t (METHOD 2) there minus t in the stored image. Only where info->recentred was set.
+ *  Collective; once at most per range. */
+het_status het_stack_write_moved(het_stack_writer *writer, int64_t first, int64_t count, const float *moved);
 /** Finish: attributes mean, std (of what all ranks wrote, as stored) and sign; fsync; rename to the final name. When any
  *  rank's status is a failure, an earlier write failed, or images are missing (HET_E_SHAPE), the .tmp is removed instead
  *  and that status returned on every rank. Collective; frees the writer (NULL: returns `mine`). */
@@ -59,3 +65,5 @@ const het_ctf_row *het_stack_ctf(const het_stack *stack);
 het_status het_stack_read_truth(const het_stack *stack, int64_t first, int64_t count, const het_stack_truth *truth);
 /** Source of image i: file name (borrowed) and 0-based row; HET_E_INPUT when unknown. */
 het_status het_stack_source(const het_stack *stack, int64_t i, const char **file, int64_t *row);
+/** By how much the particle of image i was off centre in the source, px of the stack; 0 without recentring. */
+void het_stack_moved(const het_stack *stack, int64_t i, double moved[2]);

@@ -8,7 +8,7 @@
 #include "half.h"
 #include "stack.h"
 
-enum { IMAGES, CTF, ROTATION, SHIFT, CLASS, COORDINATE, ROWS, SETS };
+enum { IMAGES, CTF, ROTATION, SHIFT, CLASS, COORDINATE, ROWS, MOVED, SETS };
 
 typedef struct data_set {
     const char *name;
@@ -72,6 +72,7 @@ static void describe_sets(het_stack_writer *w)
         [CLASS] = {"/truth/class", HET_I64, 1, {n, 0, 0}, -1, -1},
         [COORDINATE] = {"/truth/z", HET_F32, 1, {n, 0, 0}, -1, -1},
         [ROWS] = {"/source/row", HET_I64, 2, {n, 2, 0}, -1, -1},
+        [MOVED] = {"/source/shift", HET_F32, 2, {n, 2, 0}, -1, -1},
     };
     memcpy(w->set, sets, sizeof sets);
 }
@@ -122,7 +123,8 @@ het_status het_stack_create(het_stack_writer **out, het_comm *comm, const char *
     HET_TRY(het_comm_agree(comm, allocate(w)));
     int64_t bytes = 1 << 20; /* HDF5's own records and the names of the sources */
     for (int i = 0; i < SETS; i++) {
-        if ((i >= ROTATION && i <= COORDINATE && !info->has_truth) || (i == ROWS && !info->has_source))
+        if ((i >= ROTATION && i <= COORDINATE && !info->has_truth) || (i == ROWS && !info->has_source) ||
+            (i == MOVED && !info->recentred))
             continue;
         bytes += info->count * row_bytes(&w->set[i]);
     }
@@ -269,6 +271,20 @@ het_status het_stack_write_source(het_stack_writer *w, int64_t file_count, const
     het_status status = HET_OK;
     if (w->set[ROWS].id < 0) HET_TRY(write_names(w, file_count, files));
     HET_TRY(write_set(w, ROWS, first, count, rows));
+done:
+    if (status != HET_OK && w->status == HET_OK) w->status = status;
+    return status;
+}
+
+het_status het_stack_write_moved(het_stack_writer *w, int64_t first, int64_t count, const float *moved)
+{
+    het_status status = HET_OK;
+    HET_ASSERT(w->info.recentred);
+    if (w->set[MOVED].id < 0) {
+        HET_TRY(create_set(w, MOVED));
+        HET_TRY(het_h5_settle(&w->output));
+    }
+    HET_TRY(write_set(w, MOVED, first, count, moved));
 done:
     if (status != HET_OK && w->status == HET_OK) w->status = status;
     return status;
