@@ -66,3 +66,12 @@ uint64_t het_rng_below(het_rng *rng, uint64_t limit)
         if (word >= threshold) return word % limit;
     }
 }
+
+void het_rng_choose(het_rng *rng, int64_t *list, int64_t count, int64_t take)
+{
+    for (int64_t i = 0; i < take; i++) {
+        const int64_t j = i + (int64_t)het_rng_below(rng, (uint64_t)(count - i)), t = list[i];
+        list[i] = list[j];
+        list[j] = t;
+    }
+}

@@ -34,3 +34,7 @@ uint32_t het_rng_u32(het_rng *rng);
 float het_rng_uniform(het_rng *rng);                  /* in (0, 1), never 0 or 1 */
 float het_rng_normal(het_rng *rng);                   /* N(0,1), Box-Muller, one pair per two calls is not cached */
 uint64_t het_rng_below(het_rng *rng, uint64_t limit); /* uniform in [0, limit), limit > 0 */
+
+/** Bring a draw without repetition to the front: the first `take` of the `count` entries of `list`, in the order drawn; the
+ *  others follow in any order (Fisher-Yates). take <= count. */
+void het_rng_choose(het_rng *rng, int64_t *list, int64_t count, int64_t take);

@@ -41,7 +41,3 @@ het_status het_run_load(const char *path, het_device *dev, int64_t batch, het_mo
 /** The map of one conformation from a loaded run: units of the stack's pixels, positive where the particle is, resized to
  *  `box` (0: the run's) at the same physical size. map is new; free it with het_volume_free. */
 het_status het_run_map(het_model *model, const het_run_state *state, const float *z, int64_t box, het_volume *map);
-
-/** Volume of conformation z in real space, (box)^3 [z][y][x], as het_run_map, from the folder `run`; apix of that box in *apix.
- *  Not collective. */
-het_status het_run_volume(const char *run, const float *z, int64_t z_dim, int64_t box, float *volume, double *apix);

@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "run.h"
 
 het_status het_run_map(het_model *model, const het_run_state *state, const float *z, int64_t box, het_volume *map)
@@ -15,30 +13,5 @@ het_status het_run_map(het_model *model, const het_run_state *state, const float
 done:
     het_volume_free(&own);
     if (status != HET_OK) het_volume_free(map);
-    return status;
-}
-
-het_status het_run_volume(const char *run, const float *z, int64_t z_dim, int64_t box, float *volume, double *apix)
-{
-    het_status status = HET_OK;
-    enum { PLANES = 16 };
-    het_device dev = {0};
-    het_model *model = NULL;
-    het_survey survey = {0};
-    het_run_state state;
-    het_volume map = {0};
-    HET_TRY(het_device_open_cpu(&dev, 0, HET_PRECISION_F32));
-    HET_TRY(het_run_load(run, &dev, PLANES, &model, &survey, &state));
-    if (z_dim != model->config.z_dim)
-        HET_TRY(het_fail(HET_E_SHAPE, "the run's conformations have %lld numbers, %lld were given",
-                         (long long)model->config.z_dim, (long long)z_dim));
-    HET_TRY(het_run_map(model, &state, z, box, &map));
-    memcpy(volume, map.data, (size_t)(map.box * map.box * map.box) * sizeof *volume);
-    *apix = map.apix;
-done:
-    het_volume_free(&map);
-    het_model_free(model);
-    het_survey_free(&survey);
-    if (dev.ops != NULL) het_device_close(&dev);
     return status;
 }

@@ -51,7 +51,30 @@ done
 [ "$(ls path/*.mrc | wc -l)" -eq 3 ] || fail "the traversal has not 3 maps"
 [ "$(ls modes/*.mrc | wc -l)" -eq 2 ] || fail "two classes have not 2 maps"
 
-run evaluate run --truth stack.h5 --maps truth/class0.mrc,truth/class1.mrc --json metrics.json
+# figures DIR NAMES: DIR holds NAME.tsv with numbers below its names, and NAME.svg, for each name.
+figures()
+{
+    local folder=$1 name
+    shift
+    for name in "$@"; do
+        [ "$(wc -l <"$folder/$name.tsv")" -gt 1 ] || fail "no numbers in $folder/$name.tsv"
+        tail -n 1 "$folder/$name.svg" | grep -q '</svg>' || fail "$folder/$name.svg is not whole"
+    done
+}
+
+run plot run
+figures run/plots training latent
+[ "$(wc -l <run/plots/latent.tsv)" -eq 161 ] || fail "latent.tsv has not a line per image"
+refused 1 'nowhere' plot nowhere
+
+run evaluate run --truth stack.h5 --maps truth/class0.mrc,truth/class1.mrc --per-image 5 --plots figures --json metrics.json
+figures figures training latent rotation fsc
+[ "$(wc -l <figures/images.tsv)" -eq 11 ] || fail "images.tsv has not 5 images of each class"
+for key in image_area_mean image_area_median image_res_mean image_res_median frames_deg; do numbers metrics.json ".$key"; done
+for key in res_own res_fitted class_rot_own class_trans_own class_image_area class_image_res image_fsc; do
+    numbers metrics.json ".$key[]"
+done
+jq -e '.image_count == 10 and (.image_fsc | length == 8)' metrics.json >/dev/null || fail "not 10 images by their own maps"
 grep -q Rot out || fail "no table"
 for key in rot rot_mean_deg trans_raw trans_corrected err entanglement hand; do numbers metrics.json ".$key"; done
 jq -e 'has("corr")' metrics.json >/dev/null || fail "no corr" # null for two classes

@@ -61,8 +61,12 @@ static void write_map(const char *path, int klass, int predicted)
     het_volume_free(&v);
 }
 
+/* What a stack knows of the conformations: their class; or nothing but a coordinate, not even that, or three states
+ * without one. */
+typedef enum knowledge { CLASSES, COORDINATE, NOTHING, STATES } knowledge;
+
 /* Truth, and the predictions of a mirrored, turned and moved molecule: R_pred = M (turn R_true A^T) M. */
-static void write_images(void)
+static void write_images(const char *to, knowledge known)
 {
     const het_stack_info info = {.count = N, .box = D, .apix = APIX, .type = HET_F32, .has_truth = 1};
     float *images = calloc(N * D * D, sizeof *images), *rotation = calloc(N * 9, sizeof *rotation);
@@ -98,9 +102,12 @@ static void write_images(void)
         const int64_t seen = i < WRONG ? 1 - klass[i] : klass[i];
         for (int k = 0; k < Z; k++)
             p.z[Z * i + k] = 0.1f * het_rng_normal(&rng) + (k == 1 ? (float)seen : 0.0f);
+        z[i] = known == CLASSES ? 0.0f : known == COORDINATE ? (float)seen + 0.001f * (float)(i % 100) : NAN;
+        if (known == COORDINATE || known == NOTHING) klass[i] = -1;
+        if (known == STATES) klass[i] = i % 2 == 0 ? 0 : 1 + i % 4 / 2; /* the second state in two halves */
         for (int k = 0; k < D * D; k++) images[i * D * D + k] = (float)(k % 7);
     }
-    assert_int_equal(het_stack_create(&writer, comm, stack_path, &info), HET_OK);
+    assert_int_equal(het_stack_create(&writer, comm, to, &info), HET_OK);
     assert_int_equal(
         het_stack_write(writer, 0, N, images, ctf, &(het_stack_truth){rotation, shift, klass, z}), HET_OK);
     assert_int_equal(het_stack_finish(writer, 1, HET_OK), HET_OK);
@@ -161,7 +168,11 @@ static void every_measure(void **state)
         assert_true(fabs(number(m, "class_err", k) - (double)WRONG / N) < 1e-12);
         assert_true(number(m, "res", k) <
                     2.2); /* smooth maps in place: the FSC never falls but for rounding */
-        assert_true(number(m, "res_aligned", k) < 2.2);
+        assert_true(number(m, "res_own", k) < 2.2);
+        assert_true(number(m, "res_fitted", k) < 2.2);
+        assert_true(number(m, "class_hand_own", k) == -1);
+        assert_true(number(m, "class_frame_deg", k) < 1.0); /* one frame for both */
+        assert_true(number(m, "class_trans_own", k) < 1e-8);
         assert_true(number(m, "res143", k) <= number(m, "res", k));
     }
     json_decref(m);
@@ -175,6 +186,51 @@ static void wrong_maps_show(void **state)
     assert_int_equal(run(10, words), HET_OK);
     json_t *m = json_load_file(json_path, 0, NULL);
     assert_true(number(m, "res", 0) > 4.0);
+    json_decref(m);
+}
+
+/* The measures of the same images in a stack that knows less of them; json_decref() them. */
+static json_t *with_less(knowledge known)
+{
+    char path[64];
+    snprintf(path, sizeof path, "%s/less.h5", folder);
+    write_images(path, known);
+    const char *const words[] = {"evaluate", folder, "--truth", path, "--json", json_path};
+    assert_int_equal(run(6, words), HET_OK);
+    json_t *m = json_load_file(json_path, 0, NULL);
+    assert_non_null(m);
+    return m;
+}
+
+static int is_null(json_t *root, const char *key)
+{
+    return json_is_null(json_object_get(root, key));
+}
+
+static void unknown_classes_are_one(void **state)
+{
+    (void)state;
+    for (int known = COORDINATE; known <= NOTHING; known++) {
+        json_t *m = with_less((knowledge)known);
+        assert_true(number(m, "classes", -1) == 1 && number(m, "class_images", 0) == N);
+        assert_true(number(m, "class_rot", 0) == number(m, "rot", -1));
+        assert_true(number(m, "class_frame_deg", 0) == 0.0);
+        assert_true(number(m, "e_pose", -1) > 0.0);
+        assert_true(is_null(m, "err") && is_null(m, "e_z") && is_null(m, "entanglement") && is_null(m, "neighbours"));
+        if (known == NOTHING) assert_true(is_null(m, "corr"));
+        else assert_true(number(m, "corr", -1) > 0.7 && number(m, "corr", -1) < 1.0);
+        json_decref(m);
+    }
+}
+
+/* Two of the three look alike: ranks 0 | 1 tied with 2 correlate with the three by sqrt(0.8). */
+static void three_states_have_a_correlation(void **state)
+{
+    (void)state;
+    json_t *m = with_less(STATES);
+    assert_true(number(m, "classes", -1) == 3);
+    assert_true(number(m, "corr", -1) > 0.6 && number(m, "corr", -1) < sqrt(0.8));
+    assert_true(is_null(m, "err") && number(m, "e_z", -1) > 0.2 && number(m, "e_z", -1) < 0.5);
     json_decref(m);
 }
 
@@ -197,6 +253,8 @@ static void mistakes_are_named(void **state)
     snprintf(one, sizeof one, "%s/true0.mrc", folder);
     refused(6, (const char *const[]){"evaluate", folder, "--truth", stack_path, "--maps", one}, HET_E_USAGE,
             "1 maps for 2 classes");
+    refused(6, (const char *const[]){"evaluate", folder, "--truth", stack_path, "--per-image", "some"}, HET_E_USAGE,
+            "--per-image some");
     refused(3, (const char *const[]){"evaluate", folder, "--what"}, HET_E_USAGE, "--what");
 }
 
@@ -216,7 +274,7 @@ static int set_up(void **state)
     }
     snprintf(maps, sizeof maps, "%s/true0.mrc,%s/true1.mrc", folder, folder);
     snprintf(volumes, sizeof volumes, "%s/run0.mrc,%s/run1.mrc", folder, folder);
-    write_images();
+    write_images(stack_path, CLASSES);
     return 0;
 }
 
@@ -235,6 +293,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_measure),
         cmocka_unit_test(wrong_maps_show),
+        cmocka_unit_test(unknown_classes_are_one),
+        cmocka_unit_test(three_states_have_a_correlation),
         cmocka_unit_test(mistakes_are_named),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

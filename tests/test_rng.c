@@ -150,13 +150,32 @@ static void below_is_unbiased(void **state)
         assert_true(fabs(hits[i] / (double)N - 1.0 / 7.0) < 4.0 * sqrt(6.0 / 49.0 / N));
 }
 
+/* Every entry stays once, and each of 6 is as likely to be among 2 chosen. */
+static void a_draw_repeats_nothing(void **state)
+{
+    (void)state;
+    enum { COUNT = 6, TAKE = 2, TIMES = 6000 };
+    het_rng rng = het_rng_at(7, HET_STREAM_SEARCH, 0, 0);
+    int hits[COUNT] = {0};
+    for (int t = 0; t < TIMES; t++) {
+        int64_t list[COUNT] = {0, 1, 2, 3, 4, 5};
+        int seen = 0;
+        het_rng_choose(&rng, list, COUNT, TAKE);
+        for (int i = 0; i < COUNT; i++) seen |= 1 << list[i];
+        assert_int_equal(seen, (1 << COUNT) - 1);
+        for (int i = 0; i < TAKE; i++) hits[list[i]]++;
+    }
+    for (int i = 0; i < COUNT; i++)
+        assert_true(fabs(hits[i] / (double)TIMES - 1.0 / 3.0) < 4.0 * sqrt(2.0 / 9.0 / TIMES));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_known_answers),     cmocka_unit_test(words_follow_the_counter),
         cmocka_unit_test(addresses_are_distinct),   cmocka_unit_test(sequences_do_not_depend_on_order),
         cmocka_unit_test(uniform_is_flat_and_open), cmocka_unit_test(normal_has_its_moments),
-        cmocka_unit_test(below_is_unbiased),
+        cmocka_unit_test(below_is_unbiased),        cmocka_unit_test(a_draw_repeats_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

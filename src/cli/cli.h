@@ -14,5 +14,6 @@ het_status het_cmd_train(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_volume(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_evaluate(het_comm *comm, int argc, char **argv, int *exit_code);
+het_status het_cmd_plot(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_fsc(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_info(het_comm *comm, int argc, char **argv, int *exit_code);

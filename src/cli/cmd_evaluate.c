@@ -1,6 +1,7 @@
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,8 +10,10 @@
 #include "../run.h"
 #include "cli.h"
 #include "conformations.h"
+#include "figures.h"
 #include "measures.h"
 #include "options.h"
+#include "progress.h"
 
 static const char usage[] =
     "usage: hetacumn evaluate RUN --truth stack.h5 [options]\n"
@@ -19,24 +22,30 @@ static const char usage[] =
     "      --truth FILE        the stack that was predicted, with its truth (simulate; import --poses)\n"
     "      --maps A.mrc,B.mrc  the true map of each class in order: adds the resolution of the run's maps\n"
     "      --volumes X,Y       the run's map of each class, in place of the map at the class's mode of z\n"
+    "      --per-image N       with --maps: N images of each class, each with the map of its own z (100; 0: none)\n"
+    "      --plots DIR         the figures as SVG, and their numbers as TSV\n"
     "      --predictions FILE  in place of RUN/predictions.h5\n"
     "      --json FILE         in place of RUN/metrics.json; - for stdout, without the table\n"
     "      --help              this text\n";
 
 typedef struct options {
-    const char *run, *truth, *maps, *volumes, *predictions, *json;
+    const char *run, *truth, *maps, *volumes, *plots, *predictions, *json;
+    int64_t per_image;
     char standard_predictions[1200], standard_json[1200];
 } options;
 
 static het_status parse(options *o, int argc, char **argv, int *help)
 {
-    enum { TRUTH = 256, MAPS, VOLUMES, PREDICTIONS, JSON, HELP };
+    enum { TRUTH = 256, MAPS, VOLUMES, PER_IMAGE, PLOTS, PREDICTIONS, JSON, HELP };
     static const struct option list[] = {
         {"truth", required_argument, NULL, TRUTH},     {"maps", required_argument, NULL, MAPS},
-        {"volumes", required_argument, NULL, VOLUMES}, {"predictions", required_argument, NULL, PREDICTIONS},
+        {"volumes", required_argument, NULL, VOLUMES}, {"per-image", required_argument, NULL, PER_IMAGE},
+        {"plots", required_argument, NULL, PLOTS},     {"predictions", required_argument, NULL, PREDICTIONS},
         {"json", required_argument, NULL, JSON},       {"help", no_argument, NULL, HELP},
         {NULL, 0, NULL, 0}};
+    char *end = NULL;
     *help = 0;
+    o->per_image = 100;
     optind = 0;
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, ":", list, NULL)) != -1;) {
@@ -44,6 +53,12 @@ static het_status parse(options *o, int argc, char **argv, int *help)
         case TRUTH: o->truth = optarg; break;
         case MAPS: o->maps = optarg; break;
         case VOLUMES: o->volumes = optarg; break;
+        case PLOTS: o->plots = optarg; break;
+        case PER_IMAGE:
+            o->per_image = strtoll(optarg, &end, 10);
+            if (end == optarg || *end != '\0' || o->per_image < 0 || o->per_image > 1000000)
+                return het_fail(HET_E_USAGE, "--per-image %s: it must be a whole number from 0 to 1000000", optarg);
+            break;
         case PREDICTIONS: o->predictions = optarg; break;
         case JSON: o->json = optarg; break;
         case HELP: *help = 1; return HET_OK;
@@ -84,46 +99,101 @@ done:
     return status;
 }
 
-/* The run's map of class k, from a file or at the class's z. */
-static het_status class_map(het_volume *map, const options *o, const het_conformations *given,
-                            const het_measures *m, int64_t k)
+/* The run's model, where its maps are asked for. */
+typedef struct source {
+    het_device dev;
+    het_model *model;
+    het_survey survey;
+    het_run_state state;
+} source;
+
+static het_status source_open(source *s, const options *o, int64_t z_dim)
 {
+    enum { PLANES = 32 };
     het_status status = HET_OK;
-    double apix;
-    HET_TRY(het_volume_new(map, m->box, m->apix));
-    if (given->count > 0)
-        memcpy(map->data, given->map[k].data, (size_t)(m->box * m->box * m->box) * sizeof *map->data);
-    else
-        HET_TRY(het_run_volume(o->run, m->z_star + k * m->z_dim, m->z_dim, m->box, map->data, &apix));
+    HET_TRY(het_device_open_cpu(&s->dev, 0, HET_PRECISION_F32));
+    HET_TRY(het_run_load(o->run, &s->dev, PLANES, &s->model, &s->survey, &s->state));
+    if (s->model->config.z_dim != z_dim)
+        status = het_fail(HET_E_INPUT, "the predictions have %lld numbers z, the run has %lld: run `hetacumn predict` again",
+                          (long long)z_dim, (long long)s->model->config.z_dim);
 done:
     return status;
 }
 
-static het_status compare_maps(const options *o, het_measures *m)
+static void source_close(source *s)
+{
+    het_model_free(s->model);
+    het_survey_free(&s->survey);
+    if (s->dev.ops != NULL) het_device_close(&s->dev);
+}
+
+/* Per-image FSC: the map of each drawn image's own z. */
+static het_status compare_images(const options *o, het_comm *comm, het_measures *m, const het_predictions *p,
+                                 const het_truth *t, const source *s, const het_conformations *truth)
+{
+    het_status status = HET_OK;
+    het_progress progress;
+    het_volume map = {0};
+    HET_TRY(het_measures_draw_images(m, t, o->per_image));
+    het_progress_start(&progress, comm, "per-image FSC", m->sampled);
+    for (int64_t i = 0; i < m->sampled && status == HET_OK; i++) {
+        const het_image_fsc *image = &m->sample[i];
+        status = het_run_map(s->model, &s->state, p->z + image->image * p->z_dim, m->box, &map);
+        if (status == HET_OK) status = het_measures_of_image_map(m, i, &map, &truth->map[image->klass]);
+        het_volume_free(&map);
+        het_progress_step(&progress, i + 1);
+    }
+    het_progress_end(&progress);
+    HET_TRY(status);
+    HET_TRY(het_measures_sum_up_images(m));
+done:
+    return status;
+}
+
+static het_status compare_maps(const options *o, het_comm *comm, het_measures *m, const het_predictions *p,
+                               const het_truth *t)
 {
     het_status status = HET_OK;
     het_conformations truth = {0}, given = {0};
     het_volume map = {0};
+    source s = {0};
     HET_TRY(het_conformations_from_maps(&truth, o->maps, m->box, m->apix));
     if (o->volumes != NULL) HET_TRY(het_conformations_from_maps(&given, o->volumes, m->box, m->apix));
     if (truth.count != m->classes || (o->volumes != NULL && given.count != m->classes))
         HET_TRY(het_fail(HET_E_USAGE, "evaluate: %lld maps for %lld classes: give one for each, in order",
                          (long long)(truth.count != m->classes ? truth.count : given.count),
                          (long long)m->classes));
+    if (o->volumes == NULL) HET_TRY(source_open(&s, o, m->z_dim));
     for (int64_t k = 0; k < m->classes; k++) {
         if (m->klass[k].images == 0) continue;
-        HET_TRY(class_map(&map, o, &given, m, k));
-        HET_TRY(het_measures_of_map(m, k, &map, &truth.map[k]));
+        if (o->volumes == NULL) HET_TRY(het_run_map(s.model, &s.state, m->z_star + k * m->z_dim, m->box, &map));
+        HET_TRY(het_measures_of_map(m, k, o->volumes != NULL ? &given.map[k] : &map, &truth.map[k]));
         het_volume_free(&map);
     }
+    if (o->volumes == NULL && o->per_image > 0) HET_TRY(compare_images(o, comm, m, p, t, &s, &truth));
 done:
     het_volume_free(&map);
     het_conformations_free(&truth);
     het_conformations_free(&given);
+    source_close(&s);
     return status;
 }
 
-static het_status evaluate(const options *o)
+static het_status draw(const options *o, const het_measures *m, const het_predictions *p, const het_truth *t)
+{
+    het_status status = HET_OK;
+    if (o->plots == NULL) return HET_OK;
+    HET_TRY(het_figures_folder(o->plots));
+    HET_TRY(het_figure_latent(o->plots, p, t));
+    HET_TRY(het_figure_rotation(o->plots, m, t));
+    if (o->maps != NULL) HET_TRY(het_figure_fsc(o->plots, m));
+    HET_TRY(het_figure_training(o->plots, o->run));
+    het_info("the figures are in %s", o->plots);
+done:
+    return status;
+}
+
+static het_status evaluate(const options *o, het_comm *comm)
 {
     het_status status = HET_OK;
     het_stack *stack = NULL;
@@ -135,10 +205,11 @@ static het_status evaluate(const options *o)
     HET_TRY(load_predictions(&predictions, o, het_stack_get_info(stack)));
     HET_TRY(het_truth_load(&truth, stack, o->truth));
     HET_TRY(het_measures_of_images(&measures, &predictions, &truth));
-    if (o->maps != NULL) HET_TRY(compare_maps(o, &measures));
+    if (o->maps != NULL) HET_TRY(compare_maps(o, comm, &measures, &predictions, &truth));
     if (strcmp(json, "-") != 0) het_measures_print(&measures, stdout);
     HET_TRY(het_measures_write_json(&measures, json));
     if (strcmp(json, "-") != 0) het_info("the measures are in %s", json);
+    HET_TRY(draw(o, &measures, &predictions, &truth));
 done:
     het_measures_free(&measures);
     het_predictions_free(&predictions);
@@ -158,5 +229,5 @@ het_status het_cmd_evaluate(het_comm *comm, int argc, char **argv, int *exit_cod
         if (het_comm_rank(comm) == 0) fputs(usage, stdout);
         return HET_OK;
     }
-    return het_comm_agree(comm, het_comm_rank(comm) == 0 ? evaluate(&o) : HET_OK);
+    return het_comm_agree(comm, het_comm_rank(comm) == 0 ? evaluate(&o, comm) : HET_OK);
 }

@@ -18,6 +18,7 @@ static const struct {
     {"predict", het_cmd_predict, "poses and conformations of any stack"},
     {"volume", het_cmd_volume, "maps of conformations"},
     {"evaluate", het_cmd_evaluate, "measures against the truth"},
+    {"plot", het_cmd_plot, "figures of a run"},
     {"fsc", het_cmd_fsc, "Fourier shell correlation of two maps"},
     {"info", het_cmd_info, "any file in plain words"},
 };

@@ -4,19 +4,20 @@
 #include <string.h>
 
 #include "../arena.h"
-#include "../log.h"
-#include "../physics/fsc.h"
 #include "../physics/latent.h"
-#include "../physics/place.h"
+#include "../physics/rotation.h"
 #include "../physics/stats.h"
 
 enum { MOST_CLASSES = 1000, NEIGHBOURS = 10, SEED = 1 };
+
+static const double DEGREES = 57.29577951308232;
 
 void het_truth_free(het_truth *truth)
 {
     het_release(truth->rotation);
     het_release(truth->shift);
     het_release(truth->klass);
+    het_release(truth->coordinate);
     *truth = (het_truth){0};
 }
 
@@ -30,10 +31,26 @@ static int has_unit_rows(const float *r)
     return 1;
 }
 
+/* truth->coordinate from the stack's z, or from the classes where an image has none. */
+static het_status find_coordinate(het_truth *truth, const float *z, int64_t n)
+{
+    double *at = het_alloc((size_t)n * sizeof *at);
+    if (at == NULL) return het_fail(HET_E_MEMORY, "no memory for the truth of %lld images", (long long)n);
+    int64_t known = 0, other = 0, third = 0; /* images of the first value, another, and a third */
+    for (int64_t i = 0; i < n; i++) known += isfinite(z[i]);
+    for (int64_t i = 0; i < n; i++) at[i] = known == n ? (double)z[i] : (double)truth->klass[i];
+    while (other < n && at[other] == at[0]) other++;
+    while (third < n && (at[third] == at[0] || at[third] == at[other])) third++;
+    truth->coordinate = third < n ? at : NULL;
+    if (third == n) het_release(at);
+    return HET_OK;
+}
+
 het_status het_truth_load(het_truth *truth, const het_stack *stack, const char *path)
 {
     het_status status = HET_OK;
     const int64_t n = het_stack_get_info(stack)->count;
+    float *z = NULL;
     *truth = (het_truth){.classes = 1};
     if (!het_stack_get_info(stack)->has_truth)
         return het_fail(HET_E_INPUT,
@@ -43,10 +60,11 @@ het_status het_truth_load(het_truth *truth, const het_stack *stack, const char *
     truth->rotation = het_alloc((size_t)(9 * n) * sizeof(float));
     truth->shift = het_alloc((size_t)(2 * n) * sizeof(float));
     truth->klass = het_alloc((size_t)n * sizeof(int64_t));
-    if (truth->rotation == NULL || truth->shift == NULL || truth->klass == NULL)
+    z = het_alloc((size_t)n * sizeof *z);
+    if (truth->rotation == NULL || truth->shift == NULL || truth->klass == NULL || z == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the truth of %lld images", (long long)n));
     HET_TRY(het_stack_read_truth(stack, 0, n,
-                                 &(het_stack_truth){truth->rotation, truth->shift, truth->klass, NULL}));
+                                 &(het_stack_truth){truth->rotation, truth->shift, truth->klass, z}));
     int64_t known = 0; /* poses from a STAR file come without classes: one for all */
     for (int64_t i = 0; i < n; i++) known += truth->klass[i] != -1;
     for (int64_t i = 0; i < n && known == 0; i++) truth->klass[i] = 0;
@@ -61,15 +79,20 @@ het_status het_truth_load(het_truth *truth, const het_stack *stack, const char *
                              path, (long long)i, (long long)truth->klass[i], MOST_CLASSES - 1));
         if (truth->klass[i] >= truth->classes) truth->classes = truth->klass[i] + 1;
     }
+    HET_TRY(find_coordinate(truth, z, n));
 done:
+    het_release(z);
     if (status != HET_OK) het_truth_free(truth);
     return status;
 }
 
 void het_measures_free(het_measures *m)
 {
+    het_release(m->distance2);
     het_release(m->klass);
     het_release(m->z_star);
+    het_release(m->fsc);
+    het_release(m->sample);
     *m = (het_measures){0};
 }
 
@@ -83,30 +106,42 @@ static int64_t pack(float *to, const float *from, const int64_t *klass, int64_t 
     return n;
 }
 
-/* Poses of one class; scratch (18 count). d (count): distances with the global A. */
-static het_status class_poses(het_class_measures *c, int64_t k, const het_predictions *p, const het_truth *t,
-                              const double *d, float *scratch, double *values)
+/* Angle in degrees between two rotations. */
+static double angle_between(const double a[9], const double b[9])
+{
+    double d = 0.0;
+    for (int k = 0; k < 9; k++) d += (a[k] - b[k]) * (a[k] - b[k]);
+    return DEGREES * het_rotation_angle(d);
+}
+
+/* Poses of class k in the common frame and in its own; scratch (18 count), values (count). */
+static het_status class_poses(het_measures *m, int64_t k, const het_predictions *p, const het_truth *t,
+                              float *scratch, double *values)
 {
     het_status status = HET_OK;
+    het_class_measures *c = &m->klass[k];
     het_align own;
     het_origin origin;
     float *predicted = scratch, *truth = scratch + 9 * p->count;
-    int64_t n = 0;
     for (int64_t i = 0; i < p->count; i++)
-        if (t->klass[i] == k) values[n++] = d[i];
-    c->images = n;
-    if (n == 0) goto done;
-    c->rot = het_median(values, n);
+        if (t->klass[i] == k) values[c->images++] = m->distance2[i];
+    if (c->images == 0) goto done;
+    c->rot = het_median(values, c->images);
     pack(predicted, p->rotation, t->klass, k, p->count, 9);
     pack(truth, t->rotation, t->klass, k, p->count, 9);
-    HET_TRY(het_align_rotations(&own, NULL, predicted, truth, n, HET_ALIGN_ANCHORS, SEED));
-    c->rot_aligned = own.median;
-    /* the raw shifts need no rotation: P R u of the unused correction may come from any */
-    float *shift = predicted, *true_shift = predicted + 2 * n;
+    HET_TRY(het_align_rotations(&own, NULL, predicted, truth, c->images, HET_ALIGN_ANCHORS, SEED));
+    c->rot_own = own.median;
+    c->hand_own = own.hand;
+    if (own.hand == m->align.hand) c->frame_degrees = angle_between(own.refined, m->align.refined);
+    float *shift = predicted, *true_shift = predicted + 2 * p->count; /* in place of the rotations */
     pack(shift, p->shift, t->klass, k, p->count, 2);
     pack(true_shift, t->shift, t->klass, k, p->count, 2);
-    HET_TRY(het_align_shifts(&origin, shift, true_shift, truth, n));
+    HET_TRY(het_align_shifts(&origin, shift, true_shift, truth, c->images));
     c->trans_raw = origin.raw;
+    c->trans_own = origin.corrected;
+    c->own.hand = own.hand;
+    memcpy(c->own.a, own.refined, sizeof c->own.a);
+    memcpy(c->own.u, origin.u, sizeof c->own.u);
 done:
     return status;
 }
@@ -114,17 +149,21 @@ done:
 static het_status poses(het_measures *m, const het_predictions *p, const het_truth *t)
 {
     het_status status = HET_OK;
-    double *d = het_alloc((size_t)(2 * p->count) * sizeof *d);
+    double *values = het_alloc((size_t)p->count * sizeof *values);
     float *scratch = het_alloc((size_t)(18 * p->count) * sizeof *scratch);
-    if (d == NULL || scratch == NULL)
+    if (values == NULL || scratch == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory to compare %lld poses", (long long)p->count));
-    HET_TRY(het_align_rotations(&m->align, d, p->rotation, t->rotation, p->count, HET_ALIGN_ANCHORS, SEED));
+    HET_TRY(het_align_rotations(&m->align, m->distance2, p->rotation, t->rotation, p->count, HET_ALIGN_ANCHORS,
+                                SEED));
     HET_TRY(het_align_shifts(&m->origin, p->shift, t->shift, t->rotation, p->count));
     m->e_pose = m->align.median + m->origin.raw / ((double)m->box * (double)m->box);
+    for (int64_t k = 0; k < m->classes; k++) HET_TRY(class_poses(m, k, p, t, scratch, values));
     for (int64_t k = 0; k < m->classes; k++)
-        HET_TRY(class_poses(&m->klass[k], k, p, t, d, scratch, d + p->count));
+        for (int64_t l = 0; l < k; l++)
+            if (m->klass[k].hand_own == m->klass[l].hand_own)
+                m->frames_degrees = fmax(m->frames_degrees, angle_between(m->klass[k].own.a, m->klass[l].own.a));
 done:
-    het_release(d);
+    het_release(values);
     het_release(scratch);
     return status;
 }
@@ -171,8 +210,10 @@ static het_status conformations(het_measures *m, const het_predictions *p, const
         HET_TRY(het_latent_class_mode(m->z_star + k * m->z_dim, &c->pc1_mode, p->z, pc1, t->klass, k,
                                       m->images, m->z_dim));
     }
+    if (m->classes == 1) m->e_z = NAN; /* nothing to tell apart */
     if (m->classes == 2) HET_TRY(two_classes(m, pc1, t));
-    if (m->classes > 2) HET_TRY(het_latent_corr(&m->corr, pc1, t->klass, m->images));
+    if (t->coordinate != NULL) HET_TRY(het_spearman(&m->corr, pc1, t->coordinate, m->images));
+    m->corr = fabs(m->corr);
     if (m->classes > 1 && m->images > 1)
         HET_TRY(het_latent_neighbours(&m->similarity, &m->chance, p->z, t->klass, m->images, m->z_dim,
                                       m->classes, NEIGHBOURS, SEED));
@@ -181,58 +222,40 @@ done:
     return status;
 }
 
+static const het_class_measures UNKNOWN = {
+    .rot = NAN, .rot_own = NAN, .hand_own = NAN, .frame_degrees = NAN, .trans_raw = NAN, .trans_own = NAN,
+    .err = NAN, .pc1_mean = NAN, .pc1_std = NAN, .pc1_mode = NAN, .res = NAN, .res143 = NAN, .res_own = NAN,
+    .res_fitted = NAN, .area = NAN, .image_res = NAN, .own.hand = 1};
+
+/* Room for the numbers of every class and image; none is known yet. */
+static het_status measures_new(het_measures *m, const het_predictions *p, int64_t classes)
+{
+    const int64_t curves = classes * HET_FSC_KINDS * (p->box / 2);
+    *m = (het_measures){
+        .images = p->count, .box = p->box, .classes = classes, .z_dim = p->z_dim, .apix = p->apix};
+    m->frames_degrees = m->err = m->err_best = m->corr = m->similarity = m->chance = NAN;
+    m->area_mean = m->area_median = m->image_res_mean = m->image_res_median = NAN;
+    m->distance2 = het_alloc((size_t)p->count * sizeof *m->distance2);
+    m->klass = het_alloc((size_t)classes * sizeof *m->klass);
+    m->z_star = het_alloc((size_t)(classes * m->z_dim) * sizeof *m->z_star);
+    m->fsc = het_alloc((size_t)curves * sizeof *m->fsc);
+    if (m->distance2 == NULL || m->klass == NULL || m->z_star == NULL || m->fsc == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for the measures of %lld images, %lld classes",
+                        (long long)p->count, (long long)classes);
+    for (int64_t k = 0; k < classes; k++)
+        m->klass[k] = UNKNOWN;
+    for (int64_t i = 0; i < curves; i++) m->fsc[i] = NAN;
+    return HET_OK;
+}
+
 het_status het_measures_of_images(het_measures *m, const het_predictions *p, const het_truth *t)
 {
     het_status status = HET_OK;
-    *m = (het_measures){
-        .images = p->count, .box = p->box, .classes = t->classes, .z_dim = p->z_dim, .apix = p->apix};
-    m->err = m->err_best = m->corr = m->similarity = m->chance = NAN;
-    m->klass = het_alloc((size_t)m->classes * sizeof *m->klass);
-    m->z_star = het_alloc((size_t)(m->classes * m->z_dim) * sizeof *m->z_star);
-    if (m->klass == NULL || m->z_star == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for %lld classes", (long long)m->classes));
-    for (int64_t k = 0; k < m->classes; k++)
-        m->klass[k] = (het_class_measures){0, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
+    HET_TRY(measures_new(m, p, t->classes));
     HET_TRY(poses(m, p, t));
     HET_TRY(conformations(m, p, t));
     m->entanglement = m->e_pose + m->e_z;
 done:
     if (status != HET_OK) het_measures_free(m);
-    return status;
-}
-
-static double in_pixels(const double *curve, int64_t box, double threshold)
-{
-    return (double)box / het_fsc_shell(curve, box, threshold, NULL);
-}
-
-het_status het_measures_of_map(het_measures *m, int64_t k, const het_volume *predicted,
-                               const het_volume *truth)
-{
-    het_status status = HET_OK;
-    het_class_measures *c = &m->klass[k];
-    het_volume placed = {0};
-    het_pose3 pose = {.hand = m->align.hand};
-    double *curve = het_alloc((size_t)(truth->box / 2) * sizeof *curve), low = 0.0;
-    if (curve == NULL) return het_fail(HET_E_MEMORY, "no memory for an FSC curve");
-    memcpy(pose.a, m->align.refined, sizeof pose.a);
-    memcpy(pose.u, m->origin.u, sizeof pose.u);
-    HET_TRY(het_volume_new(&placed, predicted->box, predicted->apix));
-    HET_TRY(het_place_volume(&placed, predicted, &pose));
-    HET_TRY(het_fsc(curve, &placed, truth, NULL));
-    c->res = in_pixels(curve, truth->box, 0.5);
-    c->res143 = in_pixels(curve, truth->box, 0.143);
-    for (int64_t s = 1; s <= 4 && s < truth->box / 2; s++) low += curve[s];
-    if (low < -1.0)
-        het_warn("the map of class %lld agrees with the true one only when negated: the run's contrast is "
-                 "inverted",
-                 (long long)k);
-    HET_TRY(het_place_refine(&pose, predicted, truth));
-    HET_TRY(het_place_volume(&placed, predicted, &pose));
-    HET_TRY(het_fsc(curve, &placed, truth, NULL));
-    c->res_aligned = in_pixels(curve, truth->box, 0.5);
-done:
-    het_volume_free(&placed);
-    het_release(curve);
     return status;
 }

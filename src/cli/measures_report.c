@@ -5,21 +5,28 @@
 
 #include "measures.h"
 
-/* Columns of the table and arrays of the JSON file: one number per class. */
+/* Columns of the tables and arrays of the JSON file: one number per class. A table begins where `table` says so. */
 static const struct {
     const char *key, *title;
     size_t member;
+    int table;
 } COLUMN[] = {
-    {"class_rot", "Rot", offsetof(het_class_measures, rot)},
-    {"class_rot_aligned", "Rot own A", offsetof(het_class_measures, rot_aligned)},
-    {"class_trans_raw", "Trans px2", offsetof(het_class_measures, trans_raw)},
-    {"class_err", "Err", offsetof(het_class_measures, err)},
-    {"class_pc1_mean", "PC1 mean", offsetof(het_class_measures, pc1_mean)},
-    {"class_pc1_std", "PC1 std", offsetof(het_class_measures, pc1_std)},
-    {"class_pc1_mode", "PC1 mode", offsetof(het_class_measures, pc1_mode)},
-    {"res", "Res px", offsetof(het_class_measures, res)},
-    {"res143", "Res .143", offsetof(het_class_measures, res143)},
-    {"res_aligned", "Res refit", offsetof(het_class_measures, res_aligned)},
+    {"class_rot", "Rot", offsetof(het_class_measures, rot), 1},
+    {"class_rot_own", "Rot own", offsetof(het_class_measures, rot_own), 0},
+    {"class_hand_own", "Hand own", offsetof(het_class_measures, hand_own), 0},
+    {"class_frame_deg", "Frame deg", offsetof(het_class_measures, frame_degrees), 0},
+    {"class_trans_raw", "Trans px2", offsetof(het_class_measures, trans_raw), 0},
+    {"class_trans_own", "Trans own", offsetof(het_class_measures, trans_own), 0},
+    {"class_err", "Err", offsetof(het_class_measures, err), 1},
+    {"class_pc1_mean", "PC1 mean", offsetof(het_class_measures, pc1_mean), 0},
+    {"class_pc1_std", "PC1 std", offsetof(het_class_measures, pc1_std), 0},
+    {"class_pc1_mode", "PC1 mode", offsetof(het_class_measures, pc1_mode), 0},
+    {"res", "Res px", offsetof(het_class_measures, res), 1},
+    {"res143", "Res .143", offsetof(het_class_measures, res143), 0},
+    {"res_own", "Res own", offsetof(het_class_measures, res_own), 0},
+    {"res_fitted", "Res fitted", offsetof(het_class_measures, res_fitted), 0},
+    {"class_image_area", "Image area", offsetof(het_class_measures, area), 0},
+    {"class_image_res", "Image Res", offsetof(het_class_measures, image_res), 0},
 };
 enum { COLUMNS = sizeof COLUMN / sizeof *COLUMN };
 
@@ -36,15 +43,19 @@ static int known(const het_measures *m, int column)
     return 0;
 }
 
-static void print_classes(const het_measures *m, FILE *out)
+/* Columns first .. last-1, one line per class; nothing, and 0 returned, where no number is known. */
+static int print_table(const het_measures *m, FILE *out, int first, int last)
 {
+    int any = 0;
+    for (int c = first; c < last; c++) any |= known(m, c);
+    if (!any) return 0;
     fprintf(out, "%5s %8s", "class", "images");
-    for (int c = 0; c < COLUMNS; c++)
+    for (int c = first; c < last; c++)
         if (known(m, c)) fprintf(out, " %10s", COLUMN[c].title);
     fputc('\n', out);
     for (int64_t k = 0; k < m->classes; k++) {
         fprintf(out, "%5lld %8lld", (long long)k, (long long)m->klass[k].images);
-        for (int c = 0; c < COLUMNS; c++) {
+        for (int c = first; c < last; c++) {
             const double value = member(&m->klass[k], c);
             if (!known(m, c)) continue;
             if (isfinite(value)) fprintf(out, " %10.4g", value);
@@ -52,6 +63,24 @@ static void print_classes(const het_measures *m, FILE *out)
         }
         fputc('\n', out);
     }
+    return 1;
+}
+
+static void print_classes(const het_measures *m, FILE *out)
+{
+    int maps = 0; /* the last table is that of maps */
+    for (int first = 0, last; first < COLUMNS; first = last) {
+        for (last = first + 1; last < COLUMNS && !COLUMN[last].table; last++) continue;
+        maps = print_table(m, out, first, last);
+    }
+    fprintf(out, "own: the class alone, with its own rotation, hand and origin; Frame: angle between that rotation and A\n");
+    if (maps)
+        fprintf(out, "Res: px, first crossing of FSC = 0.5 (.143) with the true map, no mask, in the common frame, the "
+                     "class's own, and\nfitted to the true map; floor 2 px\n");
+    if (m->sampled > 0)
+        fprintf(out, "Image: %lld images, each with the map of its own z in the common frame: area under FSC, mean, and "
+                     "Res, median\n",
+                (long long)m->sampled);
 }
 
 static void line(FILE *out, const char *name, double value, const char *meaning)
@@ -71,21 +100,22 @@ void het_measures_print(const het_measures *m, FILE *out)
     line(out, "  mean", m->align.mean_degrees, "degrees");
     line(out, "  median", m->align.median_degrees, "degrees");
     line(out, "  within 0.1", m->align.within, "share of images closer than 12.8 degrees");
+    line(out, "  frames", m->frames_degrees, "degrees: largest angle between the own frames of two classes");
     line(out, "Trans raw", m->origin.raw, "median |t_true - t_pred|^2, px^2");
     line(out, "Trans corrected", m->origin.corrected, "the same after one 3D origin by least squares, px^2");
     line(out, "Err", m->err, "misclassified share, PC1 of z, threshold midway between its two groups");
     line(out, "  best threshold", m->err_best, "the same with the threshold chosen by the labels");
-    line(out, "Corr", m->corr, "|Spearman| of PC1 and class number");
+    line(out, "Corr", m->corr, "|Spearman| of PC1 and the true coordinate, or class number where none is known");
     line(out, "Neighbours", m->similarity, "share of the 10 nearest in z that have the same class");
     line(out, "  by chance", m->chance, "for mixed classes");
     line(out, "E", m->entanglement, "entanglement: E_pose + E_z");
     line(out, "  E_pose", m->e_pose, "Rot + Trans raw / box^2");
-    line(out, "  E_z", m->e_z, m->classes == 2 ? "Err" : "mean overlap of neighbouring classes on PC1");
+    line(out, "  E_z", m->e_z, m->classes == 2 ? "Err" : "mean overlap of neighbouring classes on PC1 (own reading of eq. 11)");
+    line(out, "Image area", m->area_mean, "per-image FSC: mean area under it, k in cycles per pixel (at most 1/2 - 1/box)");
+    line(out, "  median", m->area_median, "the same, median");
+    line(out, "Image Res", m->image_res_median, "per-image FSC: median px where it crosses 0.5");
+    line(out, "  mean", m->image_res_mean, "the same, mean");
     print_classes(m, out);
-    if (known(m, COLUMNS - 1))
-        fprintf(out, "Res: first crossing of FSC = 0.5 (.143) with the true map, no mask, turned by A; floor "
-                     "2 px; refit: map "
-                     "turned\nand moved to fit the true one best\n");
 }
 
 static json_t *real_or_null(double value)
@@ -98,10 +128,23 @@ static void add(json_t *root, const char *key, double value)
     json_object_set_new(root, key, real_or_null(value));
 }
 
-static json_t *vector(const double *values, int count)
+static json_t *vector(const double *values, int64_t count)
 {
     json_t *list = json_array();
-    for (int i = 0; i < count; i++) json_array_append_new(list, real_or_null(values[i]));
+    for (int64_t i = 0; i < count; i++) json_array_append_new(list, real_or_null(values[i]));
+    return list;
+}
+
+/* Mean over classes, by their samples, of the curves of single images. */
+static json_t *image_curve(const het_measures *m)
+{
+    json_t *list = json_array();
+    for (int64_t s = 0; s < m->box / 2 && m->sampled > 0; s++) {
+        double sum = 0.0;
+        for (int64_t i = 0; i < m->sampled; i++)
+            sum += m->fsc[(m->sample[i].klass * HET_FSC_KINDS + HET_FSC_IMAGES) * (m->box / 2) + s];
+        json_array_append_new(list, real_or_null(sum / (double)m->sampled));
+    }
     return list;
 }
 
@@ -144,6 +187,13 @@ het_status het_measures_write_json(const het_measures *m, const char *path)
     add(root, "entanglement", m->entanglement);
     add(root, "e_pose", m->e_pose);
     add(root, "e_z", m->e_z);
+    add(root, "frames_deg", m->frames_degrees);
+    json_object_set_new(root, "image_count", json_integer(m->sampled));
+    add(root, "image_area_mean", m->area_mean);
+    add(root, "image_area_median", m->area_median);
+    add(root, "image_res_mean", m->image_res_mean);
+    add(root, "image_res_median", m->image_res_median);
+    json_object_set_new(root, "image_fsc", image_curve(m));
     add_classes(root, m);
     const size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(9);
     int failed;

@@ -32,17 +32,12 @@ static double distance2(const double *q, const double *a)
     return sum;
 }
 
-/* The first `take` entries of `index` become a draw without repetition from 0..count-1 (Fisher-Yates). */
+/* The first `take` entries of `index` become a draw without repetition from 0..count-1. */
 static void draw(int64_t *index, int64_t count, int64_t take, uint64_t seed, uint64_t which)
 {
     het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 0, which);
     for (int64_t i = 0; i < count; i++) index[i] = i;
-    for (int64_t i = 0; i < take; i++) {
-        const int64_t j = i + (int64_t)het_rng_below(&rng, (uint64_t)(count - i));
-        const int64_t t = index[i];
-        index[i] = index[j];
-        index[j] = t;
-    }
+    het_rng_choose(&rng, index, count, take);
 }
 
 typedef struct search {

@@ -114,17 +114,6 @@ het_status het_latent_best_split(het_split *split, const double *value, const in
     return HET_OK;
 }
 
-het_status het_latent_corr(double *corr, const double *value, const int64_t *label, int64_t count)
-{
-    double *number = het_alloc((size_t)count * sizeof *number);
-    if (number == NULL) return het_fail(HET_E_MEMORY, "no memory to rank %lld labels", (long long)count);
-    for (int64_t i = 0; i < count; i++) number[i] = (double)label[i];
-    const het_status status = het_spearman(corr, value, number, count);
-    het_release(number);
-    *corr = fabs(*corr);
-    return status;
-}
-
 /* The values of one class, packed; returns their number. */
 static int64_t pick(double *out, const double *value, const int64_t *label, int64_t klass, int64_t count)
 {
@@ -237,11 +226,7 @@ het_status het_latent_neighbours(double *similarity, double *chance, const float
     const int64_t others = count < OTHERS ? count : OTHERS, queries = count < QUERIES ? count : QUERIES;
     het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 0, 2);
     for (int64_t i = 0; i < count; i++) drawn[i] = i;
-    for (int64_t i = 0; i < others; i++) {
-        const int64_t j = i + (int64_t)het_rng_below(&rng, (uint64_t)(count - i)), t = drawn[i];
-        drawn[i] = drawn[j];
-        drawn[j] = t;
-    }
+    het_rng_choose(&rng, drawn, count, others);
     double sum = 0.0;
 #pragma omp parallel for schedule(static) reduction(+ : sum)
     for (int64_t q = 0; q < queries; q++) sum += same_share(z, label, drawn, others, drawn[q], dim, k);
