@@ -3,11 +3,14 @@
 # in which threads of our own run; the kernels' threads are OpenMP's, which it cannot follow).
 #   ./test.sh                   all presets
 #   ./test.sh release asan ...  only these
+#   ./test.sh --long            only the long tests, trainings to a result, of the release build
 set -uo pipefail
 cd "$(dirname "$0")"
 presets=(release asan ubsan tsan)
+long=()
 case "${1:-}" in
--h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+--long) long=(-C long -L long) presets=(release); shift ;;
+-h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 [ $# -gt 0 ] && presets=("$@")
 
@@ -23,7 +26,7 @@ test_preset() {
         return 1
     fi
     # Two tests at a time in random order; no tests at all is an error (CMakePresets.json).
-    if ! ctest --preset "$preset" >>"$log" 2>&1; then
+    if ! ctest --preset "$preset" "${long[@]}" >>"$log" 2>&1; then
         grep -vE '^ *Start |Passed' "$log" | tail -n 150
         echo "$preset: tests failed; see $log"
         return 1

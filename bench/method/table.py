@@ -1,0 +1,61 @@
+"""Tables of the results of run.py."""
+import statistics
+
+HEAD = ["setting", "converged", "Rot", "Trans", "Trans corr.", "Res px", "Err %", "Corr", "E", "images", "minutes",
+        "lost with a warning"]
+
+
+def median_of(values):
+    """Median of a list of numbers and nulls; None when there is none."""
+    values = [v for v in values or [] if v is not None]
+    return statistics.median(values) if values else None
+
+
+def converged(line):
+    """Rot <= 0.1, and Err <= 5 % (two states) or Corr >= 0.9 (more)."""
+    if line["rot"] is None or line["rot"] > 0.1:
+        return False
+    if line["err"] is not None:
+        return line["err"] <= 0.05
+    return line["corr"] is not None and line["corr"] >= 0.9
+
+
+def spread(values, form="%.3g", factor=1.0):
+    """"median [least .. largest]" over the seeds."""
+    values = [factor * v for v in values if v is not None]
+    if not values:
+        return "-"
+    text = form % statistics.median(values)
+    return text if len(values) == 1 else "%s [%s .. %s]" % (text, form % min(values), form % max(values))
+
+
+def row(setting, lines):
+    get = lambda key: [line[key] for line in lines]
+    lost = [line for line in lines if not converged(line)]
+    failed = [line["exit"] for line in lines if line["exit"] not in (0, 75)]
+    count = "%d of %d" % (len(lines) - len(lost), len(lines))
+    count += "" if not failed else " (%d failed)" % len(failed)
+    return [setting, count, spread(get("rot")), spread(get("trans_raw")), spread(get("trans_corrected")),
+            spread([median_of(v) for v in get("res")]), spread(get("err"), "%.2g", 100), spread(get("corr")),
+            spread(get("entanglement"), "%.2g"), spread(get("images"), "%.0f"), spread(get("seconds"), "%.1f", 1 / 60),
+            "-" if not lost else "%d of %d" % (sum(bool(line["warnings"]) for line in lost), len(lost))]
+
+
+def print_tables(results):
+    """One table per set in Markdown. Of several results of one run the last counts."""
+    last = {(line["set"], line["setting"], line["seed"]): line for line in results}
+    for data in sorted({key[0] for key in last}):
+        settings = {key[1] for key in last if key[0] == data}
+        rows = [HEAD, ["---"] * len(HEAD)]
+        for setting in sorted(settings, key=lambda name: (name != "default", name)):
+            rows.append(row(setting, [line for key, line in last.items() if key[:2] == (data, setting)]))
+        print("**%s**\n" % data)
+        for cells in rows:
+            print("| " + " | ".join(cells) + " |")
+        print()
+    if not last:
+        print("no results yet")
+        return
+    programs = ", ".join(sorted({line["program"] for line in last.values()}))
+    print("Median over the seeds [least .. largest]. Converged: Rot <= 0.1, and Err <= 5 % or Corr >= 0.9. Trans in px^2; "
+          "Res: FSC = 0.5,\nmedian over the states. Program", programs + ".")
