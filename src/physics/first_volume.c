@@ -1,0 +1,326 @@
+#include "first_volume.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "../arena.h"
+#include "../rng.h"
+#include "backproject.h"
+#include "rotation.h"
+
+enum { CHUNK = 64, RESULTS = 8, KEEP = 16, ROUND_LEVELS = 2, LAST_LEVELS = 4 };
+static const double BASE_RADIUS = 5.0, NEGLIGIBLE = 1e-3;
+
+typedef struct work {
+    const het_first_volume_spec *spec;
+    het_device *dev;
+    het_fourier *plan;
+    het_search *search;
+    het_backproject back;
+    int64_t p, shells;
+    const int32_t *kxy;          /* (P,2) */
+    int64_t *shell;              /* (P) round(|k|) */
+    float *transform, *ctf;      /* (count,P,2), (count,P) */
+    float *noise;                /* (P) of the likelihood: given, or left unexplained */
+    double *signal, *prior;      /* (shells) variance before the CTF; noise/signal */
+    double *shell_count, *left, *zero; /* (shells): points; mean |X - C T V|^2 and |X|^2 per point */
+    het_search_pose *found;      /* (count,RESULTS) */
+    float *turned, *power;       /* (P,2) C conj(T) X; (P) C^2 */
+} work;
+
+static int64_t shell_of(const int32_t *k)
+{
+    return lround(hypot((double)k[0], (double)k[1]));
+}
+
+void het_first_volume_slices(void *context, float *slices, const float *rot, int64_t n, int64_t p)
+{
+    const het_first_volume *volume = context;
+#pragma omp parallel for num_threads(volume->threads) schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        double r[9];
+        float *slice = slices + 2 * i * p;
+        for (int c = 0; c < 9; c++) r[c] = (double)rot[9 * i + c];
+        het_slicer_slice(&volume->slicer, slice, r, volume->points.kxy, p);
+        for (int64_t j = 0; j < 2 * p; j++) slice[j] *= (float)volume->slice_scale;
+    }
+}
+
+/* Transforms and CTFs of all images. */
+static het_status transform_images(work *w, const het_points *points)
+{
+    het_status status = HET_OK;
+    const het_ops *ops = w->dev->ops;
+    const int64_t pixels = w->spec->box * w->spec->box, p = w->p;
+    const size_t f = sizeof(float);
+    HET_TRY(ops->fourier_new(w->dev, &w->plan, w->spec->box, points->count, points->kxy));
+    float *image = ops->alloc(w->dev, (size_t)(CHUNK * pixels) * f);
+    float *transform = ops->alloc(w->dev, (size_t)(CHUNK * 2 * p) * f);
+    float *ctf = ops->alloc(w->dev, (size_t)(CHUNK * p) * f);
+    het_ctf_row *rows = ops->alloc(w->dev, CHUNK * sizeof *rows);
+    if (image == NULL || transform == NULL || ctf == NULL || rows == NULL)
+        status = het_fail(HET_E_MEMORY, "no memory for the images of a first volume");
+    for (int64_t i = 0; status == HET_OK && i < w->spec->count; i += CHUNK) {
+        const int64_t n = w->spec->count - i < CHUNK ? w->spec->count - i : CHUNK;
+        ops->upload(w->dev, image, w->spec->images + i * pixels, (size_t)(n * pixels) * f);
+        ops->upload(w->dev, rows, w->spec->ctf + i, (size_t)n * sizeof *rows);
+        ops->image_to_points(w->plan, transform, image, n, p);
+        ops->ctf(w->plan, ctf, rows, NULL, NULL, (float)w->spec->apix, n, p);
+        ops->download(w->dev, w->transform + i * 2 * p, transform, (size_t)(n * 2 * p) * f);
+        ops->download(w->dev, w->ctf + i * p, ctf, (size_t)(n * p) * f);
+    }
+    void *const pieces[] = {image, transform, ctf, rows};
+    for (int i = 0; i < 4; i++)
+        if (pieces[i] != NULL) ops->release(w->dev, pieces[i]);
+done:
+    return status;
+}
+
+/* Power of the images per shell, and with the CTF that of the signal. */
+static void measure_signal(work *w)
+{
+    const int64_t p = w->p, n = w->spec->count;
+    for (int64_t j = 0; j < p; j++) {
+        const int64_t shell = w->shell[j];
+        double power = 0.0, ctf2 = 0.0;
+        for (int64_t i = 0; i < n; i++) {
+            const float *x = w->transform + 2 * (i * p + j), c = w->ctf[i * p + j];
+            power += ((double)x[0] * x[0] + (double)x[1] * x[1]) / (double)n;
+            ctf2 += (double)c * c / (double)n;
+        }
+        const double noise = (double)w->spec->noise[j];
+        w->shell_count[shell] += 1.0;
+        w->zero[shell] += power;
+        w->signal[shell] += fmax(power - noise, 0.01 * noise) / fmax(ctf2, 0.01);
+    }
+    for (int64_t s = 0; s < w->shells; s++) {
+        w->zero[s] /= w->shell_count[s];
+        w->signal[s] /= w->shell_count[s];
+    }
+}
+
+/* out (p,2) = ctf in exp(sign 2 pi i k.t/D): a model of an image for sign -1, an image moved back for +1. */
+static void shifted(const work *w, float *out, const float *in, const float *ctf, const float shift[2], double sign)
+{
+    const double unit = sign * 2.0 * M_PI / (double)w->spec->box;
+    for (int64_t j = 0; j < w->p; j++) {
+        const double angle = unit * ((double)w->kxy[2 * j] * (double)shift[0] + (double)w->kxy[2 * j + 1] * (double)shift[1]);
+        const float re = ctf[j] * (float)cos(angle), im = ctf[j] * (float)sin(angle);
+        const float x = in[2 * j], y = in[2 * j + 1]; /* out may be in */
+        out[2 * j] = re * x - im * y;
+        out[2 * j + 1] = re * y + im * x;
+    }
+}
+
+static void add_image(work *w, int64_t i, const het_search_pose *pose, double weight)
+{
+    const float *ctf = w->ctf + i * w->p;
+    shifted(w, w->turned, w->transform + i * 2 * w->p, ctf, pose->shift, 1.0);
+    for (int64_t j = 0; j < w->p; j++) w->power[j] = ctf[j] * ctf[j];
+    het_backproject_add(&w->back, w->turned, w->power, pose->rotation, weight, w->kxy, w->p);
+}
+
+/* The map of what was added, and its slices. */
+static het_status solve(work *w, het_first_volume *volume)
+{
+    memset(w->prior, 0, (size_t)w->shells * sizeof *w->prior);
+    for (int64_t j = 0; j < w->p; j++) {
+        const int64_t s = w->shell[j];
+        w->prior[s] += (double)w->noise[j] / (w->signal[s] * w->shell_count[s]);
+    }
+    for (int64_t s = w->shells; s <= volume->map.box / 2; s++) w->prior[s] = w->prior[w->shells - 1];
+    het_backproject_solve(&w->back, &volume->map, w->prior);
+    het_slicer_free(&volume->slicer);
+    return het_slicer_new(&volume->slicer, &volume->map);
+}
+
+/* left = mean |X - C T V|^2 per shell over the images with the first of their `each` poses; valid: NULL or which images. */
+static void measure_left(work *w, het_first_volume *volume, const het_search_pose *poses, int64_t each, const uint8_t *valid)
+{
+    const int64_t p = w->p;
+    int64_t used = 0;
+    memset(w->left, 0, (size_t)w->shells * sizeof *w->left);
+    for (int64_t i = 0; i < w->spec->count; i++) {
+        const het_search_pose *pose = poses + i * each;
+        const float *x = w->transform + i * 2 * p;
+        if (valid != NULL && !valid[i]) continue;
+        used++;
+        het_first_volume_slices(volume, w->turned, pose->rotation, 1, p);
+        shifted(w, w->turned, w->turned, w->ctf + i * p, pose->shift, -1.0);
+        for (int64_t j = 0; j < p; j++) {
+            const double re = (double)(x[2 * j] - w->turned[2 * j]), im = (double)(x[2 * j + 1] - w->turned[2 * j + 1]);
+            w->left[w->shell[j]] += (re * re + im * im) / w->shell_count[w->shell[j]];
+        }
+    }
+    for (int64_t s = 0; s < w->shells; s++) w->left[s] /= (double)used;
+}
+
+/* The likelihood's noise: what is left, at least what was given. */
+static void set_noise(work *w)
+{
+    for (int64_t j = 0; j < w->p; j++)
+        w->noise[j] = fmaxf(w->spec->noise[j], (float)w->left[w->shell[j]]);
+}
+
+static het_status start(work *w, het_first_volume *volume)
+{
+    het_status status = HET_OK;
+    const het_first_volume_spec *spec = w->spec;
+    int64_t valid = 0;
+    for (int64_t i = 0; i < spec->count; i++) {
+        if (spec->valid != NULL && !spec->valid[i]) continue;
+        valid++;
+        memcpy(volume->pose[i].rotation, spec->rotation + 9 * i, sizeof volume->pose[i].rotation);
+        memcpy(volume->pose[i].shift, spec->shift + 2 * i, sizeof volume->pose[i].shift);
+        add_image(w, i, volume->pose + i, 1.0);
+    }
+    if (valid == 0) return het_fail(HET_E_INPUT, "a first volume needs images with a starting pose: none has one");
+    memcpy(w->noise, spec->noise, (size_t)w->p * sizeof *w->noise);
+    HET_TRY(solve(w, volume));
+    measure_left(w, volume, volume->pose, 1, spec->valid);
+    set_noise(w);
+done:
+    return status;
+}
+
+static het_status new_search(work *w, int levels, int result)
+{
+    het_search_free(w->search);
+    const double radius = w->spec->radius;
+    const het_search_spec spec = {.box = w->spec->box, .base_radius = fmin(BASE_RADIUS, radius), .radius = radius,
+                                  .shift_range = w->spec->shift_range, .levels = levels, .keep = KEEP, .result = result};
+    return het_search_new(&w->search, w->dev, &spec);
+}
+
+static void search_all(work *w, het_first_volume *volume, int64_t round)
+{
+    het_rng rng = het_rng_at(w->spec->seed, HET_STREAM_SEARCH, (uint64_t)round, 0);
+    const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
+    double turn[9];
+    het_rotation_uniform(turn, u1, u2, u3);
+    het_search_load(w->search, het_first_volume_slices, volume, turn);
+}
+
+static het_status one_round(work *w, het_first_volume *volume, int64_t round)
+{
+    het_status status = HET_OK;
+    search_all(w, volume, round);
+    het_search_run(w->search, w->found, w->transform, w->ctf, w->noise, w->spec->count);
+    measure_left(w, volume, w->found, RESULTS, NULL);
+    het_backproject_clear(&w->back);
+    for (int64_t i = 0; i < w->spec->count; i++) {
+        const het_search_pose *list = w->found + i * RESULTS;
+        double sum = 0.0;
+        for (int c = 0; c < RESULTS; c++) sum += exp((double)(list[c].loglik - list[0].loglik));
+        for (int c = 0; c < RESULTS; c++) {
+            const double weight = exp((double)(list[c].loglik - list[0].loglik)) / sum;
+            if (weight > NEGLIGIBLE) add_image(w, i, list + c, weight);
+        }
+    }
+    HET_TRY(solve(w, volume));
+    set_noise(w);
+done:
+    return status;
+}
+
+/* The share of the images' power beyond noise that is explained; 0 where that power is no more than chance gives. */
+static double explained(const work *w, const het_points *points)
+{
+    double left = 0.0, signal = 0.0, noise = 0.0;
+    for (int64_t j = 0; j < w->p; j++) {
+        const double weight = (double)points->weight[j], given = (double)w->spec->noise[j];
+        left += weight * (w->left[w->shell[j]] - given);
+        signal += weight * (w->zero[w->shell[j]] - given);
+        noise += weight * given;
+    }
+    return signal > 5.0 * noise / sqrt((double)(w->spec->count * w->p)) ? 1.0 - left / signal : 0.0;
+}
+
+static het_status last_search(work *w, het_first_volume *volume)
+{
+    het_status status = HET_OK;
+    HET_TRY(new_search(w, LAST_LEVELS, 1));
+    search_all(w, volume, w->spec->rounds);
+    het_search_run(w->search, volume->pose, w->transform, w->ctf, w->noise, w->spec->count);
+    measure_left(w, volume, volume->pose, 1, NULL);
+    volume->explained = explained(w, &volume->points);
+    /* the likelihood of these poses with the noise given: |X|^2 - |X - C T V|^2 over it */
+    volume->loglik = 0.0;
+    for (int64_t j = 0; j < w->p; j++) {
+        const int64_t s = w->shell[j];
+        volume->loglik += 0.5 * (double)volume->points.weight[j] * (w->zero[s] - w->left[s]) / (double)w->spec->noise[j];
+    }
+done:
+    return status;
+}
+
+static het_status allocate(work *w, het_first_volume *volume)
+{
+    het_status status = HET_OK;
+    const size_t n = (size_t)w->spec->count, p = (size_t)w->p, shells = (size_t)w->shells;
+    const int64_t box = 2 * ((int64_t)ceil(w->spec->radius) + 2);
+    const double d = (double)w->spec->box;
+    volume->slice_scale = d * d / (double)(box * box);
+    HET_TRY(het_volume_new(&volume->map, box, w->spec->apix * d / (double)box));
+    HET_TRY(het_backproject_new(&w->back, box, w->spec->box));
+    volume->pose = het_alloc(n * sizeof *volume->pose);
+    w->transform = het_alloc(n * 2 * p * sizeof *w->transform);
+    w->ctf = het_alloc(n * p * sizeof *w->ctf);
+    w->found = het_alloc(n * RESULTS * sizeof *w->found);
+    w->shell = het_alloc(p * sizeof *w->shell);
+    w->noise = het_alloc(p * sizeof *w->noise);
+    w->turned = het_alloc(2 * p * sizeof *w->turned);
+    w->power = het_alloc(p * sizeof *w->power);
+    double **const per_shell[] = {&w->signal, &w->shell_count, &w->left, &w->zero};
+    w->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *w->prior);
+    int complete = w->prior != NULL;
+    for (size_t i = 0; i < sizeof per_shell / sizeof *per_shell; i++)
+        complete = (*per_shell[i] = het_alloc(shells * sizeof(double))) != NULL && complete;
+    if (!complete || volume->pose == NULL || w->transform == NULL || w->ctf == NULL || w->found == NULL || w->shell == NULL ||
+        w->noise == NULL || w->turned == NULL || w->power == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for a first volume of %lld images", (long long)w->spec->count);
+    for (size_t j = 0; j < p; j++) w->shell[j] = shell_of(w->kxy + 2 * j);
+done:
+    return status;
+}
+
+static void work_free(work *w)
+{
+    if (w->plan != NULL) w->dev->ops->fourier_free(w->plan);
+    het_search_free(w->search);
+    het_backproject_free(&w->back);
+    void *const pieces[] = {w->transform, w->ctf, w->shell, w->noise, w->signal, w->prior, w->shell_count, w->left, w->zero, w->found,
+                            w->turned, w->power};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
+}
+
+het_status het_first_volume_find(het_first_volume *volume, het_device *dev, const het_first_volume_spec *spec)
+{
+    het_status status = HET_OK;
+    work w = {.spec = spec, .dev = dev};
+    *volume = (het_first_volume){.threads = dev->threads};
+    HET_TRY(het_points_new(&volume->points, spec->box));
+    w.p = het_points_within(&volume->points, spec->radius);
+    w.kxy = volume->points.kxy;
+    w.shells = shell_of(w.kxy + 2 * (w.p - 1)) + 1;
+    HET_TRY(allocate(&w, volume));
+    HET_TRY(transform_images(&w, &volume->points));
+    measure_signal(&w);
+    HET_TRY(start(&w, volume));
+    HET_TRY(new_search(&w, ROUND_LEVELS, RESULTS));
+    for (int64_t round = 0; round < spec->rounds; round++) HET_TRY(one_round(&w, volume, round));
+    HET_TRY(last_search(&w, volume));
+done:
+    work_free(&w);
+    if (status != HET_OK) het_first_volume_free(volume);
+    return status;
+}
+
+void het_first_volume_free(het_first_volume *volume)
+{
+    het_slicer_free(&volume->slicer);
+    het_volume_free(&volume->map);
+    het_points_free(&volume->points);
+    het_release(volume->pose);
+    *volume = (het_first_volume){0};
+}

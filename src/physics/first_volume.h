@@ -1,0 +1,47 @@
+#pragma once
+#include "points.h"
+#include "search.h"
+#include "slicer.h"
+#include "volume.h"
+
+/** A first volume and a pose for every image, from rough poses of some of them: projection matching with soft assignment.
+ *
+ *  The images whose pose is known give the first map (backproject.h). Each round then searches all images (search.h) on a
+ *  grid turned anew, weighs every candidate by the softmax of its log-likelihood, and reconstructs from all of them,
+ *      V = sum_i sum_c W_ic C_i conj(T_c) X_i / (sum W_ic C_i^2 + noise/signal)
+ *  (Scheres 2012, J. Struct. Biol. 180:519). The noise of the likelihood is what the last round left unexplained in each
+ *  shell, at least the noise given: a bad map makes soft assignments by itself. A last, finer search gives the poses.
+ *  Test: tests/test_first_volume.c */
+
+typedef struct het_first_volume_spec {
+    int64_t box, count;
+    double apix;
+    const float *images;                /* [host] (count,D,D), standardised */
+    const het_ctf_row *ctf;             /* [host] (count) */
+    const float *rotation, *shift;      /* (count,9), (count,2) px: starting poses */
+    const uint8_t *valid;               /* (count) which of them to trust; NULL: all */
+    double radius;                      /* Fourier pixels; 6 to 12 */
+    int rounds;
+    double shift_range;                 /* px */
+    const float *noise;                 /* (points within radius) variance per Fourier point */
+    uint64_t seed;                      /* of the turns of the grid */
+} het_first_volume_spec;
+
+typedef struct het_first_volume {
+    het_volume map;       /* low-resolution density over the box's length; resize (volume.h) to what is needed */
+    het_slicer slicer;    /* of map */
+    double slice_scale;   /* times the slicer's numbers: those of the images */
+    int threads;
+    het_points points;    /* of the images' box */
+    het_search_pose *pose; /* (count); owned */
+    double loglik;        /* mean over the images of their best log-likelihood over that of no particle at all, with the
+                             noise given: comparable between starts on the same data */
+    double explained;     /* share of the images' power beyond noise, within radius, that map and poses explain: 1 at best, below
+                             that where particles differ; 0 when there is no such power */
+} het_first_volume;
+
+/** Errors: HET_E_SHAPE, HET_E_MEMORY; HET_E_INPUT when no pose is valid. Not collective. */
+het_status het_first_volume_find(het_first_volume *volume, het_device *dev, const het_first_volume_spec *spec);
+void het_first_volume_free(het_first_volume *volume);
+/** A het_search_slices: context is a const het_first_volume. */
+void het_first_volume_slices(void *context, float *slices, const float *rot, int64_t n, int64_t p);
