@@ -6,13 +6,14 @@
 Agreement: 20 steps, task one and task two in turn, in float32 from the same parameters, images and random
 numbers; both are compared with the same steps in float64. Adam's first steps go by the signs of gradients, so
 what float32 cannot tell from zero moves by the full rate one way or the other, and deviations grow with the
-rate. Two runs: a calm one, with small rates and low frequencies, must stay below 1e-4 in every step; one as
-in training must start below 1e-4 and stay within `--growth` times the deviations of PyTorch's own float32.
+rate. Two runs: a calm one, with small rates and low frequencies, must stay below 2e-5 in the median and 1e-3
+in every step (single steps reach 1e-4 in PyTorch's float32 too); one as in training must start below 1e-4 and
+stay within `--growth` times the deviations of PyTorch's own float32.
 
 Timing: one cycle (a step of each task, with learning, without data loading). The program and a PyTorch
 variant take turns, `--rounds` times, on four batches in turn; every sample stands between two runs of a loop
-of multiply-adds and is dropped where that loop ran more than 10 % below its best. Reported: medians, and the
-median and range of the paired ratios.
+of multiply-adds and is dropped where that loop's rate changed by more than 20 % meanwhile. Reported: medians,
+and the median and range of the paired ratios.
 
 PyTorch is given what a careful user would give it: channels last, phases as one product k @ (R B^T) instead
 of an array of rotated coordinates, the half-disc, fused Adam, as many threads as the program, no spinning
@@ -67,7 +68,7 @@ class Program:
         settings = {"train.batch": c.batch, "train.pose_images": 1, "train.seed": c.seed,
                     "train.threads": threads, "train.precision": precision,
                     "train.rate_encoder": c.rate_encoder, "train.rate_decoder": c.rate_decoder,
-                    "decoder.sigma": c.sigma}
+                    "train.lambda_pose": c.lambda_pose, "decoder.sigma": c.sigma}
         command = [path, "serve", self.file.name, c.box, BATCHES, c.apix, c.snr, c.shift_range, c.box / 2 - 1]
         command = [str(word) for word in command] + [f"{k}={v}" for k, v in settings.items()]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -138,7 +139,8 @@ def agree(args, c, calm):
         theirs.append(abs(single.step(batch, k, pose) / truth - 1.0))
         print(f"  {k:3d} {2 if pose else 1}  {truth:.8f}  {ours[-1]:.1e}  {theirs[-1]:.1e}", flush=True)
     program.close()
-    good = max(ours) < 1e-4 if calm else ours[0] < 1e-4 and max(ours) < args.growth * max(theirs)
+    good = ours[0] < 1e-4 and (max(ours) < 1e-3 and np.median(ours) < 2e-5 if calm else
+                               max(ours) < args.growth * max(theirs))
     print("  agreed" if good else "  NOT AGREED")
     return good
 
@@ -160,15 +162,14 @@ def compare(args, box, threads, precision, variant):
     winners = args.compile_of == "winners" if variant == "compile" else variant == "winners"
     learner = Learner(c, data, fast=True, winners=winners, autocast=precision == "bf16",
                       compiled=variant == "compile")
-    ours, theirs, best = [], [], 0.0
+    ours, theirs = [], []
     for k in range(-4, args.rounds): # four cycles to warm up
         rates = [program.ask("rate")]
         a = program.ask(f"cycle {k % BATCHES}")
         rates.append(program.ask("rate"))
         b = learner.cycle(k % BATCHES)
         rates.append(program.ask("rate"))
-        best = max(best, *rates)
-        if k >= 0 and min(rates) >= args.quiet * best:
+        if k >= 0 and min(rates) >= args.quiet * max(rates):
             ours.append(a)
             theirs.append(b)
     program.close()
@@ -196,7 +197,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--agree-batch", type=int, default=16)
     parser.add_argument("--growth", type=float, default=20.0)
-    parser.add_argument("--quiet", type=float, default=0.9, help="least share of the loop's best rate")
+    parser.add_argument("--quiet", type=float, default=0.8, help="least over greatest rate of the loop")
     parser.add_argument("--skip-agreement", action="store_true")
     args = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")

@@ -41,7 +41,7 @@ class Config:
     rate_decoder: float = 1e-3
     lambda_z: float = 1e-4
     lambda_t: float = 1e-3
-    lambda_pose: float = 1.0
+    lambda_pose: float = 0.3
     pose_images: int = 1
     mirror: bool = True
     freeze_z: str = "zero"
