@@ -61,8 +61,8 @@ static void write_map(const char *path, int klass, int predicted)
     het_volume_free(&v);
 }
 
-/* What a stack knows of the conformations: their class; or nothing but a coordinate, not even that, or three states
- * without one. */
+/* What a stack knows of the conformations: their class; or nothing but a coordinate, not even that, or three
+ * states without one. */
 typedef enum knowledge { CLASSES, COORDINATE, NOTHING, STATES } knowledge;
 
 /* Truth, and the predictions of a mirrored, turned and moved molecule: R_pred = M (turn R_true A^T) M. */
@@ -144,8 +144,8 @@ static double number(json_t *root, const char *key, int at)
 static void every_measure(void **state)
 {
     (void)state;
-    const char *const words[] = {"evaluate", folder, "--truth", stack_path, "--maps", maps,
-                                 "--volumes", volumes, "--json", json_path};
+    const char *const words[] = {"evaluate", folder,      "--truth", stack_path, "--maps",
+                                 maps,       "--volumes", volumes,   "--json",   json_path};
     assert_int_equal(run(10, words), HET_OK);
     json_t *m = json_load_file(json_path, 0, NULL);
     assert_non_null(m);
@@ -181,8 +181,9 @@ static void every_measure(void **state)
 static void wrong_maps_show(void **state)
 {
     (void)state;
-    const char *const words[] = {"evaluate", folder, "--truth", stack_path, "--maps", maps,
-                                 "--volumes", maps, "--json", json_path}; /* true frame taken for the run's */
+    const char *const words[] = {
+        "evaluate", folder,      "--truth", stack_path, "--maps",
+        maps,       "--volumes", maps,      "--json",   json_path}; /* true frame taken for the run's */
     assert_int_equal(run(10, words), HET_OK);
     json_t *m = json_load_file(json_path, 0, NULL);
     assert_true(number(m, "res", 0) > 4.0);
@@ -216,7 +217,8 @@ static void unknown_classes_are_one(void **state)
         assert_true(number(m, "class_rot", 0) == number(m, "rot", -1));
         assert_true(number(m, "class_frame_deg", 0) == 0.0);
         assert_true(number(m, "e_pose", -1) > 0.0);
-        assert_true(is_null(m, "err") && is_null(m, "e_z") && is_null(m, "entanglement") && is_null(m, "neighbours"));
+        assert_true(is_null(m, "err") && is_null(m, "e_z") && is_null(m, "entanglement") &&
+                    is_null(m, "neighbours"));
         if (known == NOTHING) assert_true(is_null(m, "corr"));
         else assert_true(number(m, "corr", -1) > 0.7 && number(m, "corr", -1) < 1.0);
         json_decref(m);
@@ -253,8 +255,8 @@ static void mistakes_are_named(void **state)
     snprintf(one, sizeof one, "%s/true0.mrc", folder);
     refused(6, (const char *const[]){"evaluate", folder, "--truth", stack_path, "--maps", one}, HET_E_USAGE,
             "1 maps for 2 classes");
-    refused(6, (const char *const[]){"evaluate", folder, "--truth", stack_path, "--per-image", "some"}, HET_E_USAGE,
-            "--per-image some");
+    refused(6, (const char *const[]){"evaluate", folder, "--truth", stack_path, "--per-image", "some"},
+            HET_E_USAGE, "--per-image some");
     refused(3, (const char *const[]){"evaluate", folder, "--what"}, HET_E_USAGE, "--what");
 }
 
@@ -291,10 +293,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_measure),
-        cmocka_unit_test(wrong_maps_show),
-        cmocka_unit_test(unknown_classes_are_one),
-        cmocka_unit_test(three_states_have_a_correlation),
+        cmocka_unit_test(every_measure),           cmocka_unit_test(wrong_maps_show),
+        cmocka_unit_test(unknown_classes_are_one), cmocka_unit_test(three_states_have_a_correlation),
         cmocka_unit_test(mistakes_are_named),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -76,7 +76,8 @@ static int has(const char *text, const char *word)
     return strstr(text, word) != NULL;
 }
 
-/* z = 3 a e1 + b e2 + 1 with e1 = (0.6, 0.8), e2 = (-0.8, 0.6) and a, b such that their covariance is exactly nothing. */
+/* z = 3 a e1 + b e2 + 1 with e1 = (0.6, 0.8), e2 = (-0.8, 0.6) and a, b such that their covariance is exactly
+ * nothing. */
 static void fill(het_predictions *p, het_truth *t, double *pc)
 {
     assert_int_equal(het_predictions_new(p, N, 2), HET_OK);
@@ -95,7 +96,9 @@ static void conformations(void **state)
 {
     (void)state;
     het_predictions p;
-    het_truth t = {.klass = het_alloc(N * sizeof(int64_t)), .coordinate = het_alloc(N * sizeof(double)), .classes = CLASSES};
+    het_truth t = {.klass = het_alloc(N * sizeof(int64_t)),
+                   .coordinate = het_alloc(N * sizeof(double)),
+                   .classes = CLASSES};
     double *pc = malloc(2 * N * sizeof *pc);
     table *read = malloc(sizeof *read);
     fill(&p, &t, pc);
@@ -116,7 +119,8 @@ static void conformations(void **state)
     }
     char *text = picture("latent.svg");
     assert_true(has(text, ">All images<") && has(text, ">Distribution<") && has(text, ">True classes<"));
-    assert_true(has(text, ">True coordinate<") && has(text, "PC1 of z (90 % of the variance)") && has(text, ">class 2<"));
+    assert_true(has(text, ">True coordinate<") && has(text, "PC1 of z (90 % of the variance)") &&
+                has(text, ">class 2<"));
     free(text);
     assert_int_equal(het_figure_latent(folder, &p, NULL), HET_OK);
     read_table(read, "latent.tsv");
@@ -128,7 +132,8 @@ static void conformations(void **state)
     p.z_dim = 1;
     assert_int_equal(het_figure_latent(folder, &p, &t), HET_OK);
     read_table(read, "latent.tsv");
-    assert_true(read->columns == 5 && column(read, "pc2") == -1 && fabs(read->value[7][column(read, "pc1")]) < 1e-9);
+    assert_true(read->columns == 5 && column(read, "pc2") == -1 &&
+                fabs(read->value[7][column(read, "pc1")]) < 1e-9);
     free(picture("latent.svg"));
     p.count = 0;
     assert_int_equal(het_figure_latent(folder, &p, NULL), HET_E_INPUT);
@@ -163,7 +168,8 @@ static void rotations(void **state)
             const int last = b == read->rows - 1;
             if (degrees[i] >= row[0] && (degrees[i] < row[1] || last)) expected[t.klass[i]]++;
         }
-        for (int k = 0; k < CLASSES; k++) assert_true(fabs(row[3 + k] - expected[k]) <= 1.0); /* on the edge, to rounding */
+        for (int k = 0; k < CLASSES; k++)
+            assert_true(fabs(row[3 + k] - expected[k]) <= 1.0); /* on the edge, to rounding */
         assert_true(row[2] == row[3] + row[4] + row[5]);
         total += row[2];
     }
@@ -181,7 +187,11 @@ static void shell_correlations(void **state)
 {
     (void)state;
     enum { VALUES = 2 * HET_FSC_KINDS * BOX / 2 };
-    het_measures m = {.box = BOX, .apix = 2.5, .classes = 2, .sampled = 2, .fsc = het_alloc(VALUES * sizeof(double)),
+    het_measures m = {.box = BOX,
+                      .apix = 2.5,
+                      .classes = 2,
+                      .sampled = 2,
+                      .fsc = het_alloc(VALUES * sizeof(double)),
                       .sample = het_alloc(2 * sizeof(het_image_fsc))};
     table *read = malloc(sizeof *read);
     for (int i = 0; i < VALUES; i++) m.fsc[i] = cos(0.1 * i);
@@ -221,14 +231,16 @@ static void training(void **state)
     (void)state;
     table *read = malloc(sizeof *read);
     assert_int_equal(het_figure_training(folder, "/nowhere"), HET_OK); /* no log, no figure */
-    write_log("{\"step\":10,\"epoch\":1.5,\"image_loss\":0.5,\"frozen\":true}\n"
-              "{\"step\":20,\"epoch\":3.0,\"image_loss\":0.25,\"frozen\":false,\"words\":\"none\",\"kl\":2.5}\n"
-              "{\"step\":30,\"epo"); /* being written */
+    write_log(
+        "{\"step\":10,\"epoch\":1.5,\"image_loss\":0.5,\"frozen\":true}\n"
+        "{\"step\":20,\"epoch\":3.0,\"image_loss\":0.25,\"frozen\":false,\"words\":\"none\",\"kl\":2.5}\n"
+        "{\"step\":30,\"epo"); /* being written */
     assert_int_equal(het_figure_training(folder, folder), HET_OK);
     read_table(read, "training.tsv");
     assert_true(read->rows == 2 && read->columns == 5 && column(read, "words") == -1);
     assert_true(read->value[0][column(read, "step")] == 10.0 && read->value[1][column(read, "epoch")] == 3.0);
-    assert_true(read->value[0][column(read, "frozen")] == 1.0 && read->value[1][column(read, "frozen")] == 0.0);
+    assert_true(read->value[0][column(read, "frozen")] == 1.0 &&
+                read->value[1][column(read, "frozen")] == 0.0);
     assert_true(isnan(read->value[0][column(read, "kl")]) && read->value[1][column(read, "kl")] == 2.5);
     char *text = picture("training.svg");
     assert_true(has(text, ">epoch<") && has(text, "d=\"M150.0 10.5L300.0 115.2\"")); /* 0.5, 0.25 of 0.525 */
@@ -278,7 +290,7 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(conformations), cmocka_unit_test(rotations), cmocka_unit_test(shell_correlations),
+        cmocka_unit_test(conformations), cmocka_unit_test(rotations),   cmocka_unit_test(shell_correlations),
         cmocka_unit_test(training),      cmocka_unit_test(the_command),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

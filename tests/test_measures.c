@@ -1,11 +1,14 @@
-/* Every measure of `evaluate` against a plain computation: frames of classes, correlation, entanglement, and the
- * FSC of single images. */
+/* Every measure of `evaluate` against a plain computation: frames of classes, correlation, entanglement, and
+ * the FSC of single images. */
+#include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -17,10 +20,10 @@
 
 enum { N = 900, D = 16, Z = 2 };
 
-#define NEAR(a, b, tolerance) \
-    do { \
-        const double near_a = (a), near_b = (b); \
-        if (!(fabs(near_a - near_b) <= (tolerance))) fail_msg(#a " is %.9g, not %.9g", near_a, near_b); \
+#define NEAR(a, b, tolerance)                                                                                \
+    do {                                                                                                     \
+        const double near_a = (a), near_b = (b);                                                             \
+        if (!(fabs(near_a - near_b) <= (tolerance))) fail_msg(#a " is %.9g, not %.9g", near_a, near_b);      \
     } while (0)
 
 static const double NOISE = 0.02, DEGREE = 0.017453292519943295;
@@ -30,8 +33,9 @@ typedef struct set {
     het_truth t;
 } set;
 
-/* Predictions of `classes` classes whose frames are turned by k steps of `turn` about z and whose origins lie k `away` px
- * along x: R_pred = noise R_true A_k^T, t_pred = t_true + P R_true u_k; z_2 = class + 0.3 N(0,1). */
+/* Predictions of `classes` classes whose frames are turned by k steps of `turn` about z and whose origins lie
+ * k `away` px along x: R_pred = noise R_true A_k^T, t_pred = t_true + P R_true u_k; z_2 = class + 0.3 N(0,1).
+ */
 static set make_set(int64_t classes, double turn, double away)
 {
     set s = {0};
@@ -39,8 +43,10 @@ static set make_set(int64_t classes, double turn, double away)
     assert_int_equal(het_predictions_new(&s.p, N, Z), HET_OK);
     s.p.box = D;
     s.p.apix = 3.0;
-    s.t = (het_truth){.rotation = het_alloc(9 * N * sizeof(float)), .shift = het_alloc(2 * N * sizeof(float)),
-                      .klass = het_alloc(N * sizeof(int64_t)), .classes = classes};
+    s.t = (het_truth){.rotation = het_alloc(9 * N * sizeof(float)),
+                      .shift = het_alloc(2 * N * sizeof(float)),
+                      .klass = het_alloc(N * sizeof(int64_t)),
+                      .classes = classes};
     for (int i = 0; i < N; i++) {
         double r[9], noise[9], frame[9], a[9], q[9];
         const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
@@ -84,7 +90,8 @@ static void classes_with_frames_of_their_own(void **state)
     for (int k = 0; k < 3; k++) {
         const het_class_measures *c = &m.klass[k];
         assert_int_equal(c->images, N / 3);
-        assert_true(c->rot_own >= 0.9 * exact && c->rot_own < 4.0 * exact); /* an anchor has noise of its own */
+        assert_true(c->rot_own >= 0.9 * exact &&
+                    c->rot_own < 4.0 * exact); /* an anchor has noise of its own */
         assert_true(c->hand_own == 1.0);
         for (int j = 0; j < 9; j++) { /* R_true = R_pred A: A is the turn by k times 10 degrees */
             const double angle = 10.0 * k * DEGREE;
@@ -110,7 +117,8 @@ static void a_class_of_the_other_hand(void **state)
     set s = make_set(2, 0.0, 0.0);
     for (int i = 1; i < N; i += 2) {
         static const int flip[4] = {2, 5, 6, 7};
-        s.t.klass[i] = i % 4 == 3; /* a quarter of all images: the smaller part does not decide the hand of all */
+        s.t.klass[i] =
+            i % 4 == 3; /* a quarter of all images: the smaller part does not decide the hand of all */
         for (int k = 0; k < 4 && i % 4 == 3; k++) s.p.rotation[9 * i + flip[k]] *= -1.0f;
     }
     het_measures m;
@@ -156,7 +164,8 @@ static void ordered_states(void **state)
     }
     for (int i = 0; i < N; i++) square[s.t.klass[i]] += pow(pc1[i] - mean[s.t.klass[i]], 2.0) / (N / 5.0);
     for (int k = 0; k < 4; k++)
-        e_z += 0.25 * 0.5 * erfc((mean[k + 1] - mean[k]) / (sqrt(square[k]) + sqrt(square[k + 1])) / sqrt(2.0));
+        e_z +=
+            0.25 * 0.5 * erfc((mean[k + 1] - mean[k]) / (sqrt(square[k]) + sqrt(square[k + 1])) / sqrt(2.0));
     het_measures m;
     assert_int_equal(het_measures_of_images(&m, &s.p, &s.t), HET_OK);
     NEAR(m.corr, fabs(plain_spearman(pc1, s.t.coordinate)), 1e-12);
@@ -198,7 +207,23 @@ static int by_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The drawn images are of their class and all different; area, Res, means and medians from the FSC of the placed maps. */
+/* The curve in the JSON file is the mean of both classes' curves, which have as many images. */
+static void mean_curve_is_written(const het_measures *m, double curves[2][D / 2])
+{
+    char path[] = "/tmp/het_measures_XXXXXX";
+    const int file = mkstemp(path);
+    assert_true(file >= 0 && close(file) == 0);
+    assert_int_equal(het_measures_write_json(m, path), HET_OK);
+    json_t *root = json_load_file(path, 0, NULL), *list = json_object_get(root, "image_fsc");
+    assert_int_equal(json_array_size(list), D / 2);
+    for (size_t s = 1; s < D / 2; s++)
+        NEAR(json_number_value(json_array_get(list, s)), 0.5 * (curves[0][s] + curves[1][s]), 1e-8);
+    json_decref(root);
+    remove(path);
+}
+
+/* The drawn images are of their class and all different; area, Res, means and medians from the FSC of the
+ * placed maps. */
 static void single_images(void **state)
 {
     (void)state;
@@ -242,7 +267,8 @@ static void single_images(void **state)
     assert_int_equal(het_measures_sum_up_images(&m), HET_OK);
     for (int k = 0; k < 2; k++) {
         NEAR(m.klass[k].area, sum[k] / EACH, 1e-12);
-        for (int j = 1; j < D / 2; j++) NEAR(m.fsc[(k * HET_FSC_KINDS + HET_FSC_IMAGES) * (D / 2) + j], curves[k][j], 1e-12);
+        for (int j = 1; j < D / 2; j++)
+            NEAR(m.fsc[(k * HET_FSC_KINDS + HET_FSC_IMAGES) * (D / 2) + j], curves[k][j], 1e-12);
     }
     NEAR(m.area_mean, (sum[0] + sum[1]) / SAMPLES, 1e-12);
     NEAR(m.image_res_mean, total / SAMPLES, 1e-12);
@@ -252,6 +278,7 @@ static void single_images(void **state)
     qsort(area, SAMPLES, sizeof *area, by_number);
     NEAR(m.image_res_median, 0.5 * (res[EACH - 1] + res[EACH]), 1e-12);
     NEAR(m.area_median, 0.5 * (area[EACH - 1] + area[EACH]), 1e-12);
+    mean_curve_is_written(&m, curves);
     for (int k = 0; k < 2; k++) het_volume_free(&truth[k]);
     het_measures_free(&m);
     free_set(&s);

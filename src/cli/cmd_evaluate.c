@@ -15,6 +15,8 @@
 #include "options.h"
 #include "progress.h"
 
+enum { USUAL_EACH = 100, MOST_MAPS = 1000 }; /* images whose own maps are compared: of each class, in all */
+
 static const char usage[] =
     "usage: hetacumn evaluate RUN --truth stack.h5 [options]\n"
     "Every measure of poses, conformations and maps against the truth: a table on stdout, and JSON.\n"
@@ -22,7 +24,8 @@ static const char usage[] =
     "      --truth FILE        the stack that was predicted, with its truth (simulate; import --poses)\n"
     "      --maps A.mrc,B.mrc  the true map of each class in order: adds the resolution of the run's maps\n"
     "      --volumes X,Y       the run's map of each class, in place of the map at the class's mode of z\n"
-    "      --per-image N       with --maps: N images of each class, each with the map of its own z (100; 0: none)\n"
+    "      --per-image N       with --maps: N images of each class, each with the map of its own z; 0: none\n"
+    "                          (100, but at most 1000 in all)\n"
     "      --plots DIR         the figures as SVG, and their numbers as TSV\n"
     "      --predictions FILE  in place of RUN/predictions.h5\n"
     "      --json FILE         in place of RUN/metrics.json; - for stdout, without the table\n"
@@ -37,15 +40,18 @@ typedef struct options {
 static het_status parse(options *o, int argc, char **argv, int *help)
 {
     enum { TRUTH = 256, MAPS, VOLUMES, PER_IMAGE, PLOTS, PREDICTIONS, JSON, HELP };
-    static const struct option list[] = {
-        {"truth", required_argument, NULL, TRUTH},     {"maps", required_argument, NULL, MAPS},
-        {"volumes", required_argument, NULL, VOLUMES}, {"per-image", required_argument, NULL, PER_IMAGE},
-        {"plots", required_argument, NULL, PLOTS},     {"predictions", required_argument, NULL, PREDICTIONS},
-        {"json", required_argument, NULL, JSON},       {"help", no_argument, NULL, HELP},
-        {NULL, 0, NULL, 0}};
+    static const struct option list[] = {{"truth", required_argument, NULL, TRUTH},
+                                         {"maps", required_argument, NULL, MAPS},
+                                         {"volumes", required_argument, NULL, VOLUMES},
+                                         {"per-image", required_argument, NULL, PER_IMAGE},
+                                         {"plots", required_argument, NULL, PLOTS},
+                                         {"predictions", required_argument, NULL, PREDICTIONS},
+                                         {"json", required_argument, NULL, JSON},
+                                         {"help", no_argument, NULL, HELP},
+                                         {NULL, 0, NULL, 0}};
     char *end = NULL;
     *help = 0;
-    o->per_image = 100;
+    o->per_image = -1;
     optind = 0;
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, ":", list, NULL)) != -1;) {
@@ -57,7 +63,8 @@ static het_status parse(options *o, int argc, char **argv, int *help)
         case PER_IMAGE:
             o->per_image = strtoll(optarg, &end, 10);
             if (end == optarg || *end != '\0' || o->per_image < 0 || o->per_image > 1000000)
-                return het_fail(HET_E_USAGE, "--per-image %s: it must be a whole number from 0 to 1000000", optarg);
+                return het_fail(HET_E_USAGE, "--per-image %s: it must be a whole number from 0 to 1000000",
+                                optarg);
             break;
         case PREDICTIONS: o->predictions = optarg; break;
         case JSON: o->json = optarg; break;
@@ -114,8 +121,10 @@ static het_status source_open(source *s, const options *o, int64_t z_dim)
     HET_TRY(het_device_open_cpu(&s->dev, 0, HET_PRECISION_F32));
     HET_TRY(het_run_load(o->run, &s->dev, PLANES, &s->model, &s->survey, &s->state));
     if (s->model->config.z_dim != z_dim)
-        status = het_fail(HET_E_INPUT, "the predictions have %lld numbers z, the run has %lld: run `hetacumn predict` again",
-                          (long long)z_dim, (long long)s->model->config.z_dim);
+        status =
+            het_fail(HET_E_INPUT,
+                     "the predictions have %lld numbers z, the run has %lld: run `hetacumn predict` again",
+                     (long long)z_dim, (long long)s->model->config.z_dim);
 done:
     return status;
 }
@@ -134,7 +143,8 @@ static het_status compare_images(const options *o, het_comm *comm, het_measures 
     het_status status = HET_OK;
     het_progress progress;
     het_volume map = {0};
-    HET_TRY(het_measures_draw_images(m, t, o->per_image));
+    const int64_t usual = MOST_MAPS / m->classes < USUAL_EACH ? MOST_MAPS / m->classes : USUAL_EACH;
+    HET_TRY(het_measures_draw_images(m, t, o->per_image >= 0 ? o->per_image : usual));
     het_progress_start(&progress, comm, "per-image FSC", m->sampled);
     for (int64_t i = 0; i < m->sampled && status == HET_OK; i++) {
         const het_image_fsc *image = &m->sample[i];
@@ -166,11 +176,12 @@ static het_status compare_maps(const options *o, het_comm *comm, het_measures *m
     if (o->volumes == NULL) HET_TRY(source_open(&s, o, m->z_dim));
     for (int64_t k = 0; k < m->classes; k++) {
         if (m->klass[k].images == 0) continue;
-        if (o->volumes == NULL) HET_TRY(het_run_map(s.model, &s.state, m->z_star + k * m->z_dim, m->box, &map));
+        if (o->volumes == NULL)
+            HET_TRY(het_run_map(s.model, &s.state, m->z_star + k * m->z_dim, m->box, &map));
         HET_TRY(het_measures_of_map(m, k, o->volumes != NULL ? &given.map[k] : &map, &truth.map[k]));
         het_volume_free(&map);
     }
-    if (o->volumes == NULL && o->per_image > 0) HET_TRY(compare_images(o, comm, m, p, t, &s, &truth));
+    if (o->volumes == NULL && o->per_image != 0) HET_TRY(compare_images(o, comm, m, p, t, &s, &truth));
 done:
     het_volume_free(&map);
     het_conformations_free(&truth);

@@ -51,7 +51,8 @@ static het_status draw(const job *j)
     het_predictions predictions = {0};
     const char *out = j->out != NULL ? j->out : j->standard_out;
     const char *from = j->predictions != NULL ? j->predictions : j->standard_predictions;
-    if (access(j->run, F_OK) != 0) return het_fail(HET_E_INPUT, "%s is not there: give the folder of a run", j->run);
+    if (access(j->run, F_OK) != 0)
+        return het_fail(HET_E_INPUT, "%s is not there: give the folder of a run", j->run);
     HET_TRY(het_figures_folder(out));
     HET_TRY(het_figure_training(out, j->run));
     if (j->predictions != NULL || access(from, F_OK) == 0) {

@@ -19,13 +19,15 @@ static het_status read_log(json_t **reports, const char *path)
     size_t room = 0;
     *reports = json_array();
     FILE *file = fopen(path, "r");
-    if (file == NULL) return errno == ENOENT ? HET_OK : het_fail(HET_E_IO, "cannot open %s: %s", path, strerror(errno));
+    if (file == NULL)
+        return errno == ENOENT ? HET_OK : het_fail(HET_E_IO, "cannot open %s: %s", path, strerror(errno));
     for (ssize_t n; (n = getline(&line, &room, file)) > 0;) {
         if (line[n - 1] != '\n') break; /* being written now */
         json_t *report = json_loads(line, 0, NULL);
         if (!json_is_object(report)) {
             json_decref(report);
-            HET_TRY(het_fail(HET_E_INPUT, "%s: line %zu is no JSON object", path, json_array_size(*reports) + 1));
+            HET_TRY(
+                het_fail(HET_E_INPUT, "%s: line %zu is no JSON object", path, json_array_size(*reports) + 1));
         }
         json_array_append_new(*reports, report);
     }
@@ -53,7 +55,8 @@ static het_status write_table(const char *path, const json_t *reports)
     if (f == NULL) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
     for (row = 0; row <= json_array_size(reports); row++) { /* the names, then the reports */
         const char *gap = "";
-        json_object_foreach(newest, key, value) {
+        json_object_foreach(newest, key, value)
+        {
             if (!json_is_number(value) && !json_is_boolean(value)) continue;
             if (row == 0) fprintf(f, "%s%s", gap, key);
             else fprintf(f, "%s%.9g", gap, value_of(json_array_get(reports, row - 1), key));
@@ -76,14 +79,27 @@ static const struct {
     int log, from_zero;
     curve curve[2];
 } PANEL[] = {
-    {"Images", "mean square error per pixel", 0, 1,
-     {{"image_loss", "model", HET_MARK_LINE, "#0072b2"}, {"zero_loss", "empty model", HET_MARK_DASH, "#888888"}}},
-    {"Poses of synthetic images", "mean |R \u2212 R\u2032|² (Frobenius)", 1, 0,
+    {"Images",
+     "mean square error per pixel",
+     0,
+     1,
+     {{"image_loss", "model", HET_MARK_LINE, "#0072b2"},
+      {"zero_loss", "empty model", HET_MARK_DASH, "#888888"}}},
+    {"Poses of synthetic images",
+     "mean |R \u2212 R\u2032|² (Frobenius)",
+     1,
+     0,
      {{"pose_rotation_error", NULL, HET_MARK_LINE, "#0072b2"}}},
-    {"Predicted views (6: from everywhere)", "spread of the rotations", 0, 1,
+    {"Predicted views (6: from everywhere)",
+     "spread of the rotations",
+     0,
+     1,
      {{"rotation_spread", NULL, HET_MARK_LINE, "#0072b2"}}},
     {"Resolution in use", "radius (Fourier pixels)", 0, 1, {{"radius", NULL, HET_MARK_LINE, "#0072b2"}}},
-    {"Conformations", "z", 0, 1,
+    {"Conformations",
+     "z",
+     0,
+     1,
      {{"z_rms", "size (rms)", HET_MARK_LINE, "#0072b2"}, {"z_std", "uncertainty", HET_MARK_LINE, "#d55e00"}}},
     {"Speed", "images per second", 0, 1, {{"images_per_second", NULL, HET_MARK_LINE, "#0072b2"}}},
 };
@@ -94,7 +110,8 @@ static double column_of(double *y, const json_t *reports, const char *key, doubl
 {
     json_t *report;
     size_t row;
-    json_array_foreach(reports, row, report) {
+    json_array_foreach(reports, row, report)
+    {
         y[row] = value_of(report, key);
         if (isfinite(y[row])) most = fmax(most, y[row]);
     }

@@ -11,7 +11,16 @@
 #include "../rng.h"
 #include "plot.h"
 
-enum { PATH = 1200, CELLS = 64, BINS = 60, ANGLES = 48, POINTS = 4000, MOST_NAMES = 10, MOST_CURVES = 50, SEED = 1 };
+enum {
+    PATH = 1200,
+    CELLS = 64,
+    BINS = 60,
+    ANGLES = 48,
+    POINTS = 4000,
+    MOST_NAMES = 10,
+    MOST_CURVES = 50,
+    SEED = 1
+};
 
 static const char GREY[] = "#888888", BLUE[] = "#0072b2";
 
@@ -56,8 +65,8 @@ static int64_t class_step(int64_t classes)
 }
 
 /* Outline of a histogram: flat over every bin from edge[b] to edge[b+1]; from and to zero at its ends. */
-static void add_steps(het_plot *plot, const char *name, const char *colour, const double *edge, const double *height,
-                      int bins)
+static void add_steps(het_plot *plot, const char *name, const char *colour, const double *edge,
+                      const double *height, int bins)
 {
     double x[2 * BINS + 2], y[2 * BINS + 2];
     HET_ASSERT(bins <= BINS);
@@ -78,9 +87,9 @@ typedef struct latent {
     int64_t count, dim;
     const float *z;
     const het_truth *truth;
-    double *pc[2];        /* (count) each, the second of zeros where z has one number */
+    double *pc[2]; /* (count) each, the second of zeros where z has one number */
     double range[2][2];
-    double percent[2];    /* of the variance of z */
+    double percent[2]; /* of the variance of z */
 } latent;
 
 static het_status latent_new(latent *l, const het_predictions *p, const het_truth *truth)
@@ -93,7 +102,9 @@ static het_status latent_new(latent *l, const het_predictions *p, const het_trut
     for (int64_t k = 0; k < p->z_dim; k++) total += pca.variance[k];
     for (int k = 0; k < 2; k++) {
         l->pc[k] = het_alloc((size_t)p->count * sizeof *l->pc[k]);
-        if (l->pc[k] == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the components of %lld images", (long long)p->count));
+        if (l->pc[k] == NULL)
+            HET_TRY(
+                het_fail(HET_E_MEMORY, "no memory for the components of %lld images", (long long)p->count));
         if (k < p->z_dim) het_latent_project(l->pc[k], &pca, k, p->z, p->count);
         l->percent[k] = k < p->z_dim && total > 0.0 ? 100.0 * pca.variance[k] / total : 0.0;
         l->range[k][0] = l->range[k][1] = l->pc[k][0];
@@ -101,7 +112,8 @@ static het_status latent_new(latent *l, const het_predictions *p, const het_trut
             l->range[k][0] = fmin(l->range[k][0], l->pc[k][i]);
             l->range[k][1] = fmax(l->range[k][1], l->pc[k][i]);
         }
-        const double margin = l->range[k][1] > l->range[k][0] ? 0.02 * (l->range[k][1] - l->range[k][0]) : 0.5;
+        const double margin =
+            l->range[k][1] > l->range[k][0] ? 0.02 * (l->range[k][1] - l->range[k][0]) : 0.5;
         l->range[k][0] -= margin;
         l->range[k][1] += margin;
     }
@@ -149,7 +161,8 @@ static void latent_density(het_plot *plot, const latent *l)
     double cell[CELLS * CELLS] = {0};
     char label[2][64];
     for (int64_t i = 0; i < l->count; i++)
-        cell[bin_of(l->pc[1][i], l->range[1], cells) * cells + bin_of(l->pc[0][i], l->range[0], cells)] += 1.0;
+        cell[bin_of(l->pc[1][i], l->range[1], cells) * cells + bin_of(l->pc[0][i], l->range[0], cells)] +=
+            1.0;
     het_plot_panel(plot, "All images", component_axis(l, 0, label[0]), component_axis(l, 1, label[1]));
     het_plot_cells(plot, cell, cells, cells);
 }
@@ -164,20 +177,22 @@ static void latent_histogram(het_plot *plot, const latent *l)
     for (int64_t k = 0; k < classes; k += class_step(classes)) {
         double height[BINS] = {0};
         for (int64_t i = 0; i < l->count; i++)
-            if (classes == 1 || l->truth->klass[i] == k) height[bin_of(l->pc[0][i], l->range[0], BINS)] += 1.0;
+            if (classes == 1 || l->truth->klass[i] == k)
+                height[bin_of(l->pc[0][i], l->range[0], BINS)] += 1.0;
         het_plot_colour(colour, k, classes);
         add_steps(plot, class_name(name, k, classes), colour, edge, height, BINS);
     }
 }
 
-/* Up to POINTS drawn images as points, class by class: PC1 against y (count). */
-static het_status latent_points(het_plot *plot, const latent *l, const double *y)
+/* Up to POINTS drawn images as points (x, y), class by class; x, y (count). */
+static het_status latent_points(het_plot *plot, const latent *l, const double *x, const double *y)
 {
     const int64_t classes = l->truth->classes, drawn = l->count < POINTS ? l->count : POINTS;
     int64_t *list = het_alloc((size_t)l->count * sizeof *list);
-    double x[POINTS], v[POINTS];
+    double across[POINTS], up[POINTS];
     char name[32], colour[8];
-    if (list == NULL) return het_fail(HET_E_MEMORY, "no memory to draw from %lld images", (long long)l->count);
+    if (list == NULL)
+        return het_fail(HET_E_MEMORY, "no memory to draw from %lld images", (long long)l->count);
     het_rng rng = het_rng_at(SEED, HET_STREAM_SEARCH, 2, 0);
     for (int64_t i = 0; i < l->count; i++) list[i] = i;
     het_rng_choose(&rng, list, l->count, drawn);
@@ -185,11 +200,11 @@ static het_status latent_points(het_plot *plot, const latent *l, const double *y
         int64_t n = 0;
         for (int64_t i = 0; i < drawn; i++) {
             if (l->truth->klass[list[i]] != k) continue;
-            x[n] = l->pc[0][list[i]];
-            v[n++] = y[list[i]];
+            across[n] = x[list[i]];
+            up[n++] = y[list[i]];
         }
         het_plot_colour(colour, k, classes);
-        het_plot_add(plot, HET_MARK_POINT, class_name(name, k, classes), colour, x, v, n);
+        het_plot_add(plot, HET_MARK_POINT, class_name(name, k, classes), colour, across, up, n);
     }
     het_release(list);
     return HET_OK;
@@ -201,20 +216,22 @@ het_status het_figure_latent(const char *folder, const het_predictions *p, const
     latent l = {0};
     het_plot *plot = NULL;
     char path[PATH], label[2][64];
-    if (p->count < 1) return het_fail(HET_E_INPUT, "the predictions hold no images: there is nothing to draw");
+    if (p->count < 1)
+        return het_fail(HET_E_INPUT, "the predictions hold no images: there is nothing to draw");
     HET_TRY(latent_new(&l, p, truth));
     HET_TRY(latent_table(&l, folder));
     plot = het_plot_new(2);
     if (l.dim > 1) latent_density(plot, &l);
     latent_histogram(plot, &l);
     if (truth != NULL && truth->classes > 1 && l.dim > 1) {
-        het_plot_panel(plot, "True classes", component_axis(&l, 0, label[0]), component_axis(&l, 1, label[1]));
-        HET_TRY(latent_points(plot, &l, l.pc[1]));
+        het_plot_panel(plot, "True classes", component_axis(&l, 0, label[0]),
+                       component_axis(&l, 1, label[1]));
+        HET_TRY(latent_points(plot, &l, l.pc[0], l.pc[1]));
     }
     if (truth != NULL && truth->coordinate != NULL) {
-        het_plot_panel(plot, "True coordinate", component_axis(&l, 0, label[0]),
-                       (het_axis){.label = "true coordinate or class"});
-        HET_TRY(latent_points(plot, &l, truth->coordinate));
+        het_plot_panel(plot, "True coordinate", (het_axis){.label = "true coordinate or class"},
+                       component_axis(&l, 0, label[0]));
+        HET_TRY(latent_points(plot, &l, truth->coordinate, l.pc[0]));
     }
 done:
     path_of(path, folder, "latent.svg");
@@ -257,8 +274,8 @@ static het_status rotation_table(const char *folder, const double *edge, const d
 }
 
 /* Histogram of column `column`, or the share of its images within each edge. */
-static void add_angles(het_plot *plot, const char *name, const char *colour, const double *edge, const double *count,
-                       int64_t column, int64_t columns, int share)
+static void add_angles(het_plot *plot, const char *name, const char *colour, const double *edge,
+                       const double *count, int64_t column, int64_t columns, int share)
 {
     double height[ANGLES], within[ANGLES + 1] = {0};
     for (int b = 0; b < ANGLES; b++) {
@@ -274,16 +291,20 @@ het_status het_figure_rotation(const char *folder, const het_measures *m, const 
 {
     het_status status = HET_OK;
     const int64_t columns = m->classes + 1;
-    const het_axis angle = {.label = "angle between true and predicted rotation (degrees)", .from = 0.1, .to = 180.0, .log = 1};
+    const het_axis angle = {
+        .label = "angle between true and predicted rotation (degrees)", .from = 0.1, .to = 180.0, .log = 1};
     char path[PATH], name[32], colour[8];
     double edge[ANGLES + 1], *count = het_alloc((size_t)(ANGLES * columns) * sizeof *count);
-    if (count == NULL) return het_fail(HET_E_MEMORY, "no memory for a histogram of %lld classes", (long long)m->classes);
+    if (count == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for a histogram of %lld classes", (long long)m->classes);
     for (int b = 0; b <= ANGLES; b++) edge[b] = angle.from * pow(angle.to / angle.from, (double)b / ANGLES);
     count_angles(count, edge, m, t);
     HET_TRY(rotation_table(folder, edge, count, m->classes));
     het_plot *plot = het_plot_new(2);
     for (int share = 0; share < 2; share++) {
-        if (share) het_plot_panel(plot, "Images within an angle", angle, (het_axis){"share of the images", 0.0, 1.02, 0});
+        if (share)
+            het_plot_panel(plot, "Images within an angle", angle,
+                           (het_axis){"share of the images", 0.0, 1.02, 0});
         else het_plot_panel(plot, "Rotation error", angle, (het_axis){.label = "images per bin"});
         for (int64_t k = 0; k < m->classes; k += class_step(m->classes)) {
             het_plot_colour(colour, k, m->classes);
@@ -313,7 +334,8 @@ static het_status fsc_table(const char *folder, const het_measures *m)
     fprintf(f, "class\tshell\tfrequency\tcommon\town\tfitted\timages\n");
     for (int64_t k = 0; k < m->classes; k++)
         for (int64_t s = 0; s < m->box / 2; s++) {
-            fprintf(f, "%lld\t%lld\t%.7g", (long long)k, (long long)s, (double)s / ((double)m->box * m->apix));
+            fprintf(f, "%lld\t%lld\t%.7g", (long long)k, (long long)s,
+                    (double)s / ((double)m->box * m->apix));
             for (int kind = 0; kind < HET_FSC_KINDS; kind++) fprintf(f, "\t%.6g", curve_of(m, k, kind)[s]);
             fputc('\n', f);
         }
@@ -346,16 +368,16 @@ static void fsc_panel(het_plot *plot, const het_measures *m, const char *title, 
     for (int64_t s = 0; s < m->box / 2; s++) frequency[s] = (double)s / ((double)m->box * m->apix);
     for (int64_t k = 0; k < m->classes; k += class_step(m->classes)) {
         het_plot_colour(colour, k, m->classes);
-        het_plot_add(plot, HET_MARK_LINE, class_name(name, k, m->classes), m->classes > 1 ? colour : BLUE, frequency + 1,
-                     curve_of(m, k, kind) + 1, m->box / 2 - 1);
+        het_plot_add(plot, HET_MARK_LINE, class_name(name, k, m->classes), m->classes > 1 ? colour : BLUE,
+                     frequency + 1, curve_of(m, k, kind) + 1, m->box / 2 - 1);
     }
 }
 
 het_status het_figure_fsc(const char *folder, const het_measures *m)
 {
     static const char *const title[HET_FSC_KINDS] = {
-        "Map of each class, common frame", "Map of each class, own frame", "Map of each class, fitted to the true map",
-        "Map of each image's own z, mean"};
+        "Map of each class, common frame", "Map of each class, own frame",
+        "Map of each class, fitted to the true map", "Map of each image's own z, mean"};
     het_status status = HET_OK;
     char path[PATH];
     double *frequency = het_alloc((size_t)(m->box / 2) * sizeof *frequency);

@@ -153,15 +153,16 @@ static het_status poses(het_measures *m, const het_predictions *p, const het_tru
     float *scratch = het_alloc((size_t)(18 * p->count) * sizeof *scratch);
     if (values == NULL || scratch == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory to compare %lld poses", (long long)p->count));
-    HET_TRY(het_align_rotations(&m->align, m->distance2, p->rotation, t->rotation, p->count, HET_ALIGN_ANCHORS,
-                                SEED));
+    HET_TRY(het_align_rotations(&m->align, m->distance2, p->rotation, t->rotation, p->count,
+                                HET_ALIGN_ANCHORS, SEED));
     HET_TRY(het_align_shifts(&m->origin, p->shift, t->shift, t->rotation, p->count));
     m->e_pose = m->align.median + m->origin.raw / ((double)m->box * (double)m->box);
     for (int64_t k = 0; k < m->classes; k++) HET_TRY(class_poses(m, k, p, t, scratch, values));
     for (int64_t k = 0; k < m->classes; k++)
         for (int64_t l = 0; l < k; l++)
             if (m->klass[k].hand_own == m->klass[l].hand_own)
-                m->frames_degrees = fmax(m->frames_degrees, angle_between(m->klass[k].own.a, m->klass[l].own.a));
+                m->frames_degrees =
+                    fmax(m->frames_degrees, angle_between(m->klass[k].own.a, m->klass[l].own.a));
 done:
     het_release(values);
     het_release(scratch);
@@ -242,8 +243,7 @@ static het_status measures_new(het_measures *m, const het_predictions *p, int64_
     if (m->distance2 == NULL || m->klass == NULL || m->z_star == NULL || m->fsc == NULL)
         return het_fail(HET_E_MEMORY, "no memory for the measures of %lld images, %lld classes",
                         (long long)p->count, (long long)classes);
-    for (int64_t k = 0; k < classes; k++)
-        m->klass[k] = UNKNOWN;
+    for (int64_t k = 0; k < classes; k++) m->klass[k] = UNKNOWN;
     for (int64_t i = 0; i < curves; i++) m->fsc[i] = NAN;
     return HET_OK;
 }

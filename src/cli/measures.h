@@ -15,7 +15,13 @@
 
 /** The curves kept of every class: its map placed in the frame of all images, in the class's own frame, fitted
  *  to the true map; and the mean over single images, each with the map of its own z, in the frame of all. */
-typedef enum het_fsc_kind { HET_FSC_COMMON, HET_FSC_OWN, HET_FSC_FITTED, HET_FSC_IMAGES, HET_FSC_KINDS } het_fsc_kind;
+typedef enum het_fsc_kind {
+    HET_FSC_COMMON,
+    HET_FSC_OWN,
+    HET_FSC_FITTED,
+    HET_FSC_IMAGES,
+    HET_FSC_KINDS
+} het_fsc_kind;
 
 typedef struct het_class_measures {
     int64_t images;

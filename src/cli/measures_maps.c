@@ -38,7 +38,8 @@ static het_pose3 common_frame(const het_measures *m)
 }
 
 /* curve (box/2) = FSC of the true map and the map placed by `pose`. */
-static het_status placed_fsc(double *curve, const het_volume *map, const het_pose3 *pose, const het_volume *truth)
+static het_status placed_fsc(double *curve, const het_volume *map, const het_pose3 *pose,
+                             const het_volume *truth)
 {
     het_status status = HET_OK;
     het_volume placed = {0};
@@ -50,7 +51,8 @@ done:
     return status;
 }
 
-het_status het_measures_of_map(het_measures *m, int64_t k, const het_volume *predicted, const het_volume *truth)
+het_status het_measures_of_map(het_measures *m, int64_t k, const het_volume *predicted,
+                               const het_volume *truth)
 {
     het_status status = HET_OK;
     het_class_measures *c = &m->klass[k];

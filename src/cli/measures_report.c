@@ -5,7 +5,8 @@
 
 #include "measures.h"
 
-/* Columns of the tables and arrays of the JSON file: one number per class. A table begins where `table` says so. */
+/* Columns of the tables and arrays of the JSON file: one number per class. A table begins where
+ * `table` says so. */
 static const struct {
     const char *key, *title;
     size_t member;
@@ -73,13 +74,14 @@ static void print_classes(const het_measures *m, FILE *out)
         for (last = first + 1; last < COLUMNS && !COLUMN[last].table; last++) continue;
         maps = print_table(m, out, first, last);
     }
-    fprintf(out, "own: the class alone, with its own rotation, hand and origin; Frame: angle between that rotation and A\n");
+    fprintf(out, "own: the class alone, with its own rotation, hand and origin; Frame: angle between that "
+                 "rotation and A\n");
     if (maps)
-        fprintf(out, "Res: px, first crossing of FSC = 0.5 (.143) with the true map, no mask, in the common frame, the "
-                     "class's own, and\nfitted to the true map; floor 2 px\n");
+        fprintf(out, "Res: px, first crossing of FSC = 0.5 (.143) with the true map, no mask, in the common "
+                     "frame, the class's\nown, and fitted to the true map; floor 2 px\n");
     if (m->sampled > 0)
-        fprintf(out, "Image: %lld images, each with the map of its own z in the common frame: area under FSC, mean, and "
-                     "Res, median\n",
+        fprintf(out, "Image: %lld images, each with the map of its own z in the common frame: mean area under "
+                     "FSC, median Res\n",
                 (long long)m->sampled);
 }
 
@@ -105,13 +107,16 @@ void het_measures_print(const het_measures *m, FILE *out)
     line(out, "Trans corrected", m->origin.corrected, "the same after one 3D origin by least squares, px^2");
     line(out, "Err", m->err, "misclassified share, PC1 of z, threshold midway between its two groups");
     line(out, "  best threshold", m->err_best, "the same with the threshold chosen by the labels");
-    line(out, "Corr", m->corr, "|Spearman| of PC1 and the true coordinate, or class number where none is known");
+    line(out, "Corr", m->corr,
+         "|Spearman| of PC1 and the true coordinate, or class number where none is known");
     line(out, "Neighbours", m->similarity, "share of the 10 nearest in z that have the same class");
     line(out, "  by chance", m->chance, "for mixed classes");
     line(out, "E", m->entanglement, "entanglement: E_pose + E_z");
     line(out, "  E_pose", m->e_pose, "Rot + Trans raw / box^2");
-    line(out, "  E_z", m->e_z, m->classes == 2 ? "Err" : "mean overlap of neighbouring classes on PC1 (own reading of eq. 11)");
-    line(out, "Image area", m->area_mean, "per-image FSC: mean area under it, k in cycles per pixel (at most 1/2 - 1/box)");
+    line(out, "  E_z", m->e_z,
+         m->classes == 2 ? "Err" : "mean overlap of neighbouring classes on PC1 (own reading of eq. 11)");
+    line(out, "Image area", m->area_mean,
+         "per-image FSC: mean area under it, k in cycles per pixel (at most 1/2 - 1/box)");
     line(out, "  median", m->area_median, "the same, median");
     line(out, "Image Res", m->image_res_median, "per-image FSC: median px where it crosses 0.5");
     line(out, "  mean", m->image_res_mean, "the same, mean");

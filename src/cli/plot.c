@@ -108,7 +108,7 @@ static void shade(char colour[8], const unsigned char anchor[5][3], double t)
 
 void het_plot_colour(char colour[8], int64_t k, int64_t of)
 {
-    /* Okabe & Ito's colours, told apart by the colour-blind too; then Matplotlib's viridis, its yellow darker */
+    /* Okabe & Ito's colours, told apart by the colour-blind too; Matplotlib's viridis, its yellow darker */
     static const char *const distinct[8] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                             "#56b4e9", "#e69f00", "#7f3c8d", "#000000"};
     static const unsigned char row[5][3] = {
@@ -169,7 +169,8 @@ static void find_range(panel *p, int which)
         a->to = high * more;
     } else {
         const double more = high > low ? margin * (high - low) : fmax(0.5 * fabs(high), 0.5);
-        a->from = low == 0.0 ? 0.0 : low - more; /* what begins at nothing stands on the axis */
+        a->from =
+            low == 0.0 && !points ? 0.0 : low - more; /* a line that begins at nothing stands on the axis */
         a->to = high + more;
     }
 }
@@ -189,7 +190,8 @@ static void text(FILE *f, double x, double y, const char *anchor, const char *wo
 /* Upwards, along the middle of the panel's height. */
 static void upright_text(FILE *f, int x, const char *words)
 {
-    fprintf(f, "<text transform=\"translate(%d %d) rotate(-90)\" text-anchor=\"middle\">%s</text>\n", x, HEIGHT / 2, words);
+    fprintf(f, "<text transform=\"translate(%d %d) rotate(-90)\" text-anchor=\"middle\">%s</text>\n", x,
+            HEIGHT / 2, words);
 }
 
 /* "-" becomes a minus sign. */
@@ -227,16 +229,19 @@ static void draw_series(FILE *f, const panel *p, const series *s)
 {
     int drawn = 0;
     if (s->mark == HET_MARK_POINT)
-        fprintf(f, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"2\" stroke-linecap=\"round\" stroke-opacity=\".5\" d=\"",
+        fprintf(f,
+                "<path fill=\"none\" stroke=\"%s\" stroke-width=\"2\" stroke-linecap=\"round\" "
+                "stroke-opacity=\".5\" d=\"",
                 s->colour);
     else
-        fprintf(f, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"1.4\" stroke-linejoin=\"round\"%s d=\"", s->colour,
-                s->mark == HET_MARK_DASH ? " stroke-dasharray=\"5 3\"" : "");
+        fprintf(f, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"1.4\" stroke-linejoin=\"round\"%s d=\"",
+                s->colour, s->mark == HET_MARK_DASH ? " stroke-dasharray=\"5 3\"" : "");
     for (int64_t i = 0; i < s->count; i++) {
         const int here = drawable(p, s->x[i], s->y[i]);
         if (here)
-            fprintf(f, "%s%.1f %.1f%s", drawn && s->mark != HET_MARK_POINT ? "L" : "M", place(&p->axis[0], s->x[i], WIDTH),
-                    HEIGHT - place(&p->axis[1], s->y[i], HEIGHT), s->mark == HET_MARK_POINT ? "h0" : "");
+            fprintf(f, "%s%.1f %.1f%s", drawn && s->mark != HET_MARK_POINT ? "L" : "M",
+                    place(&p->axis[0], s->x[i], WIDTH), HEIGHT - place(&p->axis[1], s->y[i], HEIGHT),
+                    s->mark == HET_MARK_POINT ? "h0" : "");
         drawn = here;
     }
     fprintf(f, "\"/>\n");
@@ -278,7 +283,8 @@ static void draw_cells(FILE *f, const panel *p)
         fprintf(f, "<path fill=\"%s\" d=\"", colour);
         for (int i = 0; i < cells; i++)
             if ((int)ceil(LEVELS * sqrt(p->cell[i] / most)) == level)
-                fprintf(f, "M%.2f %.2fh%.2fv%.2fh%.2fz", w * (i % p->columns), HEIGHT - h * (i / p->columns + 1), w, h, -w);
+                fprintf(f, "M%.2f %.2fh%.2fv%.2fh%.2fz", w * (i % p->columns),
+                        HEIGHT - h * (i / p->columns + 1), w, h, -w);
         fprintf(f, "\"/>\n<path fill=\"%s\" d=\"M%d %.2fh12v%.2fh-12z\"/>\n", colour, WIDTH + 12,
                 HEIGHT - (double)HEIGHT * level / LEVELS, (double)HEIGHT / LEVELS);
     }
@@ -314,10 +320,13 @@ static het_status write_file(const het_plot *plot, const char *path)
     const int height = (plot->panels + columns - 1) / columns * (TOP + HEIGHT + BOTTOM);
     FILE *f = fopen(path, "w");
     if (f == NULL) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
-    fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n", width,
-            height, width, height);
-    fprintf(f, "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n<clipPath id=\"frame\"><rect width=\"%d\" height=\"%d\"/>"
-               "</clipPath>\n<g font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\" font-size=\"11\">\n",
+    fprintf(f,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n",
+            width, height, width, height);
+    fprintf(f,
+            "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n<clipPath id=\"frame\"><rect width=\"%d\" "
+            "height=\"%d\"/>"
+            "</clipPath>\n<g font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\" font-size=\"11\">\n",
             width, height, WIDTH, HEIGHT);
     int at = 0;
     for (panel *p = plot->first; p != NULL; p = p->next) draw_panel(f, p, at++, columns);
@@ -345,7 +354,8 @@ void het_plot_free(het_plot *plot)
 het_status het_plot_finish(het_plot *plot, const char *path)
 {
     if (plot == NULL) return het_fail(HET_E_MEMORY, "no memory for %s", path);
-    const het_status status = plot->failed ? het_fail(HET_E_MEMORY, "no memory for %s", path) : write_file(plot, path);
+    const het_status status =
+        plot->failed ? het_fail(HET_E_MEMORY, "no memory for %s", path) : write_file(plot, path);
     het_plot_free(plot);
     return status;
 }
