@@ -49,7 +49,7 @@ static void blob_slices(void *context, float *slices, const float *rot, int64_t 
     }
 }
 
-/* Images of the blobs: CTF, shift by +t (the blobs move), and noise that is twenty times stronger on the third shell. */
+/* Images of the blobs: CTF, shift by +t, and noise that is twenty times stronger on the third shell. */
 static sample new_sample(double shift_range, double noise)
 {
     sample s = {0};
@@ -65,17 +65,19 @@ static sample new_sample(double shift_range, double noise)
     for (int i = 0; i < N; i++) {
         het_rng rng = het_rng_at(3, HET_STREAM_SIMULATE, 0, (uint64_t)i);
         const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
-        const het_ctf_row row = {.defocus_u = 12000 + 4000 * het_rng_uniform(&rng), .defocus_v = 12000, .angle = 0.4f,
-                                 .voltage = 300e3f, .cs = 2.7e7f, .amplitude = 0.1f};
+        const het_ctf_row row = {.defocus_u = 12000 + 4000 * het_rng_uniform(&rng), .defocus_v = 12000,
+                                 .angle = 0.4f, .voltage = 300e3f, .cs = 2.7e7f, .amplitude = 0.1f};
         double r[9];
         het_rotation_uniform(r, u1, u2, u3);
         for (int c = 0; c < 9; c++) s.rotation[9 * i + c] = (float)r[c];
-        for (int c = 0; c < 2; c++) s.shift[2 * i + c] = (float)(shift_range * (2.0 * het_rng_uniform(&rng) - 1.0));
+        for (int c = 0; c < 2; c++)
+            s.shift[2 * i + c] = (float)(shift_range * (2.0 * het_rng_uniform(&rng) - 1.0));
         blob_slices(&s, s.transform + i * s.p * 2, s.rotation + 9 * i, 1, s.p);
         for (int64_t j = 0; j < s.p; j++) {
             const double kx = s.points.kxy[2 * j], ky = s.points.kxy[2 * j + 1];
             const double angle = -2.0 * M_PI * (kx * s.shift[2 * i] + ky * s.shift[2 * i + 1]) / D;
-            const double c = het_ctf_at(&row, kx / (D * apix), ky / (D * apix)), deviation = sqrt(0.5 * s.noise[j]);
+            const double c = het_ctf_at(&row, kx / (D * apix), ky / (D * apix));
+            const double deviation = sqrt(0.5 * s.noise[j]);
             float *x = s.transform + 2 * (i * s.p + j);
             const double re = x[0], im = x[1];
             s.ctf[i * s.p + j] = (float)c;
@@ -106,7 +108,8 @@ static double plain_loglik(sample *s, int64_t image, const het_search_pose *pose
                                             s->points.kxy[2 * j + 1] * (double)pose->shift[1]) / D;
         const double c = s->ctf[image * s->p + j], re = slice[2 * j], im = slice[2 * j + 1];
         const float *x = s->transform + 2 * (image * s->p + j);
-        const double dre = x[0] - c * (re * cos(angle) - im * sin(angle)), dim = x[1] - c * (im * cos(angle) + re * sin(angle));
+        const double dre = x[0] - c * (re * cos(angle) - im * sin(angle));
+        const double dim = x[1] - c * (im * cos(angle) + re * sin(angle));
         const double zero = (double)x[0] * x[0] + (double)x[1] * x[1];
         sum += 0.5 * s->points.weight[j] / s->noise[j] * (zero - dre * dre - dim * dim);
     }
@@ -136,8 +139,8 @@ static void finds_rotation_and_shift(void **state)
     (void)state;
     enum { RESULT = 3 };
     static het_search_pose pose[N * RESULT];
-    const het_search_spec spec = {.box = D, .base_radius = 5.0, .radius = radius, .shift_range = 2.0, .levels = 3, .keep = 12,
-                                  .result = RESULT};
+    const het_search_spec spec = {.box = D, .base_radius = 5.0, .radius = radius, .shift_range = 2.0,
+                                  .levels = 3, .keep = 12, .result = RESULT};
     sample s = new_sample(2.0, 0.02);
     het_device dev;
     het_search *search = open_search(&dev, &spec);
@@ -153,7 +156,8 @@ static void finds_rotation_and_shift(void **state)
         rotations += distance2(best->rotation, s.rotation + 9 * i) < 0.05;
         shifts += hypot(best->shift[0] - s.shift[2 * i], best->shift[1] - s.shift[2 * i + 1]) < 0.5;
         for (int c = 0; c < RESULT; c++) {
-            assert_true(fabs(best[c].loglik - plain_loglik(&s, i, best + c)) < 1e-3 * fabs(best[c].loglik) + 1e-2);
+            const double expected = plain_loglik(&s, i, best + c);
+            assert_true(fabs(best[c].loglik - expected) < 1e-4 * fabs(expected) + 1e-3);
             if (c > 0) assert_true(best[c].loglik <= best[c - 1].loglik);
         }
     }
@@ -170,7 +174,8 @@ static void base_grid_alone(void **state)
 {
     (void)state;
     static het_search_pose pose[N];
-    const het_search_spec spec = {.box = D, .base_radius = 5.0, .radius = 5.0, .shift_range = 0.1, .keep = 1, .result = 1};
+    const het_search_spec spec = {.box = D, .base_radius = 5.0, .radius = 5.0, .shift_range = 0.1,
+                                  .keep = 1, .result = 1};
     sample s = new_sample(0.0, 0.02);
     het_device dev;
     het_search *search = open_search(&dev, &spec);
@@ -195,8 +200,8 @@ static void base_grid_alone(void **state)
 static void refuses_what_does_not_fit(void **state)
 {
     (void)state;
-    const het_search_spec good = {.box = D, .base_radius = 5.0, .radius = 8.0, .shift_range = 1.0, .levels = 2, .keep = 4,
-                                  .result = 2};
+    const het_search_spec good = {.box = D, .base_radius = 5.0, .radius = 8.0, .shift_range = 1.0,
+                                  .levels = 2, .keep = 4, .result = 2};
     het_search_spec bad[5] = {good, good, good, good, good};
     bad[0].radius = 16.0;
     bad[1].base_radius = 9.0;

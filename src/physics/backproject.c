@@ -73,8 +73,8 @@ static void corners_of(int64_t side, corner corners[8], const float *r, const in
     }
 }
 
-void het_backproject_add(het_backproject *back, const float *a, const float *b, const float *rotation, double weight,
-                         const int32_t *kxy, int64_t p)
+void het_backproject_add(het_backproject *back, const float *a, const float *b, const float *rotation,
+                         double weight, const int32_t *kxy, int64_t p)
 {
     for (int64_t i = 0; i < p; i++) {
         corner corners[8];
@@ -101,8 +101,10 @@ static void divide(het_backproject *back, const double *prior, double scale)
     for (int64_t z = 0; z < side; z++) {
         for (int64_t y = 0; y < side; y++) {
             for (int64_t x = 0; x <= side / 2; x++) {
-                const double kz = (double)(z < side / 2 ? z : z - side), ky = (double)(y < side / 2 ? y : y - side);
-                const int64_t shell = lround(sqrt((double)(x * x) + ky * ky + kz * kz) / PAD), at = place(side, x, y, z);
+                const double kx = (double)x, ky = (double)(y < side / 2 ? y : y - side);
+                const double kz = (double)(z < side / 2 ? z : z - side);
+                const int64_t shell = lround(sqrt(kx * kx + ky * ky + kz * kz) / PAD);
+                const int64_t at = place(side, x, y, z);
                 const double *sum = back->sum + 3 * at;
                 const double factor = scale / (sum[2] + prior[shell < last ? shell : last]);
                 back->spectrum[2 * at] = (float)(factor * sum[0]);
@@ -112,7 +114,7 @@ static void divide(het_backproject *back, const double *prior, double scale)
     }
 }
 
-/* 1/sinc^2: what spreading over one grid step of side PAD box took from a voxel at `offset` from the centre. */
+/* 1/sinc^2: what spreading over a step of the padded grid took from a voxel at `offset` from the centre. */
 static double restore(int64_t offset, int64_t side)
 {
     const double u = M_PI * (double)offset / (double)side, sinc = offset == 0 ? 1.0 : sin(u) / u;

@@ -2,10 +2,10 @@
 #include "fft.h"
 #include "volume.h"
 
-/** A map from images with known poses: weighted averages of their Fourier points on a grid of half a Fourier pixel,
+/** A map from images with known poses: averages of their Fourier points on a grid of half a Fourier pixel,
  *      V = sum a / (sum b + prior),   a = C conj(T) X,  b = C^2 at (kx,ky) of the slice R (kernels/ops.h),
- *  both spread to the 8 neighbours with trilinear weights, and divided in real space by that kernel's transform.
- *  Test: tests/test_search.c */
+ *  both spread to the 8 neighbours with trilinear weights; the map is divided by that kernel's transform.
+ *  Test: tests/test_first_volume.c */
 typedef struct het_backproject {
     int64_t box, image_box;
     het_fft *fft;    /* of side 2 box */
@@ -21,9 +21,9 @@ void het_backproject_free(het_backproject *back);
 /** Forget all sums. */
 void het_backproject_clear(het_backproject *back);
 /** Add one slice: a (P,2), b (P) at the points kxy (P,2), rotation (9), times `weight`. */
-void het_backproject_add(het_backproject *back, const float *a, const float *b, const float *rotation, double weight,
-                         const int32_t *kxy, int64_t p);
-/** The map (allocated, box voxels), within a soft sphere that touches the box. prior (box/2 + 1) per shell round(|k|),
- *  noise over signal variance per point. The density is such that its slices on a grid of image_box voxels are those of
- *  the images (slicer.h); on its own grid they are (box / image_box)^2 times that. */
+void het_backproject_add(het_backproject *back, const float *a, const float *b, const float *rotation,
+                         double weight, const int32_t *kxy, int64_t p);
+/** The map (allocated, box voxels), within a soft sphere that touches the box. prior (box/2 + 1) per shell
+ *  round(|k|): noise over signal variance per point. The density is such that its slices on a grid of image_box
+ *  voxels are those of the images (slicer.h); on its own grid they are (box / image_box)^2 times that. */
 void het_backproject_solve(het_backproject *back, het_volume *map, const double *prior);

@@ -100,11 +100,13 @@ static void measure_signal(work *w)
 }
 
 /* out (p,2) = ctf in exp(sign 2 pi i k.t/D): a model of an image for sign -1, an image moved back for +1. */
-static void shifted(const work *w, float *out, const float *in, const float *ctf, const float shift[2], double sign)
+static void shifted(const work *w, float *out, const float *in, const float *ctf, const float shift[2],
+                    double sign)
 {
     const double unit = sign * 2.0 * M_PI / (double)w->spec->box;
     for (int64_t j = 0; j < w->p; j++) {
-        const double angle = unit * ((double)w->kxy[2 * j] * (double)shift[0] + (double)w->kxy[2 * j + 1] * (double)shift[1]);
+        const int32_t *k = w->kxy + 2 * j;
+        const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
         const float re = ctf[j] * (float)cos(angle), im = ctf[j] * (float)sin(angle);
         const float x = in[2 * j], y = in[2 * j + 1]; /* out may be in */
         out[2 * j] = re * x - im * y;
@@ -134,8 +136,10 @@ static het_status solve(work *w, het_first_volume *volume)
     return het_slicer_new(&volume->slicer, &volume->map);
 }
 
-/* left = mean |X - C T V|^2 per shell over the images with the first of their `each` poses; valid: NULL or which images. */
-static void measure_left(work *w, het_first_volume *volume, const het_search_pose *poses, int64_t each, const uint8_t *valid)
+/* left = mean |X - C T V|^2 per shell over the images, with the first of their `each` poses; valid: NULL or
+   which images. */
+static void measure_left(work *w, het_first_volume *volume, const het_search_pose *poses, int64_t each,
+                         const uint8_t *valid)
 {
     const int64_t p = w->p;
     int64_t used = 0;
@@ -148,7 +152,8 @@ static void measure_left(work *w, het_first_volume *volume, const het_search_pos
         het_first_volume_slices(volume, w->turned, pose->rotation, 1, p);
         shifted(w, w->turned, w->turned, w->ctf + i * p, pose->shift, -1.0);
         for (int64_t j = 0; j < p; j++) {
-            const double re = (double)(x[2 * j] - w->turned[2 * j]), im = (double)(x[2 * j + 1] - w->turned[2 * j + 1]);
+            const double re = (double)(x[2 * j] - w->turned[2 * j]);
+            const double im = (double)(x[2 * j + 1] - w->turned[2 * j + 1]);
             w->left[w->shell[j]] += (re * re + im * im) / w->shell_count[w->shell[j]];
         }
     }
@@ -174,7 +179,7 @@ static het_status start(work *w, het_first_volume *volume)
         memcpy(volume->pose[i].shift, spec->shift + 2 * i, sizeof volume->pose[i].shift);
         add_image(w, i, volume->pose + i, 1.0);
     }
-    if (valid == 0) return het_fail(HET_E_INPUT, "a first volume needs images with a starting pose: none has one");
+    if (valid == 0) return het_fail(HET_E_INPUT, "a first volume needs starting poses: no image has one");
     memcpy(w->noise, spec->noise, (size_t)w->p * sizeof *w->noise);
     HET_TRY(solve(w, volume));
     measure_left(w, volume, volume->pose, 1, spec->valid);
@@ -187,25 +192,31 @@ static het_status new_search(work *w, int levels, int result)
 {
     het_search_free(w->search);
     const double radius = w->spec->radius;
-    const het_search_spec spec = {.box = w->spec->box, .base_radius = fmin(BASE_RADIUS, radius), .radius = radius,
-                                  .shift_range = w->spec->shift_range, .levels = levels, .keep = KEEP, .result = result};
+    const het_search_spec spec = {.box = w->spec->box,
+                                  .base_radius = fmin(BASE_RADIUS, radius),
+                                  .radius = radius,
+                                  .shift_range = w->spec->shift_range,
+                                  .levels = levels,
+                                  .keep = KEEP,
+                                  .result = result};
     return het_search_new(&w->search, w->dev, &spec);
 }
 
-static void search_all(work *w, het_first_volume *volume, int64_t round)
+/* Search all images on the map's slices, the grid turned by the round's own rotation. */
+static void search_all(work *w, het_first_volume *volume, het_search_pose *poses, int64_t round)
 {
     het_rng rng = het_rng_at(w->spec->seed, HET_STREAM_SEARCH, (uint64_t)round, 0);
     const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
     double turn[9];
     het_rotation_uniform(turn, u1, u2, u3);
     het_search_load(w->search, het_first_volume_slices, volume, turn);
+    het_search_run(w->search, poses, w->transform, w->ctf, w->noise, w->spec->count);
 }
 
 static het_status one_round(work *w, het_first_volume *volume, int64_t round)
 {
     het_status status = HET_OK;
-    search_all(w, volume, round);
-    het_search_run(w->search, w->found, w->transform, w->ctf, w->noise, w->spec->count);
+    search_all(w, volume, w->found, round);
     measure_left(w, volume, w->found, RESULTS, NULL);
     het_backproject_clear(&w->back);
     for (int64_t i = 0; i < w->spec->count; i++) {
@@ -223,7 +234,7 @@ done:
     return status;
 }
 
-/* The share of the images' power beyond noise that is explained; 0 where that power is no more than chance gives. */
+/* The share of the images' power beyond noise that is explained; 0 where chance may have given that power. */
 static double explained(const work *w, const het_points *points)
 {
     double left = 0.0, signal = 0.0, noise = 0.0;
@@ -240,15 +251,15 @@ static het_status last_search(work *w, het_first_volume *volume)
 {
     het_status status = HET_OK;
     HET_TRY(new_search(w, LAST_LEVELS, 1));
-    search_all(w, volume, w->spec->rounds);
-    het_search_run(w->search, volume->pose, w->transform, w->ctf, w->noise, w->spec->count);
+    search_all(w, volume, volume->pose, w->spec->rounds);
     measure_left(w, volume, volume->pose, 1, NULL);
     volume->explained = explained(w, &volume->points);
     /* the likelihood of these poses with the noise given: |X|^2 - |X - C T V|^2 over it */
     volume->loglik = 0.0;
     for (int64_t j = 0; j < w->p; j++) {
         const int64_t s = w->shell[j];
-        volume->loglik += 0.5 * (double)volume->points.weight[j] * (w->zero[s] - w->left[s]) / (double)w->spec->noise[j];
+        const double g = 0.5 * (double)volume->points.weight[j] / (double)w->spec->noise[j];
+        volume->loglik += g * (w->zero[s] - w->left[s]);
     }
 done:
     return status;
@@ -273,11 +284,13 @@ static het_status allocate(work *w, het_first_volume *volume)
     w->power = het_alloc(p * sizeof *w->power);
     double **const per_shell[] = {&w->signal, &w->shell_count, &w->left, &w->zero};
     w->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *w->prior);
-    int complete = w->prior != NULL;
+    int complete = 1;
     for (size_t i = 0; i < sizeof per_shell / sizeof *per_shell; i++)
         complete = (*per_shell[i] = het_alloc(shells * sizeof(double))) != NULL && complete;
-    if (!complete || volume->pose == NULL || w->transform == NULL || w->ctf == NULL || w->found == NULL || w->shell == NULL ||
-        w->noise == NULL || w->turned == NULL || w->power == NULL)
+    const void *const pieces[] = {volume->pose, w->transform, w->ctf,    w->found, w->shell,
+                                  w->noise,     w->turned,    w->power,  w->prior};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) complete = pieces[i] != NULL && complete;
+    if (!complete)
         return het_fail(HET_E_MEMORY, "no memory for a first volume of %lld images", (long long)w->spec->count);
     for (size_t j = 0; j < p; j++) w->shell[j] = shell_of(w->kxy + 2 * j);
 done:
@@ -289,8 +302,8 @@ static void work_free(work *w)
     if (w->plan != NULL) w->dev->ops->fourier_free(w->plan);
     het_search_free(w->search);
     het_backproject_free(&w->back);
-    void *const pieces[] = {w->transform, w->ctf, w->shell, w->noise, w->signal, w->prior, w->shell_count, w->left, w->zero, w->found,
-                            w->turned, w->power};
+    void *const pieces[] = {w->transform,   w->ctf,  w->shell, w->noise, w->signal, w->prior,
+                            w->shell_count, w->left, w->zero,  w->found, w->turned, w->power};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
 }
 

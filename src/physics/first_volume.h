@@ -4,14 +4,14 @@
 #include "slicer.h"
 #include "volume.h"
 
-/** A first volume and a pose for every image, from rough poses of some of them: projection matching with soft assignment.
+/** A first volume and a pose for every image, from rough poses of some: projection matching, softly assigned.
  *
- *  The images whose pose is known give the first map (backproject.h). Each round then searches all images (search.h) on a
- *  grid turned anew, weighs every candidate by the softmax of its log-likelihood, and reconstructs from all of them,
+ *  The images with a pose give the first map (backproject.h). Each round then searches all images (search.h) on
+ *  a grid turned anew, weighs every candidate by the softmax of its log-likelihood, and reconstructs from all,
  *      V = sum_i sum_c W_ic C_i conj(T_c) X_i / (sum W_ic C_i^2 + noise/signal)
- *  (Scheres 2012, J. Struct. Biol. 180:519). The noise of the likelihood is what the last round left unexplained in each
- *  shell, at least the noise given: a bad map makes soft assignments by itself. A last, finer search gives the poses.
- *  Test: tests/test_first_volume.c */
+ *  (Scheres 2012, J. Struct. Biol. 180:519). The likelihood's noise is what the last round left unexplained in
+ *  each shell, at least the noise given: a bad map assigns softly by itself. A last, finer search gives the
+ *  poses. Test: tests/test_first_volume.c */
 
 typedef struct het_first_volume_spec {
     int64_t box, count;
@@ -28,16 +28,16 @@ typedef struct het_first_volume_spec {
 } het_first_volume_spec;
 
 typedef struct het_first_volume {
-    het_volume map;       /* low-resolution density over the box's length; resize (volume.h) to what is needed */
+    het_volume map;       /* low-resolution density, as long as the box; het_volume_resize() takes it to D */
     het_slicer slicer;    /* of map */
     double slice_scale;   /* times the slicer's numbers: those of the images */
     int threads;
     het_points points;    /* of the images' box */
     het_search_pose *pose; /* (count); owned */
-    double loglik;        /* mean over the images of their best log-likelihood over that of no particle at all, with the
-                             noise given: comparable between starts on the same data */
-    double explained;     /* share of the images' power beyond noise, within radius, that map and poses explain: 1 at best, below
-                             that where particles differ; 0 when there is no such power */
+    double loglik;        /* mean over the images of the log-likelihood of map and pose, less that of no
+                             particle, with the noise given: comparable between starts on the same data */
+    double explained;     /* share of the images' power beyond noise, within radius, that map and poses explain:
+                             about 1 at best, less where particles differ; 0 where there is no such power */
 } het_first_volume;
 
 /** Errors: HET_E_SHAPE, HET_E_MEMORY; HET_E_INPUT when no pose is valid. Not collective. */

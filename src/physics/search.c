@@ -8,7 +8,8 @@
 #include "points.h"
 #include "rotation.h"
 
-enum { CHUNK = HET_SEARCH_CHUNK, TILE = 256, CHILDREN = 8, NEAR = 3, SCRATCH = NEAR * NEAR + 4, LEVELS_MAX = 8 };
+enum { CHUNK = HET_SEARCH_CHUNK, TILE = 256, CHILDREN = 8, NEAR = 3, SCRATCH = NEAR * NEAR + 4 };
+enum { LEVELS_MAX = 8 };
 static const double LEAST_SHIFT = 0.2, BASE_STEP = 2.0 * M_PI / HET_SEARCH_TURNS;
 _Static_assert(HET_SEARCH_BASE % TILE == 0, "the base grid is searched in whole tiles");
 
@@ -26,7 +27,7 @@ struct het_search {
     float *host, *product;    /* host copies: what is uploaded; (CHUNK,shifts,TILE) and (CHUNK,TILE) */
     float *templates, *power; /* [device] (BASE,2p) and |.|^2 (BASE,p) */
     float *terms, *norms;     /* [device] (CHUNK,shifts,2p) 2 g C conj(T) X, (CHUNK,p) g C^2 */
-    float *cross, *square;    /* [device] (CHUNK,shifts,TILE), (CHUNK,TILE): their products with the templates */
+    float *cross, *square;    /* [device] (CHUNK,shifts,TILE), (CHUNK,TILE): products with the templates */
     het_search_pose *now, *next; /* (CHUNK,keep) */
     float *child, *slice;     /* (CHUNK,keep,CHILDREN,9); (CHUNK,keep,CHILDREN,P,2) */
     float *near;              /* (NEAR^2,P,2) phases of the shifts about a candidate, of this level */
@@ -77,6 +78,7 @@ static void make_rotations(het_search *s, const double *turn)
 
 void het_search_load(het_search *s, het_search_slices slices, void *context, const double *turn)
 {
+    const het_ops *ops = s->dev->ops;
     const int64_t p = s->base_points;
     s->slices = slices;
     s->context = context;
@@ -84,14 +86,18 @@ void het_search_load(het_search *s, het_search_slices slices, void *context, con
     for (int64_t tile = 0; tile < HET_SEARCH_BASE; tile += TILE) {
         float *slice = s->host, *power = s->host + TILE * 2 * p;
         slices(context, slice, s->rotation + 9 * tile, TILE, p);
-        for (int64_t i = 0; i < TILE * p; i++) power[i] = slice[2 * i] * slice[2 * i] + slice[2 * i + 1] * slice[2 * i + 1];
-        s->dev->ops->upload(s->dev, s->templates + tile * 2 * p, slice, (size_t)(TILE * 2 * p) * sizeof *slice);
-        s->dev->ops->upload(s->dev, s->power + tile * p, power, (size_t)(TILE * p) * sizeof *power);
+        for (int64_t i = 0; i < TILE * p; i++) {
+            const float re = slice[2 * i], im = slice[2 * i + 1];
+            power[i] = re * re + im * im;
+        }
+        ops->upload(s->dev, s->templates + tile * 2 * p, slice, (size_t)(TILE * 2 * p) * sizeof *slice);
+        ops->upload(s->dev, s->power + tile * p, power, (size_t)(TILE * p) * sizeof *power);
     }
 }
 
 /* 2 g C X (P,2) and g C^2 (P) of one image. */
-static void weigh(const het_search *s, float *data, float *norm, const float *x, const float *ctf, const float *noise, int64_t p)
+static void weigh(const het_search *s, float *data, float *norm, const float *x, const float *ctf,
+                  const float *noise, int64_t p)
 {
     for (int64_t i = 0; i < p; i++) {
         const float g = 0.5f * s->points.weight[i] / noise[i];
@@ -102,7 +108,8 @@ static void weigh(const het_search *s, float *data, float *norm, const float *x,
 }
 
 /* out = a times phase, p complex numbers */
-static HET_CLONES void turn_points(float *restrict out, const float *restrict a, const float *restrict phase, int64_t p)
+static HET_CLONES void turn_points(float *restrict out, const float *restrict a, const float *restrict phase,
+                                   int64_t p)
 {
     for (int64_t i = 0; i < p; i++) {
         const float re = a[2 * i], im = a[2 * i + 1], c = phase[2 * i], sn = phase[2 * i + 1];
@@ -140,7 +147,8 @@ static void insert(het_search_pose *list, int64_t keep, const het_search_pose *p
 
 static void clear(het_search_pose *list, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) list[i] = (het_search_pose){.rotation = {1, 0, 0, 0, 1, 0, 0, 0, 1}, .loglik = -INFINITY};
+    const het_search_pose none = {.rotation = {1, 0, 0, 0, 1, 0, 0, 0, 1}, .loglik = -INFINITY};
+    for (int64_t i = 0; i < n; i++) list[i] = none;
 }
 
 static void keep_of_tile(het_search *s, int64_t tile, const float *cross, const float *square, int64_t n)
@@ -161,7 +169,8 @@ static void keep_of_tile(het_search *s, int64_t tile, const float *cross, const 
     }
 }
 
-static void upload_terms(het_search *s, const float *transform, const float *ctf, const float *noise, int64_t n)
+static void upload_terms(het_search *s, const float *transform, const float *ctf, const float *noise,
+                         int64_t n)
 {
     const int64_t p = s->base_points, row = 2 * p * s->shifts;
     float *norms = s->host + n * row;
@@ -169,13 +178,15 @@ static void upload_terms(het_search *s, const float *transform, const float *ctf
     for (int64_t b = 0; b < n; b++) {
         float *data = s->scratch + b * SCRATCH * 2 * s->all_points;
         weigh(s, data, norms + b * p, transform + b * 2 * s->all_points, ctf + b * s->all_points, noise, p);
-        for (int64_t t = 0; t < s->shifts; t++) turn_points(s->host + b * row + t * 2 * p, data, s->phase + t * 2 * p, p);
+        for (int64_t t = 0; t < s->shifts; t++)
+            turn_points(s->host + b * row + t * 2 * p, data, s->phase + t * 2 * p, p);
     }
     s->dev->ops->upload(s->dev, s->terms, s->host, (size_t)(n * row) * sizeof *s->host);
     s->dev->ops->upload(s->dev, s->norms, norms, (size_t)(n * p) * sizeof *norms);
 }
 
-static void search_base(het_search *s, const float *transform, const float *ctf, const float *noise, int64_t n)
+static void search_base(het_search *s, const float *transform, const float *ctf, const float *noise,
+                        int64_t n)
 {
     const het_ops *ops = s->dev->ops;
     const int64_t p = s->base_points, rows = n * s->shifts;
@@ -202,7 +213,8 @@ static int64_t kept_after(const het_search *s, int level)
 static int64_t points_of(const het_search *s, int level)
 {
     const double radius = s->spec.base_radius * (double)(1 << level);
-    return level == s->spec.levels || radius > s->spec.radius ? s->all_points : het_points_within(&s->points, radius);
+    if (level == s->spec.levels || radius > s->spec.radius) return s->all_points;
+    return het_points_within(&s->points, radius);
 }
 
 /* The 8 rotations at +-half a step about x, y and z of the image. */
@@ -224,7 +236,8 @@ static void make_phase(const het_search *s, float *phase, const float shift[2], 
 {
     const float unit = (float)(2.0 * M_PI / (double)s->spec.box);
     for (int64_t i = 0; i < p; i++) {
-        const float angle = unit * ((float)s->points.kxy[2 * i] * shift[0] + (float)s->points.kxy[2 * i + 1] * shift[1]);
+        const int32_t *k = s->points.kxy + 2 * i;
+        const float angle = unit * ((float)k[0] * shift[0] + (float)k[1] * shift[1]);
         phase[2 * i] = cosf(angle);
         phase[2 * i + 1] = sinf(angle);
     }
@@ -242,14 +255,18 @@ static HET_CLONES float weighted_power(const float *restrict norm, const float *
 {
     float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < p; i++) sum += norm[i] * (slice[2 * i] * slice[2 * i] + slice[2 * i + 1] * slice[2 * i + 1]);
+    for (int64_t i = 0; i < p; i++) {
+        const float re = slice[2 * i], im = slice[2 * i + 1];
+        sum += norm[i] * (re * re + im * im);
+    }
     return sum;
 }
 
-/* The children of one candidate, each with its best shift, into `list`. work (SCRATCH,2p): rows 0 and 1 are the image's
-   2 g C X and g C^2 of weigh(), the rest is scratch. */
-static void score_children(const het_search *s, het_search_pose *list, int64_t keep, const het_search_pose *from,
-                           const float *child, const float *slice, float *work, double step, int64_t p)
+/* The children of one candidate, each with its best shift, into `list`. work (SCRATCH,2p): rows 0 and 1 are
+   the image's 2 g C X and g C^2 of weigh(), the rest is scratch. */
+static void score_children(const het_search *s, het_search_pose *list, int64_t keep,
+                           const het_search_pose *from, const float *child, const float *slice, float *work,
+                           double step, int64_t p)
 {
     const int side = s->shifts > 1 ? NEAR : 1;
     const float *data = work, *norm = work + 2 * p;
@@ -274,12 +291,14 @@ static void score_children(const het_search *s, het_search_pose *list, int64_t k
 }
 
 /* One level: kept_after(level - 1) candidates of each image in `now` give kept_after(level). */
-static void refine(het_search *s, int level, const float *transform, const float *ctf, const float *noise, int64_t n)
+static void refine(het_search *s, int level, const float *transform, const float *ctf, const float *noise,
+                   int64_t n)
 {
     const int64_t p = points_of(s, level), from = kept_after(s, level - 1), keep = kept_after(s, level);
     const double angle = ldexp(BASE_STEP, -level), step = ldexp(s->spacing, -level);
     const int side = s->shifts > 1 ? NEAR : 1;
-    for (int64_t i = 0; i < n * from; i++) make_children(s->child + i * CHILDREN * 9, s->now[i].rotation, angle);
+    for (int64_t i = 0; i < n * from; i++)
+        make_children(s->child + i * CHILDREN * 9, s->now[i].rotation, angle);
     s->slices(s->context, s->slice, s->child, n * from * CHILDREN, p);
     for (int t = 0; t < side * side; t++) {
         const float shift[2] = {(float)(step * (t % side - side / 2)), (float)(step * (t / side - side / 2))};
@@ -299,8 +318,8 @@ static void refine(het_search *s, int level, const float *transform, const float
     s->next = swap;
 }
 
-void het_search_run(het_search *s, het_search_pose *poses, const float *transform, const float *ctf, const float *noise,
-                    int64_t n)
+void het_search_run(het_search *s, het_search_pose *poses, const float *transform, const float *ctf,
+                    const float *noise, int64_t n)
 {
     const int64_t p = s->all_points, result = s->spec.result;
     for (int64_t first = 0; first < n; first += CHUNK) {
@@ -326,27 +345,28 @@ static het_status check(const het_search_spec *spec)
     const double half = 0.5 * (double)spec->box;
     if (spec->keep < 1 || spec->keep > HET_SEARCH_KEEP_MAX || spec->result < 1 || spec->result > spec->keep ||
         spec->levels < 0 || spec->levels > LEVELS_MAX)
-        return het_fail(HET_E_SHAPE, "pose search: %d levels, %d candidates, %d results do not fit each other", spec->levels,
-                        spec->keep, spec->result);
+        return het_fail(HET_E_SHAPE, "pose search: %d levels, %d candidates, %d results do not fit each other",
+                        spec->levels, spec->keep, spec->result);
     if (!(spec->base_radius >= 1.0 && spec->base_radius <= spec->radius && spec->radius < half))
-        return het_fail(HET_E_SHAPE, "pose search: radii %g and %g must rise and stay below %g", spec->base_radius,
-                        spec->radius, half);
+        return het_fail(HET_E_SHAPE, "pose search: radii %g and %g must rise and stay below %g",
+                        spec->base_radius, spec->radius, half);
     if (!(spec->shift_range >= 0.0 && spec->shift_range <= half))
-        return het_fail(HET_E_SHAPE, "pose search: shifts up to %g px do not fit a box of %lld", spec->shift_range,
-                        (long long)spec->box);
+        return het_fail(HET_E_SHAPE, "pose search: shifts up to %g px do not fit a box of %lld",
+                        spec->shift_range, (long long)spec->box);
     return HET_OK;
 }
 
 static het_status allocate(het_search *s)
 {
     het_device *dev = s->dev;
-    const size_t f = sizeof(float), p = (size_t)s->base_points, all = (size_t)s->all_points, keep = (size_t)s->spec.keep;
-    const size_t terms = CHUNK * (size_t)s->shifts * 2 * p, slices = TILE * 3 * p, products = CHUNK * (size_t)s->shifts * TILE;
+    const size_t f = sizeof(float), p = (size_t)s->base_points, all = (size_t)s->all_points;
+    const size_t keep = (size_t)s->spec.keep, rows = CHUNK * (size_t)s->shifts;
+    const size_t uploads = rows * 2 * p + CHUNK * p, slices = TILE * 3 * p;
     s->rotation = het_alloc(HET_SEARCH_BASE * 9 * f);
     s->shift = het_alloc((size_t)s->shifts * 2 * f);
     s->phase = het_alloc((size_t)s->shifts * 2 * p * f);
-    s->host = het_alloc((slices > terms + CHUNK * p ? slices : terms + CHUNK * p) * f);
-    s->product = het_alloc((products + CHUNK * TILE) * f);
+    s->host = het_alloc((slices > uploads ? slices : uploads) * f);
+    s->product = het_alloc((rows + CHUNK) * TILE * f);
     s->now = het_alloc(CHUNK * keep * sizeof *s->now);
     s->next = het_alloc(CHUNK * keep * sizeof *s->next);
     s->child = het_alloc(CHUNK * keep * CHILDREN * 9 * f);
@@ -355,12 +375,13 @@ static het_status allocate(het_search *s)
     s->scratch = het_alloc(CHUNK * SCRATCH * 2 * all * f);
     s->templates = dev->ops->alloc(dev, HET_SEARCH_BASE * 2 * p * f);
     s->power = dev->ops->alloc(dev, HET_SEARCH_BASE * p * f);
-    s->terms = dev->ops->alloc(dev, terms * f);
+    s->terms = dev->ops->alloc(dev, rows * 2 * p * f);
     s->norms = dev->ops->alloc(dev, CHUNK * p * f);
-    s->cross = dev->ops->alloc(dev, products * f);
+    s->cross = dev->ops->alloc(dev, rows * TILE * f);
     s->square = dev->ops->alloc(dev, CHUNK * TILE * f);
-    const void *const pieces[] = {s->rotation, s->shift, s->phase, s->host, s->product, s->now, s->next, s->child, s->slice,
-                                  s->near, s->scratch, s->templates, s->power, s->terms, s->norms, s->cross, s->square};
+    const void *const pieces[] = {s->rotation, s->shift, s->phase,   s->host,      s->product, s->now,
+                                  s->next,     s->child, s->slice,   s->near,      s->scratch, s->templates,
+                                  s->power,    s->terms, s->norms,   s->cross,     s->square};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
         if (pieces[i] == NULL) return het_fail(HET_E_MEMORY, "no memory for the pose search");
     return HET_OK;
@@ -394,8 +415,8 @@ void het_search_free(het_search *s)
     void *const on_device[] = {s->templates, s->power, s->terms, s->norms, s->cross, s->square};
     for (size_t i = 0; i < sizeof on_device / sizeof *on_device; i++)
         if (on_device[i] != NULL) s->dev->ops->release(s->dev, on_device[i]);
-    void *const on_host[] = {s->rotation, s->shift, s->phase, s->host, s->product, s->now, s->next, s->child, s->slice,
-                             s->near, s->scratch};
+    void *const on_host[] = {s->rotation, s->shift, s->phase, s->host, s->product, s->now,
+                             s->next,     s->child, s->slice, s->near, s->scratch};
     for (size_t i = 0; i < sizeof on_host / sizeof *on_host; i++) het_release(on_host[i]);
     het_points_free(&s->points);
     het_release(s);
