@@ -1,6 +1,6 @@
 # The whole method on a small set, end to end, against what it has to reach. Ten minutes to an hour of one core; run by
 # `./test.sh --long`. Images, training and thresholds stand at the top.
-SET=(80S-bimodal -D 32 -n 3000 --snr-db 10 --shift 0.1 --seed 1)
+SET=(80S-bimodal -D 32 -n 3000 --snr-db 10 --shift 0.1 --apix 12 --seed 1) # the demo's images
 CONFIG=demo/demo.yaml
 TRAINING=(--set train.seed=1)
 declare -A MOST=([rot]=0.1 [trans_raw]=0.1 [err]=0.05) # median |R - R'A|_F^2 (0.1: 13 degrees), px^2, share of the images

@@ -13,6 +13,7 @@
 # The defaults at 32, 64 and 128 pixels: shifts up to 2, 4 and 8 px along x and y (the paper's 8 px of 128: a sixteenth of the
 # box); SNR 0, -5 and -10 dB (the paper's at 128; a smaller image of as many dB is harder); 80S turned by 30, 15 and 9
 # degrees. CTFs are rows of EMPIAR-10028, orientations uniform. The class of an image is the number of its state, in order.
+# Many states at 128 pixels take memory: some 9 GiB for AdK, 4 GiB for IgG-1D (eight times what 64 pixels took).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 program=${HETACUMN:-$root/build/release/hetacumn}
