@@ -15,8 +15,7 @@ enum {
     SHIFTS_MAX = 2 * REACH_MAX + 1,
     PARTNERS = 16, /* views compared with one view together: the products stay in cache */
     VECTORS = 8,   /* of the subspace iteration: three wanted, the others for its speed */
-    ROUNDS = 3,
-    SWEEPS = 20
+    SWEEPS = 60
 };
 static const double pi = 3.14159265358979323846;
 
@@ -147,15 +146,15 @@ het_status het_lines_find(float *direction, float *shift, het_device *dev, const
 
 /* ---- synchronisation ---- */
 
-/* y (2m,VECTORS) = S x, S of blocks w_ij c_ij c_ji^T. */
-static void multiply(double *y, const double *x, const float *direction, const float *weight, int64_t m, int threads)
+/* y (2m,VECTORS) = S x, S of blocks c_ij c_ji^T. */
+static void multiply(double *y, const double *x, const float *direction, int64_t m, int threads)
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < m; i++) {
         double sum[2 * VECTORS] = {0};
         for (int64_t j = 0; j < m; j++) {
-            const float *c = direction + 2 * (i * m + j), *d = direction + 2 * (j * m + i), w = weight[i * m + j];
-            const double c0 = w * c[0], c1 = w * c[1], d0 = d[0], d1 = d[1];
+            const float *c = direction + 2 * (i * m + j), *d = direction + 2 * (j * m + i);
+            const double c0 = c[0], c1 = c[1], d0 = d[0], d1 = d[1];
             for (int v = 0; v < VECTORS; v++) {
                 const double along = d0 * x[2 * j * VECTORS + v] + d1 * x[(2 * j + 1) * VECTORS + v];
                 sum[v] += c0 * along;
@@ -189,14 +188,14 @@ static void orthonormalise(double *x, int64_t rows)
 
 /* x <- the leading eigenvectors of S, from any x of full rank: subspace iteration with Rayleigh-Ritz (Golub & Van Loan 8.2.4,
  * 8.3), until the three largest eigenvalues stand. y is scratch of the same size. */
-static void leading_vectors(double *x, double *y, const float *direction, const float *weight, int64_t m, int threads)
+static void leading_vectors(double *x, double *y, const float *direction, int64_t m, int threads)
 {
     const int64_t rows = 2 * m;
     double last = 0.0;
     orthonormalise(x, rows);
     for (int step = 0; step < 300; step++) {
         double t[VECTORS * VECTORS], value[VECTORS], vector[VECTORS * VECTORS];
-        multiply(y, x, direction, weight, m, threads);
+        multiply(y, x, direction, m, threads);
         for (int a = 0; a < VECTORS; a++)
             for (int b = 0; b <= a; b++) t[a * VECTORS + b] = t[b * VECTORS + a] = column_product(x, y, rows, a, b);
         het_eigen_symmetric(t, value, vector, VECTORS);
@@ -297,10 +296,11 @@ static double agreement(const float *direction, const float *rotation, int64_t m
     return sum;
 }
 
-/* 1 / sqrt(|P_i^T c_ij - P_j^T c_ji|^2 + 0.02) */
-static double line_weight(const float *direction, const float *rotation, int64_t m, int64_t i, int64_t j)
+/* |cos| of the angle between the axes of two views */
+static double parallel(const float *rotation, int64_t i, int64_t j)
 {
-    return 1.0 / sqrt(fmax(0.0, 2.0 - 2.0 * agreement(direction, rotation, m, i, j)) + 0.02);
+    const float *p = rotation + 9 * i + 6, *q = rotation + 9 * j + 6;
+    return fabs((double)(p[0] * q[0] + p[1] * q[1] + p[2] * q[2]));
 }
 
 static int agrees(const float *direction, const float *rotation, int64_t m, int64_t i, int64_t j)
@@ -308,58 +308,53 @@ static int agrees(const float *direction, const float *rotation, int64_t m, int6
     return i != j && agreement(direction, rotation, m, i, j) > 0.9659258262890683; /* cos 15 degrees */
 }
 
-/* View by view the best rotation for the lines as the other views have them now: for fixed weights each step is exact,
- * max over P_i of sum_j w_ij (P_i^T c_ij).(P_j^T c_ji), so the sum only grows. */
+/* View by view the best rotation for the lines as the other views have them now, in each step
+ *     max over P_i of sum_j w_ij (P_i^T c_ij).(P_j^T c_ji).
+ * The scale of the weights shrinks from sweep to sweep, so that the many right lines lead before the wrong ones are dropped. */
 static void refine_rotations(float *rotation, const float *direction, int64_t m)
 {
-    for (int sweep = 0; sweep < SWEEPS; sweep++)
+    for (int sweep = 0; sweep < SWEEPS; sweep++) {
+        const double scale = fmax(0.03, pow(0.9, sweep));
         for (int64_t i = 0; i < m; i++) {
             double frame[2][3] = {{0.0}};
-            float *p = rotation + 9 * i;
             for (int64_t j = 0; j < m; j++) {
                 if (j == i) continue;
                 const float *c = direction + 2 * (i * m + j), *d = direction + 2 * (j * m + i), *q = rotation + 9 * j;
-                const double w = line_weight(direction, rotation, m, i, j);
+                const double along = parallel(rotation, i, j);
+                const double apart = fmax(0.0, 2.0 - 2.0 * agreement(direction, rotation, m, i, j));
+                const double w = fmax(0.0, 1.0 - along * along) / (apart + scale);
                 for (int e = 0; e < 3; e++) {
                     const double line = w * (d[0] * q[e] + d[1] * q[3 + e]);
                     frame[0][e] += c[0] * line;
                     frame[1][e] += c[1] * line;
                 }
             }
-            nearest_frame(p, frame[0], frame[1]);
+            nearest_frame(rotation + 9 * i, frame[0], frame[1]);
         }
+    }
+}
+
+static float share_of_agreeing(const float *direction, const float *rotation, int64_t m, int64_t i)
+{
+    int64_t count = 0;
+    for (int64_t j = 0; j < m; j++)
+        count += agrees(direction, rotation, m, i, j) && parallel(rotation, i, j) < 0.8660254037844386; /* cos 30 degrees */
+    return (float)count / (float)(m - 1);
 }
 
 het_status het_lines_synchronise(float *rotation, float *consistency, const float *direction, int64_t m, int threads)
 {
     if (m < 3) return het_fail(HET_E_SHAPE, "poses of %lld views from common lines: at least 3 are needed", (long long)m);
-    float *weight = het_alloc((size_t)(m * m) * sizeof *weight);
-    double *x = het_alloc((size_t)(2 * m * VECTORS) * sizeof *x), *y = het_alloc((size_t)(2 * m * VECTORS) * sizeof *y);
-    if (weight == NULL || x == NULL || y == NULL) {
-        het_release(weight);
-        het_release(x);
-        het_release(y);
-        return het_fail(HET_E_MEMORY, "no memory for the rotations of %lld views", (long long)m);
-    }
+    const int64_t size = 2 * m * VECTORS;
+    double *x = het_alloc((size_t)(2 * size) * sizeof *x);
+    if (x == NULL) return het_fail(HET_E_MEMORY, "no memory for the rotations of %lld views", (long long)m);
     het_rng rng = het_rng_at(0, HET_STREAM_SEARCH, 0, 0);
-    for (int64_t i = 0; i < 2 * m * VECTORS; i++) x[i] = het_rng_normal(&rng);
-    for (int round = 0; round <= ROUNDS; round++) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (int64_t i = 0; i < m; i++)
-            for (int64_t j = 0; j < m; j++)
-                weight[i * m + j] = round == 0 ? 1.0f : (float)line_weight(direction, rotation, m, i, j);
-        leading_vectors(x, y, direction, weight, m, threads);
-        rotations_of(rotation, x, m);
-    }
+    for (int64_t i = 0; i < size; i++) x[i] = het_rng_normal(&rng);
+    leading_vectors(x, x + size, direction, m, threads);
+    rotations_of(rotation, x, m);
     refine_rotations(rotation, direction, m);
-    for (int64_t i = 0; i < m && consistency != NULL; i++) {
-        int64_t count = 0;
-        for (int64_t j = 0; j < m; j++) count += agrees(direction, rotation, m, i, j);
-        consistency[i] = (float)count / (float)(m - 1);
-    }
-    het_release(weight);
+    for (int64_t i = 0; i < m && consistency != NULL; i++) consistency[i] = share_of_agreeing(direction, rotation, m, i);
     het_release(x);
-    het_release(y);
     return HET_OK;
 }
 

@@ -16,13 +16,13 @@
 het_status het_lines_find(float *direction, float *shift, het_device *dev, const het_averages *averages);
 
 /** Rotations from lines: the three leading eigenvectors of the (2m,2m) matrix of blocks c_ij c_ji^T, made orthonormal by a
- *  common linear map (Singer & Shkolnisky 2011, SIAM J. Imaging Sci. 4:543, section 3), three more times with weights
- *      w_ij = 1 / sqrt(|P_i^T c_ij - P_j^T c_ji|^2 + 0.02)
- *  so that wrong lines count little (least unsquared deviations: Wang, Singer & Wen 2013, SIAM J. Imaging Sci. 6:2450), then
- *  refined view by view with the same weights.
+ *  common linear map (Singer & Shkolnisky 2011, SIAM J. Imaging Sci. 4:543, section 3), then refined view by view with weights
+ *      w_ij = sin^2(angle between the views) / (|P_i^T c_ij - P_j^T c_ji|^2 + s),   s shrinking from 1 to 0.03:
+ *  wrong lines count little, as with least unsquared deviations (Wang, Singer & Wen 2013, SIAM J. Imaging Sci. 6:2450), and
+ *  the sine keeps the views from gathering around one axis, where any line between them would do.
  *  rotation    [out] (m,9)
- *  consistency [out] (m): of each view the share of its lines that agree with the rotations within 15 degrees; 0.02 by
- *                    chance, about 0.15 after fitting lines of pure noise. NULL: not wanted
+ *  consistency [out] (m): of each view the share of its lines that agree with the rotations within 15 degrees and join views
+ *                    more than 30 degrees apart: at most about 0.87, and near 0 for images of pure noise. NULL: not wanted
  *  direction   [in]  (m,m,2), m >= 3; threads: OpenMP threads
  *  Errors: HET_E_SHAPE, HET_E_MEMORY. */
 het_status het_lines_synchronise(float *rotation, float *consistency, const float *direction, int64_t m, int threads);
