@@ -30,6 +30,20 @@ typedef struct het_config_decoder {
     int envelope;         /* scale the output by the data's radial amplitude */
 } het_config_decoder;
 
+/* The start without a model (start.h). */
+typedef enum het_start_method { HET_START_NONE, HET_START_LINES } het_start_method;
+
+typedef struct het_config_init {
+    het_start_method method;      /* none: random networks | lines: averages, common lines, expectation-maximisation */
+    int64_t images;       /* at most; spread evenly over the stack */
+    int64_t averages;     /* of similar images, whose common lines are compared */
+    int64_t neighbours;   /* images in each average */
+    double radius;        /* Fourier pixels: of the start, and where frequency marching then begins */
+    int64_t rounds;       /* of expectation-maximisation */
+    double epochs;        /* passes of the decoder over these images at the poses found */
+    double keep_epochs;   /* then: epochs in which task one uses the poses found, while task two teaches the encoder */
+} het_config_init;
+
 typedef struct het_config_train {
     int64_t seed;
     int64_t batch;        /* images per step over all ranks */
@@ -69,6 +83,7 @@ typedef struct het_config {
     int64_t z_dim;
     het_config_encoder encoder;
     het_config_decoder decoder;
+    het_config_init init;
     het_config_train train;
     het_config_ablation ablation;
     het_config_run run;

@@ -279,3 +279,10 @@ void het_model_update(het_model *m, double rate_encoder, double rate_decoder)
     const double momentum = fmax(m->config.encoder.stats_momentum, 1.0 / (double)(seen > 0 ? seen : 1));
     ops->blend(m->dev, m->running + set * stats, m->grads + m->trained_encoder, (float)momentum, stats);
 }
+
+void het_model_forget_moments(het_model *m)
+{
+    m->dev->ops->zero(m->dev, m->moment1, (size_t)m->layout.total * sizeof *m->moment1);
+    m->dev->ops->zero(m->dev, m->moment2, (size_t)m->layout.total * sizeof *m->moment2);
+    m->adam_steps[0] = m->adam_steps[1] = 0;
+}

@@ -81,8 +81,8 @@ void het_model_set_radius(het_model *model, double radius, const het_survey *sur
 void het_model_zero_grad(het_model *model);
 /** Forward pass of a task. batch is used by task one only; task two takes CTFs and z of the last task one.
  *  step keys the random numbers; frozen: the conformation head is not trained (FCH).
- *  With poses given in the batch, task one looks at the image alone (no mirror), and the encoder serves for z only: not at
- *  all when frozen or when z is given too. Otherwise such a batch needs a model without train.mirror. */
+ *  With poses given in the batch the encoder serves for z only, and not at all when frozen or when z is given too: then
+ *  task one looks at the image alone, without its mirror. */
 void het_model_forward(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen);
 /** Backward of the last forward; `ready` is told about final gradients, from the end of the block to its start. */
 void het_model_backward(het_model *model, het_ready ready, void *context);
@@ -90,6 +90,8 @@ void het_model_backward(het_model *model, het_ready ready, void *context);
 het_status het_model_tally(het_model *model, het_tally *tally);
 /** One Adam step of what the last task trains, and the running statistics. A network whose rate is 0 stays as it is. */
 void het_model_update(het_model *model, double rate_encoder, double rate_decoder);
+/** Adam begins anew: moments and their counts are 0. */
+void het_model_forget_moments(het_model *model);
 
 /** Answers for n <= spec.batch standardised images (n,D,D): rotation (n,9), shift (n,2) px, z mean (n,Z), z standard
  *  deviation (n,Z), loss (n), mirrored (n). Uses running statistics; the better of image and mirror, mapped back. */

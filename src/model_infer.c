@@ -6,8 +6,7 @@
 #include "model.h"
 #include "model_buffers.h"
 
-/* The mirror's pose describes the same volume seen from behind: R = diag(-1,1,-1) R', t = (-t'x, t'y)  (METHOD 4). */
-static void unmirror(float rot[9], float shift[2])
+void het_model_mirror_pose(float rot[9], float shift[2])
 {
     for (int j = 0; j < 3; j++) {
         rot[j] = -rot[j];
@@ -22,7 +21,7 @@ static void answer(const het_model *m, const het_answers *out, int64_t i, int mi
     const int64_t z = m->config.z_dim;
     memcpy(out->rotation + 9 * i, rot, 9 * sizeof *rot);
     for (int j = 0; j < 2; j++) out->shift[2 * i + j] = shift[j] * (float)m->spec.box;
-    if (mirrored) unmirror(out->rotation + 9 * i, out->shift + 2 * i);
+    if (mirrored) het_model_mirror_pose(out->rotation + 9 * i, out->shift + 2 * i);
     memcpy(out->z + z * i, latent, (size_t)z * sizeof *latent);
     for (int64_t j = 0; j < z; j++)
         out->z_std[z * i + j] = expf(0.5f * fminf(10.0f, fmaxf(-10.0f, latent[z + j])));

@@ -55,8 +55,14 @@ static void poses_of(het_model *m, const het_batch *batch, int64_t both)
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
     if (batch->rotation != NULL) {
-        ops->upload(m->dev, b->rot, batch->rotation, (size_t)(9 * both) * sizeof(float));
-        ops->upload(m->dev, b->shift_px, batch->shift, (size_t)(2 * both) * sizeof(float));
+        for (int64_t i = 0; i < both; i++) {
+            float rot[9], shift[2];
+            memcpy(rot, batch->rotation + 9 * (i / m->pairs), sizeof rot);
+            memcpy(shift, batch->shift + 2 * (i / m->pairs), sizeof shift);
+            if (i % m->pairs == 1) het_model_mirror_pose(rot, shift);
+            ops->upload(m->dev, b->rot + 9 * i, rot, sizeof rot);
+            ops->upload(m->dev, b->shift_px + 2 * i, shift, sizeof shift);
+        }
         ops->zero(m->dev, b->head[HET_ENCODER_SHIFT], (size_t)(2 * both) * sizeof(float));
         return;
     }
@@ -90,9 +96,8 @@ static void forward_image(het_model *m, const het_batch *batch, int64_t step)
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
     const int given = batch->rotation != NULL;
-    m->pairs = m->config.train.mirror && !given ? 2 : 1;
     m->encoded = !given || (!m->frozen && batch->z == NULL);
-    HET_ASSERT(!m->encoded || m->pairs == (m->config.train.mirror ? 2 : 1));
+    m->pairs = m->config.train.mirror && m->encoded ? 2 : 1;
     const int64_t n = batch->count, both = n * m->pairs, p = m->active, z = m->config.z_dim;
     het_model_show(m, batch->images, batch->ctf, n, m->pairs, m->encoded);
     if (m->encoded) het_encoder_forward(m->encoder[0], b->head, m->params, b->image);
@@ -100,9 +105,16 @@ static void forward_image(het_model *m, const het_batch *batch, int64_t step)
     conformations_of(m, batch, both, step);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot, b->z, NULL, both, p);
     ops->project_loss(m->fourier, b->loss, b->dslice, b->dshift_px, b->slice, b->ctf, b->shift_px, b->target, both, p);
+    /* With given poses image and mirror are equally right: both count, or the choice would tell the decoder what z should. */
+    const int choices = given ? 1 : m->pairs;
     ops->winners(m->dev, b->total, b->which, b->weight, b->loss, b->kl, b->head[HET_ENCODER_SHIFT],
-                 (float)m->config.train.lambda_z, (float)m->config.train.lambda_t, 1.0f / (float)m->spec.global_batch,
-                 both, m->pairs);
+                 (float)m->config.train.lambda_z, (float)m->config.train.lambda_t,
+                 (float)choices / (float)(m->pairs * m->spec.global_batch), both, choices);
+    if (given)
+        for (int32_t j = 0; j < n; j++) {
+            const int32_t row = j * m->pairs;
+            ops->upload(m->dev, b->which + j, &row, sizeof row);
+        }
     ops->gather_rows(m->dev, b->z_seen, b->z, b->which, n, 1, z);
     const int64_t k = m->config.train.pose_images;
     for (int64_t j = 0; j < m->synthetic; j++)
@@ -117,7 +129,8 @@ static void backward_image(het_model *m, het_ready ready, void *context)
     het_model_buffers *b = m->buffers;
     const int64_t n = m->step_images, both = n * m->pairs, p = m->active, z = m->config.z_dim;
     ops->scale_rows(m->dev, b->dslice, b->dslice, b->weight, both, 2 * p);
-    het_decoder_backward(m->decoder, m->grads, b->drot, b->dz, b->dslice, m->params, b->rot, b->z, b->which, n, both, p);
+    het_decoder_backward(m->decoder, m->grads, b->drot, b->dz, b->dslice, m->params, b->rot, b->z,
+                         m->given ? NULL : b->which, m->given ? both : n, both, p);
     if (ready != NULL) ready(context, m->decoder_first);
     if (!m->encoded) return;
     float *dhead[HET_ENCODER_HEADS] = {NULL};

@@ -21,13 +21,19 @@ double het_schedule_radius(const het_config *c, double epoch, int64_t box)
 {
     const double full = (double)(box / 2 - 1);
     if (c->train.march_start <= 0.0) return full;
-    return fmin(full, c->train.march_start + c->train.march_rate * epoch);
+    const double start = c->init.method == HET_START_NONE ? c->train.march_start : c->init.radius;
+    return fmin(full, start + c->train.march_rate * epoch);
 }
 
 int het_schedule_frozen(const het_config *c, double epoch, int64_t count)
 {
     return c->ablation.fch &&
            (epoch < c->train.freeze_epochs || epoch * (double)count < c->train.freeze_images);
+}
+
+int het_schedule_given(const het_config *c, double epoch)
+{
+    return c->init.method != HET_START_NONE && epoch < c->init.keep_epochs;
 }
 
 double het_schedule_rate(const het_config *c, double epoch)

@@ -14,5 +14,7 @@ int64_t het_schedule_end(const het_config *config, int64_t steps_per_epoch);
 double het_schedule_radius(const het_config *config, double epoch, int64_t box);
 /** FCH: whether the conformation head is still frozen after `epoch` passes over `count` images. */
 int het_schedule_frozen(const het_config *config, double epoch, int64_t count);
+/** Whether task one at `epoch` uses the poses that the start found, on the start's images. */
+int het_schedule_given(const het_config *config, double epoch);
 /** Factor of the learning rates at `epoch`: cosine from 1 to train.rate_final over train.epochs. */
 double het_schedule_rate(const het_config *config, double epoch);

@@ -1,6 +1,7 @@
 /* The training loop: the first file to read. Everything that it calls is explained in the headers named here. */
 #include "train.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "log.h"
@@ -9,6 +10,7 @@
 #include "run.h"
 #include "schedule.h"
 #include "signals.h"
+#include "start.h"
 #include "survey.h"
 #include "train_report.h"
 
@@ -19,6 +21,7 @@ typedef struct trainer {
     het_config *config;
     het_stack *stack;
     het_loader *loader;
+    het_start start;  /* while task one uses the poses found */
     het_model *model;
     het_survey survey;
     het_run run;
@@ -57,11 +60,19 @@ static het_status step_once(trainer *t, const het_decision *d, const het_batch *
     HET_TRY(het_comm_sum_f64(t->comm, (double *)tally, sizeof *tally / sizeof(double))); /* all ranks decide alike */
     t->bad_steps = tally->non_finite > 0.0 ? t->bad_steps + 1 : 0;
     if (t->bad_steps == 0)
-        het_model_update(t->model, t->config->train.rate_encoder * d->rate, t->config->train.rate_decoder * d->rate);
+        het_model_update(t->model, t->config->train.rate_encoder * d->rate_encoder,
+                         t->config->train.rate_decoder * d->rate_decoder);
     if (t->bad_steps > BAD_STEPS_MAX)
         status = het_fail(HET_E_NUMERIC, "losses were not finite for %d steps in a row; nothing was learned from them: lower "
                           "train.rate_encoder and train.rate_decoder, or use train.precision=fp32", BAD_STEPS_MAX);
 done:
+    return status;
+}
+
+static het_status next_batch(trainer *t, const het_decision *d, het_batch *batch)
+{
+    const het_status status = het_comm_agree(t->comm, het_loader_next(t->loader, d->image_step, batch));
+    if (status == HET_OK && d->given) het_start_give(&t->start, batch);
     return status;
 }
 
@@ -74,7 +85,7 @@ static het_status train_loop(trainer *t, int *interrupted)
     for (int64_t step = t->state.step; step < t->coordinator.end && !now.stop; step++) {
         HET_TRY(het_coordinator_decide(&t->coordinator, step, stop_asked, &now));
         if (!now.pose_task) {
-            HET_TRY(het_comm_agree(t->comm, het_loader_next(t->loader, now.image_step, &batch)));
+            HET_TRY(next_batch(t, &now, &batch));
             if (now.radius != t->state.radius) het_model_set_radius(t->model, now.radius, &t->survey);
             t->state.radius = now.radius;
         }
@@ -90,6 +101,46 @@ static het_status train_loop(trainer *t, int *interrupted)
         if (now.checkpoint) HET_TRY(het_run_save(&t->run, t->model, &t->survey, &t->state));
     }
     *interrupted = now.stop && !now.finished;
+done:
+    return status;
+}
+
+/* The decoder learns the start's images at the poses found for them; the encoder waits. */
+static het_status teach_decoder(trainer *t)
+{
+    het_status status = HET_OK;
+    const int64_t steps = (int64_t)ceil(t->config->init.epochs * (double)het_loader_steps_per_epoch(t->loader));
+    het_model_set_radius(t->model, t->config->init.radius, &t->survey);
+    for (int64_t step = 0; step < steps; step++) {
+        het_batch batch;
+        het_tally tally = {0};
+        const het_decision d = {.step = step, .frozen = 1, .rate_decoder = 1.0};
+        HET_TRY(het_comm_agree(t->comm, het_loader_next(t->loader, step, &batch)));
+        het_start_give(&t->start, &batch);
+        HET_TRY(step_once(t, &d, &batch, &tally));
+        if (step == 0 || step == steps - 1)
+            het_info("start: the decoder %s: image loss %.4f (nothing %.4f)", step == 0 ? "before" : "after learning",
+                     tally.image_loss / tally.images, tally.zero_loss / tally.images);
+    }
+    het_model_forget_moments(t->model);
+    t->state.radius = t->config->init.radius;
+done:
+    return status;
+}
+
+/* The poses of the start: found, or, going on, read again as long as they are needed. */
+static het_status take_start(trainer *t, int going_on)
+{
+    het_status status = HET_OK;
+    if (t->config->init.method == HET_START_NONE) return HET_OK;
+    if (going_on) {
+        if (!het_schedule_given(t->config, t->state.epoch)) return HET_OK;
+        HET_TRY(het_start_load(&t->start, &t->run, &t->model->spec, het_stack_get_info(t->stack)->count));
+    } else {
+        HET_TRY(het_start_find(&t->start, t->comm, t->model->dev, t->stack, &t->survey, t->config, &t->model->spec));
+        HET_TRY(het_start_save(&t->start, &t->run));
+    }
+    if (!going_on) HET_TRY(teach_decoder(t));
 done:
     return status;
 }
@@ -139,6 +190,7 @@ static het_status start_or_resume(trainer *t)
         if (t->config->train.snr > 0.0) t->survey.snr = t->model->snr = t->config->train.snr;
         t->report.tally = t->state.tally;
         het_info("going on from %s, step %lld", t->run.newest, (long long)t->state.step);
+        HET_TRY(take_start(t, 1));
         goto done;
     }
     HET_TRY(het_survey_take(&t->survey, t->comm, t->model->dev, t->stack, t->config));
@@ -146,6 +198,7 @@ static het_status start_or_resume(trainer *t)
                                .apix = info->apix, .mean = info->mean, .std = info->std,
                                .shift_range = t->model->spec.shift_range};
     het_model_set_survey(t->model, &t->survey);
+    HET_TRY(take_start(t, 0));
 done:
     return status;
 }
@@ -166,14 +219,15 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     if (options->dry_run) goto done;
     HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
                                                 config->train.batch)));
+    het_signals_note();
     HET_TRY(start_or_resume(&t));
     het_coordinator_init(&t.coordinator, comm, config, info->box, info->count,
                          het_loader_steps_per_epoch(t.loader), options->max_hours);
     het_report_start(&t.report, t.model, &t.survey, &t.coordinator, t.state.step);
-    het_signals_note();
     HET_TRY(train_loop(&t, interrupted));
 done:
     het_loader_free(t.loader);
+    het_start_free(&t.start);
     het_model_free(t.model);
     het_survey_free(&t.survey);
     het_stack_close(t.stack);

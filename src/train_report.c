@@ -66,7 +66,7 @@ static json_t *object_of(const het_tally *t, const het_decision *d, const het_su
                      t->image_loss / n, "zero_loss", t->zero_loss / n, "kl", t->kl / n, "pose_loss", t->pose_loss / s,
                      "pose_rotation_error", t->rotation_error / s, "rotation_spread", t->spread / p, "mirrored",
                      t->mirrored / n, "z_rms", sqrt(t->z_square / n), "z_std", t->z_std / n, "radius", d->radius,
-                     "rate", d->rate, "frozen", d->frozen, "snr_db", 10.0 * log10(survey->snr), "images_per_second", rate,
+                     "rate", d->rate_encoder, "frozen", d->frozen, "snr_db", 10.0 * log10(survey->snr), "images_per_second", rate,
                      "non_finite", (json_int_t)t->non_finite, "health", findings, "map_skewness", skewness);
 }
 

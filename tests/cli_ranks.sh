@@ -39,9 +39,9 @@ same_moment()
     [ "$count" = 0 ] || fail "moment $2 of $1 ranks differs from one rank's by more than $3 in ${count:-?} places"
 }
 
-# Nothing is learned: losses and sums of gradients (Adam's moments) are those of one rank.
+# Next to nothing is learned: losses and sums of gradients (Adam's moments) are those of one rank.
 for n in 1 2 4; do
-    trained $n still$n --set train.rate_encoder=0 --set train.rate_decoder=0 --set train.epochs=1 --set run.log_steps=1
+    trained $n still$n --set train.rate_encoder=1e-20 --set train.rate_decoder=1e-20 --set train.epochs=1 --set run.log_steps=1
 done
 for n in 2 4; do
     close image_loss still1 still$n 8 1e-5

@@ -91,7 +91,7 @@ static void bad_overrides(void **state)
     static const char *const bad[][2] = {
         {"train.batch", "section.key=value"},
         {"train.bach=3", "train.bach: there is no such key; there are seed, batch, shards"},
-        {"trian.batch=3", "there are z_dim, encoder.*, decoder.*, train.*"},
+        {"trian.batch=3", "there are z_dim, encoder.*, decoder.*, init.*, train.*"},
         {"batch=3", "no such key"},
         {"train.batch=0", "train.batch = 0: it must be a whole number from 1 to 1048576"},
         {"train.batch=64x", "train.batch = 64x"},

@@ -48,6 +48,7 @@ static void radius_marches(void **state)
 {
     (void)state;
     het_config c = standard();
+    c.init.method = HET_START_NONE;
     c.train.march_start = 3.0;
     c.train.march_rate = 0.5;
     near(het_schedule_radius(&c, 0.0, 32), 3.0);
@@ -58,6 +59,10 @@ static void radius_marches(void **state)
     near(het_schedule_radius(&c, 0.0, 32), 15.0);
     c.train.march_start = 0.0;
     near(het_schedule_radius(&c, 0.0, 32), 15.0);
+    c.train.march_start = 3.0;
+    c.init.method = HET_START_LINES; /* marching goes on from the start's radius */
+    c.init.radius = 8.0;
+    near(het_schedule_radius(&c, 2.0, 32), 9.0);
 }
 
 static void frozen_by_epochs_and_images(void **state)

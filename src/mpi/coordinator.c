@@ -46,7 +46,8 @@ het_status het_coordinator_decide(het_coordinator *c, int64_t step, int stop_ask
         d->epoch = het_schedule_epoch(c->config, step, c->steps_per_epoch);
         d->radius = het_schedule_radius(c->config, d->epoch, c->box);
         d->frozen = het_schedule_frozen(c->config, d->epoch, c->count);
-        d->rate = het_schedule_rate(c->config, d->epoch);
+        d->given = het_schedule_given(c->config, d->epoch);
+        d->rate_encoder = d->rate_decoder = het_schedule_rate(c->config, d->epoch);
         decide_end(c, step, stop_asked, d);
     }
     return het_comm_broadcast(c->comm, d, sizeof *d, 0);

@@ -9,10 +9,12 @@ typedef struct het_decision {
     int64_t step;
     int64_t image_step;           /* batch number for the loader */
     int pose_task;                /* 0: task one, 1: task two */
+    int given;                    /* task one on the start's images, at the poses found for them */
     int frozen;                   /* FCH */
     int report, checkpoint, stop; /* after this step: log; save; leave (finished or interrupted) */
     int finished;                 /* the schedule's end is reached */
-    double epoch, radius, rate;
+    double epoch, radius;
+    double rate_encoder, rate_decoder; /* factors of the rates; 0: stays as it is */
 } het_decision;
 
 typedef struct het_coordinator {

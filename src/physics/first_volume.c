@@ -203,13 +203,13 @@ static het_status new_search(work *w, int levels, int result)
 }
 
 /* Search all images on the map's slices, the grid turned by the round's own rotation. */
-static void search_all(work *w, het_first_volume *volume, het_search_pose *poses, int64_t round)
+static void search_all(work *w, const het_first_volume *volume, het_search_pose *poses, int64_t round)
 {
     het_rng rng = het_rng_at(w->spec->seed, HET_STREAM_SEARCH, (uint64_t)round, 0);
     const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
     double turn[9];
     het_rotation_uniform(turn, u1, u2, u3);
-    het_search_load(w->search, het_first_volume_slices, volume, turn);
+    het_search_load(w->search, het_first_volume_slices, (void *)(uintptr_t)volume, turn);
     het_search_run(w->search, poses, w->transform, w->ctf, w->noise, w->spec->count);
 }
 
@@ -252,6 +252,7 @@ static het_status last_search(work *w, het_first_volume *volume)
     het_status status = HET_OK;
     HET_TRY(new_search(w, LAST_LEVELS, 1));
     search_all(w, volume, volume->pose, w->spec->rounds);
+    memcpy(volume->noise, w->noise, (size_t)w->p * sizeof *w->noise);
     measure_left(w, volume, volume->pose, 1, NULL);
     volume->explained = explained(w, &volume->points);
     /* the likelihood of these poses with the noise given: |X|^2 - |X - C T V|^2 over it */
@@ -275,6 +276,7 @@ static het_status allocate(work *w, het_first_volume *volume)
     HET_TRY(het_volume_new(&volume->map, box, w->spec->apix * d / (double)box));
     HET_TRY(het_backproject_new(&w->back, box, w->spec->box));
     volume->pose = het_alloc(n * sizeof *volume->pose);
+    volume->noise = het_alloc(p * sizeof *volume->noise);
     w->transform = het_alloc(n * 2 * p * sizeof *w->transform);
     w->ctf = het_alloc(n * p * sizeof *w->ctf);
     w->found = het_alloc(n * RESULTS * sizeof *w->found);
@@ -288,7 +290,7 @@ static het_status allocate(work *w, het_first_volume *volume)
     for (size_t i = 0; i < sizeof per_shell / sizeof *per_shell; i++)
         complete = (*per_shell[i] = het_alloc(shells * sizeof(double))) != NULL && complete;
     const void *const pieces[] = {volume->pose, w->transform, w->ctf,    w->found, w->shell,
-                                  w->noise,     w->turned,    w->power,  w->prior};
+                                  w->noise,     w->turned,    w->power,  w->prior, volume->noise};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) complete = pieces[i] != NULL && complete;
     if (!complete)
         return het_fail(HET_E_MEMORY, "no memory for a first volume of %lld images", (long long)w->spec->count);
@@ -329,11 +331,31 @@ done:
     return status;
 }
 
+het_status het_first_volume_search(const het_first_volume *volume, het_search_pose *pose, het_device *dev,
+                                   const het_first_volume_spec *spec)
+{
+    het_status status = HET_OK;
+    work w = {.spec = spec, .dev = dev, .kxy = volume->points.kxy, .noise = volume->noise};
+    w.p = het_points_within(&volume->points, spec->radius);
+    w.transform = het_alloc((size_t)(spec->count * 2 * w.p) * sizeof *w.transform);
+    w.ctf = het_alloc((size_t)(spec->count * w.p) * sizeof *w.ctf);
+    if (w.transform == NULL || w.ctf == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory to search the poses of %lld images", (long long)spec->count));
+    HET_TRY(transform_images(&w, &volume->points));
+    HET_TRY(new_search(&w, LAST_LEVELS, 1));
+    search_all(&w, volume, pose, spec->rounds);
+done:
+    w.noise = NULL; /* the volume's */
+    work_free(&w);
+    return status;
+}
+
 void het_first_volume_free(het_first_volume *volume)
 {
     het_slicer_free(&volume->slicer);
     het_volume_free(&volume->map);
     het_points_free(&volume->points);
     het_release(volume->pose);
+    het_release(volume->noise);
     *volume = (het_first_volume){0};
 }

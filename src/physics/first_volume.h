@@ -33,6 +33,7 @@ typedef struct het_first_volume {
     double slice_scale;   /* times the slicer's numbers: those of the images */
     int threads;
     het_points points;    /* of the images' box */
+    float *noise;         /* (points within radius) of the last likelihood: given, or left unexplained */
     het_search_pose *pose; /* (count); owned */
     double loglik;        /* mean over the images of the log-likelihood of map and pose, less that of no
                              particle, with the noise given: comparable between starts on the same data */
@@ -42,6 +43,10 @@ typedef struct het_first_volume {
 
 /** Errors: HET_E_SHAPE, HET_E_MEMORY; HET_E_INPUT when no pose is valid. Not collective. */
 het_status het_first_volume_find(het_first_volume *volume, het_device *dev, const het_first_volume_spec *spec);
+/** Poses of other images of the same stack by the last search: spec as before but for images, ctf and count; what it says of
+ *  starting poses and rounds is not used. pose [out] (count). Errors: HET_E_MEMORY. */
+het_status het_first_volume_search(const het_first_volume *volume, het_search_pose *pose, het_device *dev,
+                                   const het_first_volume_spec *spec);
 void het_first_volume_free(het_first_volume *volume);
 /** A het_search_slices: context is a const het_first_volume. */
 void het_first_volume_slices(void *context, float *slices, const float *rot, int64_t n, int64_t p);
