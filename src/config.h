@@ -68,6 +68,15 @@ typedef struct het_config_train {
     int64_t threads;      /* 0: all cores of this rank */
 } het_config_train;
 
+/* The stage after the amortised training (train --refine, refine.h). */
+typedef struct het_config_refine {
+    int64_t rounds;       /* poses, then volumes */
+    int64_t candidates;   /* poses tried for each image besides the present one, from a search over all poses */
+    int64_t steps;        /* iterations of a pose, at half the radius and again at the full one */
+    double epochs;        /* passes of the decoder over the stack in each round */
+    double rate;          /* of the decoder, as a fraction of train.rate_decoder, falling to a tenth in each round */
+} het_config_refine;
+
 typedef struct het_config_ablation { /* the paper's Fig. 8: each one switched off alone */
     int cpp, fch, pds, asn;          /* 1: on (default) */
 } het_config_ablation;
@@ -85,6 +94,7 @@ typedef struct het_config {
     het_config_decoder decoder;
     het_config_init init;
     het_config_train train;
+    het_config_refine refine;
     het_config_ablation ablation;
     het_config_run run;
 } het_config;

@@ -98,9 +98,18 @@ void het_model_forget_moments(het_model *model);
 typedef struct het_answers {
     float *rotation, *shift, *z, *z_std, *loss;
     uint8_t *mirrored;
+    float *other_rotation, *other_shift; /* the worse of the two, mapped back (n,9), (n,2); NULL: not wanted */
 } het_answers;
 het_status het_model_infer(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n,
                            const het_answers *answers);
+
+/** What the loss compares, to the host: the points (n,P,2) of n <= spec.batch standardised images within the present radius,
+ *  P = model->active, and their CTFs times the envelope (n,P). */
+het_status het_model_observe(het_model *model, float *points, float *ctf, const float *images, const het_ctf_row *rows,
+                             int64_t n);
+/** The decoder's slices (n,p,2), before the CTF, at rotations rot (n,9) and conformations z (n,Z), any n, p <= P; all on the
+ *  host. */
+void het_model_slices(het_model *model, float *slices, const float *rot, const float *z, int64_t n, int64_t p);
 
 /** The volume of one conformation: real space, (D,D,D) [z][y][x], in units of standardised images (projection sums along z).
  *  Frequencies beyond the present radius are 0. D is the run's box. */

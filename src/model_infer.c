@@ -15,13 +15,19 @@ void het_model_mirror_pose(float rot[9], float shift[2])
     shift[0] = -shift[0];
 }
 
+/* The pose of one row: pixels, mapped back. */
+static void pose_of(const het_model *m, float *rotation, float *shift, int mirrored, const float *rot, const float *fraction)
+{
+    memcpy(rotation, rot, 9 * sizeof *rot);
+    for (int j = 0; j < 2; j++) shift[j] = fraction[j] * (float)m->spec.box;
+    if (mirrored) het_model_mirror_pose(rotation, shift);
+}
+
 static void answer(const het_model *m, const het_answers *out, int64_t i, int mirrored, float loss, const float *rot,
                    const float *shift, const float *latent)
 {
     const int64_t z = m->config.z_dim;
-    memcpy(out->rotation + 9 * i, rot, 9 * sizeof *rot);
-    for (int j = 0; j < 2; j++) out->shift[2 * i + j] = shift[j] * (float)m->spec.box;
-    if (mirrored) het_model_mirror_pose(out->rotation + 9 * i, out->shift + 2 * i);
+    pose_of(m, out->rotation + 9 * i, out->shift + 2 * i, mirrored, rot, shift);
     memcpy(out->z + z * i, latent, (size_t)z * sizeof *latent);
     for (int64_t j = 0; j < z; j++)
         out->z_std[z * i + j] = expf(0.5f * fminf(10.0f, fmaxf(-10.0f, latent[z + j])));
@@ -62,6 +68,10 @@ het_status het_model_infer(het_model *m, const float *images, const het_ctf_row 
         const int mirrored = pairs == 2 && loss[2 * i + 1] < loss[2 * i];
         const int64_t row = i * pairs + mirrored;
         answer(m, out, i, mirrored, loss[row], rot + 9 * row, shift + 2 * row, latent + 2 * z * row);
+        if (out->other_rotation == NULL) continue;
+        const int64_t other = i * pairs + (pairs - 1 - mirrored); /* without a mirror: the same again */
+        pose_of(m, out->other_rotation + 9 * i, out->other_shift + 2 * i, pairs == 2 && !mirrored, rot + 9 * other,
+                shift + 2 * other);
     }
     HET_TRY(ops->sync(m->dev));
 done:
@@ -72,4 +82,29 @@ done:
     het_release(loss);
     het_release(pixels);
     return status;
+}
+
+het_status het_model_observe(het_model *m, float *points, float *ctf, const float *images, const het_ctf_row *rows, int64_t n)
+{
+    const het_ops *ops = m->dev->ops;
+    HET_ASSERT(n >= 1 && n <= m->spec.batch);
+    het_model_show(m, images, rows, n, 1, 0);
+    ops->download(m->dev, points, m->buffers->target, (size_t)(n * 2 * m->active) * sizeof *points);
+    ops->download(m->dev, ctf, m->buffers->ctf, (size_t)(n * m->active) * sizeof *ctf);
+    return ops->sync(m->dev);
+}
+
+void het_model_slices(het_model *m, float *slices, const float *rot, const float *z, int64_t n, int64_t p)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    const int64_t dim = m->config.z_dim;
+    HET_ASSERT(p <= m->active);
+    for (int64_t first = 0; first < n; first += m->spec.batch) {
+        const int64_t rows = n - first < m->spec.batch ? n - first : m->spec.batch;
+        ops->upload(m->dev, b->rot, rot + 9 * first, (size_t)(9 * rows) * sizeof *rot);
+        ops->upload(m->dev, b->z, z + dim * first, (size_t)(dim * rows) * sizeof *z);
+        het_decoder_forward(m->decoder, b->slice, m->params, b->rot, b->z, NULL, rows, p);
+        ops->download(m->dev, slices + first * 2 * p, b->slice, (size_t)(2 * rows * p) * sizeof *slices);
+    }
 }

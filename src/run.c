@@ -224,13 +224,18 @@ static het_status trim_log(const het_run *run, int64_t step)
     return HET_OK;
 }
 
+int het_run_is_of(const het_run_state *state, const het_stack_info *stack)
+{
+    return state->box == stack->box && state->count == stack->count && fabs(state->apix - stack->apix) <= 1e-4 * state->apix &&
+           fabs(state->std - stack->std) <= 1e-4 * state->std;
+}
+
 static het_status same_stack(const het_run_state *state, const het_stack_info *stack)
 {
     if (state->box != stack->box)
         return het_fail(HET_E_INPUT, "the run was trained on images of box %lld, the stack has box %lld: give the run's own "
                         "stack, or -o a new folder", (long long)state->box, (long long)stack->box);
-    if (state->count != stack->count || fabs(state->apix - stack->apix) > 1e-4 * state->apix ||
-        fabs(state->std - stack->std) > 1e-4 * state->std)
+    if (!het_run_is_of(state, stack))
         return het_fail(HET_E_INPUT, "the run was trained on another stack (%lld images of %.4g A/px, this one %lld of %.4g): "
                         "give that one, or -o a new folder", (long long)state->count, state->apix,
                         (long long)stack->count, stack->apix);
@@ -295,4 +300,26 @@ done:
         *model = NULL;
     }
     return status;
+}
+
+int het_run_is_refined(const char *path, int64_t step)
+{
+    char file[1200];
+    snprintf(file, sizeof file, "%s/refined/predictions.h5", path);
+    if (access(file, R_OK) != 0) return 0;
+    snprintf(file, sizeof file, "%s/refined/checkpoints/step-%lld.h5", path, (long long)step);
+    return access(file, R_OK) == 0;
+}
+
+void het_run_results(char *folder, size_t size, const char *path, int amortised)
+{
+    char checkpoints[1100], file[1200];
+    long long step;
+    snprintf(folder, size, "%s", path);
+    if (amortised) return;
+    snprintf(checkpoints, sizeof checkpoints, "%s/checkpoints", path);
+    if (het_checkpoint_newest(checkpoints, file, sizeof file) != HET_OK || file[0] == '\0') return;
+    if (sscanf(strrchr(file, '/') + 1, "step-%lld.h5", &step) != 1 || !het_run_is_refined(path, step)) return;
+    snprintf(folder, size, "%s/refined", path);
+    het_info("using the refined results in %s", folder);
 }

@@ -38,6 +38,15 @@ het_status het_run_report(het_run *run, const char *json);
 het_status het_run_load(const char *path, het_device *dev, int64_t batch, het_model **model, het_survey *survey,
                         het_run_state *state);
 
+/** Whether a stack is the one that was trained on, as far as count, box, pixel size and statistics tell. */
+int het_run_is_of(const het_run_state *state, const het_stack_info *stack);
+
+/** Whether RUN/refined holds the finished refinement of the run's step `step` (refine.h). Not collective. */
+int het_run_is_refined(const char *path, int64_t step);
+/** The folder whose results are to be used: path/refined when it is the refinement of the run's newest checkpoint, else,
+ *  or where `amortised` is set, path. Says so. Not collective. */
+void het_run_results(char *folder, size_t size, const char *path, int amortised);
+
 /** The map of one conformation from a loaded run: units of the stack's pixels, positive where the particle is, resized to
  *  `box` (0: the run's) at the same physical size. map is new; free it with het_volume_free. */
 het_status het_run_map(het_model *model, const het_run_state *state, const float *z, int64_t box, het_volume *map);

@@ -7,14 +7,14 @@
 #include "log.h"
 #include "model.h"
 #include "mpi/coordinator.h"
+#include "refine.h"
 #include "run.h"
 #include "schedule.h"
 #include "signals.h"
 #include "start.h"
 #include "survey.h"
 #include "train_report.h"
-
-enum { BAD_STEPS_MAX = 20 };
+#include "train_step.h"
 
 typedef struct trainer {
     het_comm *comm;
@@ -28,46 +28,8 @@ typedef struct trainer {
     het_run_state state;
     het_coordinator coordinator;
     het_report report;
-    int64_t summed;   /* gradients [summed, end) are being added up over ranks */
-    int bad_steps;    /* in a row with NaN */
+    het_stepper stepper;
 } trainer;
-
-/* Gradients from `offset` up are final: add them up over ranks while the backward pass goes on, in few large pieces. */
-static void start_sum(void *context, int64_t offset)
-{
-    trainer *t = context;
-    const int64_t piece = t->model->layout.total / 16;
-    if (het_comm_size(t->comm) == 1) return;
-    het_comm_sum_poll(t->comm);
-    if (offset > 0 && t->summed - offset < piece) return;
-    if (offset == t->summed) return;
-    (void)het_comm_sum_start(t->comm, t->model->grads + offset, (size_t)(t->summed - offset)); /* errors: at the wait */
-    t->summed = offset;
-}
-
-/* One step of one task on all ranks: forward, backward, sum of gradients, update. */
-static het_status step_once(trainer *t, const het_decision *d, const het_batch *batch, het_tally *tally)
-{
-    het_status status = HET_OK;
-    const het_task task = d->pose_task ? HET_TASK_POSE : HET_TASK_IMAGE;
-    het_model_zero_grad(t->model);
-    het_model_forward(t->model, task, batch, d->step, d->frozen);
-    t->summed = task == HET_TASK_POSE ? t->model->decoder_first : t->model->layout.total;
-    het_model_backward(t->model, start_sum, t);
-    HET_TRY(het_model_tally(t->model, tally));
-    tally->stop = het_signal_pending() != 0;
-    HET_TRY(het_comm_sum_wait(t->comm));
-    HET_TRY(het_comm_sum_f64(t->comm, (double *)tally, sizeof *tally / sizeof(double))); /* all ranks decide alike */
-    t->bad_steps = tally->non_finite > 0.0 ? t->bad_steps + 1 : 0;
-    if (t->bad_steps == 0)
-        het_model_update(t->model, t->config->train.rate_encoder * d->rate_encoder,
-                         t->config->train.rate_decoder * d->rate_decoder);
-    if (t->bad_steps > BAD_STEPS_MAX)
-        status = het_fail(HET_E_NUMERIC, "losses were not finite for %d steps in a row; nothing was learned from them: lower "
-                          "train.rate_encoder and train.rate_decoder, or use train.precision=fp32", BAD_STEPS_MAX);
-done:
-    return status;
-}
 
 static het_status next_batch(trainer *t, const het_decision *d, het_batch *batch)
 {
@@ -90,7 +52,7 @@ static het_status train_loop(trainer *t, int *interrupted)
             t->state.radius = now.radius;
         }
         het_tally tally = {0};
-        HET_TRY(step_once(t, &now, &batch, &tally));
+        HET_TRY(het_step_once(&t->stepper, &now, &batch, &tally));
         stop_asked |= tally.stop > 0.0;
         het_report_add(&t->report, &tally);
         t->state.step = step + 1;
@@ -117,7 +79,7 @@ static het_status teach_decoder(trainer *t)
         const het_decision d = {.step = step, .frozen = 1, .rate_decoder = 1.0};
         HET_TRY(het_comm_agree(t->comm, het_loader_next(t->loader, step, &batch)));
         het_start_give(&t->start, &batch);
-        HET_TRY(step_once(t, &d, &batch, &tally));
+        HET_TRY(het_step_once(&t->stepper, &d, &batch, &tally));
         if (step == 0 || step == steps - 1)
             het_info("start: the decoder %s: image loss %.4f (nothing %.4f)", step == 0 ? "before" : "after learning",
                      tally.image_loss / tally.images, tally.zero_loss / tally.images);
@@ -215,6 +177,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     if (!options->dry_run) HET_TRY(het_run_open(&t.run, comm, options->run, config));
     HET_TRY(model_shape(&t, &spec));
     HET_TRY(het_comm_agree(comm, het_model_new(&t.model, dev, config, &spec)));
+    t.stepper = (het_stepper){.comm = comm, .model = t.model};
     het_report_memory(t.model);
     if (options->dry_run) goto done;
     HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
@@ -225,6 +188,8 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
                          het_loader_steps_per_epoch(t.loader), options->max_hours);
     het_report_start(&t.report, t.model, &t.survey, &t.coordinator, t.state.step);
     HET_TRY(train_loop(&t, interrupted));
+    if (options->refine && !*interrupted)
+        HET_TRY(het_refine(&(het_refine_job){comm, t.stack, &t.stepper, &t.survey, &t.run, &t.state}, interrupted));
 done:
     het_loader_free(t.loader);
     het_start_free(&t.start);

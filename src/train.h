@@ -7,6 +7,7 @@ typedef struct het_train_options {
     const char *stack, *run;
     double max_hours; /* <= 0: no limit */
     int dry_run;      /* print what memory it takes, and leave */
+    int refine;       /* the refinement stage follows (refine.h) */
 } het_train_options;
 
 /** Train, or go on with, the run in options->run. Collective. *interrupted: stopped early with a checkpoint. */

@@ -28,18 +28,20 @@ static const char usage[] =
     "                          (100, but at most 1000 in all)\n"
     "      --plots DIR         the figures as SVG, and their numbers as TSV\n"
     "      --predictions FILE  in place of RUN/predictions.h5\n"
+    "      --amortised         maps of the training, not those refined by train --refine\n"
     "      --json FILE         in place of RUN/metrics.json; - for stdout, without the table\n"
     "      --help              this text\n";
 
 typedef struct options {
     const char *run, *truth, *maps, *volumes, *plots, *predictions, *json;
     int64_t per_image;
+    int amortised;
     char standard_predictions[1200], standard_json[1200];
 } options;
 
 static het_status parse(options *o, int argc, char **argv, int *help)
 {
-    enum { TRUTH = 256, MAPS, VOLUMES, PER_IMAGE, PLOTS, PREDICTIONS, JSON, HELP };
+    enum { TRUTH = 256, MAPS, VOLUMES, PER_IMAGE, PLOTS, PREDICTIONS, JSON, AMORTISED, HELP };
     static const struct option list[] = {{"truth", required_argument, NULL, TRUTH},
                                          {"maps", required_argument, NULL, MAPS},
                                          {"volumes", required_argument, NULL, VOLUMES},
@@ -47,6 +49,7 @@ static het_status parse(options *o, int argc, char **argv, int *help)
                                          {"plots", required_argument, NULL, PLOTS},
                                          {"predictions", required_argument, NULL, PREDICTIONS},
                                          {"json", required_argument, NULL, JSON},
+                                         {"amortised", no_argument, NULL, AMORTISED},
                                          {"help", no_argument, NULL, HELP},
                                          {NULL, 0, NULL, 0}};
     char *end = NULL;
@@ -68,6 +71,7 @@ static het_status parse(options *o, int argc, char **argv, int *help)
             break;
         case PREDICTIONS: o->predictions = optarg; break;
         case JSON: o->json = optarg; break;
+        case AMORTISED: o->amortised = 1; break;
         case HELP: *help = 1; return HET_OK;
         default: return het_options_refused(argv, c);
         }
@@ -117,9 +121,11 @@ typedef struct source {
 static het_status source_open(source *s, const options *o, int64_t z_dim)
 {
     enum { PLANES = 32 };
+    char folder[1100];
     het_status status = HET_OK;
     HET_TRY(het_device_open_cpu(&s->dev, 0, HET_PRECISION_F32));
-    HET_TRY(het_run_load(o->run, &s->dev, PLANES, &s->model, &s->survey, &s->state));
+    het_run_results(folder, sizeof folder, o->run, o->amortised);
+    HET_TRY(het_run_load(folder, &s->dev, PLANES, &s->model, &s->survey, &s->state));
     if (s->model->config.z_dim != z_dim)
         status =
             het_fail(HET_E_INPUT,

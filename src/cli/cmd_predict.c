@@ -5,6 +5,7 @@
 #include "../arena.h"
 #include "../data/predictions.h"
 #include "../log.h"
+#include "../refine_poses.h"
 #include "../run.h"
 #include "cli.h"
 #include "options.h"
@@ -15,16 +16,19 @@ enum { BATCH = 64 };
 
 static const char usage[] =
     "usage: hetacumn predict RUN stack.h5 [-o out.star|out.h5]\n"
-    "Poses and conformations of a stack, trained on or not, from the run's newest checkpoint.\n"
+    "Poses and conformations of a stack, trained on or not, from the run's newest checkpoint. After train --refine poses are\n"
+    "refined: those of the run's own stack are there already, for another one they are searched.\n"
     "  -o, --output FILE   .star: poses for RELION with columns hetZ1..; .h5: default, RUN/predictions.h5\n"
+    "      --amortised     the encoder's answers alone\n"
     "      --help\n";
 
 static const struct option options[] = {
-    {"output", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {0}};
+    {"output", required_argument, NULL, 'o'}, {"amortised", no_argument, NULL, 'a'}, {"help", no_argument, NULL, 'h'}, {0}};
 
 typedef struct job {
     const char *run, *stack_path, *out;
-    char standard[1200];
+    int amortised;
+    char folder[1100], standard[1200]; /* of the results in use; RUN/predictions.h5 */
     het_stack *stack;
     het_device dev;
     het_model *model;
@@ -79,12 +83,57 @@ done:
     return status;
 }
 
+/* Copy this rank's share of `all`. */
+static het_status take_share(job *j, het_comm *comm, const het_predictions *all)
+{
+    het_status status = HET_OK;
+    int64_t count;
+    const int64_t z = all->z_dim;
+    het_comm_share(comm, all->count, &j->first, &count);
+    HET_TRY(het_predictions_new(&j->part, count, z));
+    j->part.box = all->box;
+    j->part.apix = all->apix;
+    memcpy(j->part.rotation, all->rotation + 9 * j->first, (size_t)(9 * count) * sizeof *all->rotation);
+    memcpy(j->part.shift, all->shift + 2 * j->first, (size_t)(2 * count) * sizeof *all->shift);
+    memcpy(j->part.z, all->z + z * j->first, (size_t)(z * count) * sizeof *all->z);
+    memcpy(j->part.zstd, all->zstd + z * j->first, (size_t)(z * count) * sizeof *all->zstd);
+    memcpy(j->part.loss, all->loss + j->first, (size_t)count * sizeof *all->loss);
+    memcpy(j->part.mirrored, all->mirrored + j->first, (size_t)count * sizeof *all->mirrored);
+done:
+    return status;
+}
+
+/* Refined poses: the run's own, or found against its refined volumes. */
+static het_status refined_share(job *j, het_comm *comm)
+{
+    het_status status = HET_OK;
+    char path[1200];
+    int stopped = 0; /* no signals are noted here */
+    het_poses poses = {0};
+    het_predictions own = {0};
+    if (het_run_is_of(&j->state, het_stack_get_info(j->stack))) {
+        snprintf(path, sizeof path, "%s/predictions.h5", j->folder);
+        HET_TRY(het_comm_agree(comm, het_predictions_load(&own, path)));
+        HET_TRY(take_share(j, comm, &own));
+        goto done;
+    }
+    HET_TRY(het_comm_agree(comm, het_poses_open(&poses, comm, j->model, j->stack, j->survey.noise_variance)));
+    HET_TRY(het_poses_encode(&poses, &stopped));
+    HET_TRY(het_poses_improve(&poses, 1, &stopped));
+    HET_TRY(take_share(j, comm, &poses.all));
+done:
+    het_poses_close(&poses);
+    het_predictions_free(&own);
+    return status;
+}
+
 static het_status load(job *j)
 {
     het_status status = HET_OK;
     HET_TRY(het_stack_open(&j->stack, j->stack_path));
     HET_TRY(het_device_open_cpu(&j->dev, 0, HET_PRECISION_F32));
-    HET_TRY(het_run_load(j->run, &j->dev, BATCH, &j->model, &j->survey, &j->state));
+    het_run_results(j->folder, sizeof j->folder, j->run, j->amortised);
+    HET_TRY(het_run_load(j->folder, &j->dev, BATCH, &j->model, &j->survey, &j->state));
     const het_stack_info *info = het_stack_get_info(j->stack);
     if (info->box != j->state.box)
         HET_TRY(het_fail(HET_E_INPUT, "%s has box %lld, the run was trained on box %lld: import the stack with -D %lld",
@@ -119,6 +168,7 @@ static het_status parse(job *j, int argc, char **argv, int *help)
     while ((option = getopt_long(argc, argv, ":o:", options, NULL)) != -1) {
         if (option == 'h') *help = 1;
         if (option == 'o') j->out = optarg;
+        if (option == 'a') j->amortised = 1;
         if (option == '?' || option == ':') return het_options_refused(argv, option);
     }
     if (*help) return HET_OK;
@@ -144,7 +194,7 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
     }
     const char *h5 = j.out != NULL && ends_with(j.out, ".h5") ? j.out : j.standard;
     HET_TRY(het_comm_agree(comm, load(&j)));
-    status = predict_share(&j, comm);
+    status = strcmp(j.folder, j.run) != 0 ? refined_share(&j, comm) : predict_share(&j, comm);
     HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));
     if (j.out != NULL && h5 != j.out && het_comm_rank(comm) == 0) status = write_star(&j, h5);
     HET_TRY(het_comm_agree(comm, status));

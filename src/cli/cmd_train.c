@@ -15,6 +15,7 @@ static const char usage[] =
     "      --config FILE      YAML configuration\n"
     "      --set KEY=VALUE    override one key; may be repeated\n"
     "      --max-hours H      stop with a checkpoint after H hours (exit code 75: run again to go on)\n"
+    "      --refine           then refine the poses of the stack's images and the volumes: results in RUN/refined\n"
     "      --device NAME      cpu | auto (cuda is not part of this build)\n"
     "      --dry-run          print the memory it takes, and leave\n"
     "      --keys             list all configuration keys\n"
@@ -24,6 +25,7 @@ static const struct option options[] = {
     {"output", required_argument, NULL, 'o'}, {"config", required_argument, NULL, 'c'},
     {"set", required_argument, NULL, 's'},    {"max-hours", required_argument, NULL, 'm'},
     {"device", required_argument, NULL, 'd'}, {"dry-run", no_argument, NULL, 'n'},
+    {"refine", no_argument, NULL, 'r'},
     {"keys", no_argument, NULL, 'k'},         {"help", no_argument, NULL, 'h'},
     {0}};
 
@@ -60,6 +62,7 @@ static het_status parse(int argc, char **argv, het_config *config, het_train_opt
             if (option == '?' || option == ':') HET_TRY(het_options_refused(argv, option));
             if (option == 'o') train->run = optarg;
             if (option == 'n') train->dry_run = 1;
+            if (option == 'r') train->refine = 1;
             if (option == 'm') HET_TRY(parse_hours(optarg, &train->max_hours));
             if (option == 'd') HET_TRY(check_device(optarg));
             if (option == 'c' && pass == 0) HET_TRY(het_config_load(config, optarg));

@@ -27,6 +27,7 @@ static const char usage[] =
     "  --class-modes    the mode of each class: two classes by a threshold on component 1, or those of --truth\n"
     "  --truth FILE     stack with true classes\n"
     "  -D, --box BOX    box of the maps (default: the run's), same physical size\n"
+    "      --amortised  volumes of the training, not those refined by train --refine\n"
     "  -o, --output DIR\n"
     "(all but --z need RUN/predictions.h5: run `hetacumn predict` first)\n";
 
@@ -35,12 +36,12 @@ static const struct option options[] = {
     {"points", required_argument, NULL, 'n'}, {"kmeans", required_argument, NULL, 'k'},
     {"class-modes", no_argument, NULL, 'm'},  {"truth", required_argument, NULL, 't'},
     {"box", required_argument, NULL, 'D'},    {"output", required_argument, NULL, 'o'},
-    {"help", no_argument, NULL, 'h'},         {0}};
+    {"amortised", no_argument, NULL, 'a'},    {"help", no_argument, NULL, 'h'},         {0}};
 
 typedef struct job {
     const char *run, *out, *z_text, *truth;
     int64_t pc, points, clusters, box;
-    int modes, help;
+    int modes, amortised, help;
     int64_t z_dim, count; /* maps wanted */
     float *z;             /* (count, z_dim) */
 } job;
@@ -73,6 +74,7 @@ static het_status parse(job *j, int argc, char **argv)
         case 't': j->truth = optarg; break;
         case 'D': HET_TRY(whole("--box", optarg, 4, 1024, &j->box)); break;
         case 'o': j->out = optarg; break;
+        case 'a': j->amortised = 1; break;
         case 'h': j->help = 1; goto done;
         default: HET_TRY(het_options_refused(argv, option));
         }
@@ -252,12 +254,14 @@ static het_status make_maps(job *j)
 {
     het_status status = HET_OK;
     enum { PLANES = 32 };
+    char folder[1100];
     het_device dev = {0};
     het_model *model = NULL;
     het_survey survey = {0};
     het_run_state state;
     HET_TRY(het_device_open_cpu(&dev, 0, HET_PRECISION_F32));
-    HET_TRY(het_run_load(j->run, &dev, PLANES, &model, &survey, &state));
+    het_run_results(folder, sizeof folder, j->run, j->amortised);
+    HET_TRY(het_run_load(folder, &dev, PLANES, &model, &survey, &state));
     j->z_dim = model->config.z_dim;
     HET_TRY(choose(j));
     if (mkdir(j->out, 0777) != 0 && errno != EEXIST)

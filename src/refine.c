@@ -1,0 +1,168 @@
+#include "refine.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "log.h"
+#include "refine_poses.h"
+
+typedef struct refiner {
+    const het_refine_job *job;
+    het_model *model;
+    const het_config_refine *config;
+    het_poses poses;
+    het_loader *loader;
+    float *rotation, *shift, *z; /* a batch's poses and z */
+    double started;
+} refiner;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void say(const refiner *r, const char *what, int64_t round, double loss)
+{
+    het_info("refine: %s, round %lld of %lld: image loss %.5f, %.1f min", what, (long long)round + 1,
+             (long long)r->config->rounds, loss, (now() - r->started) / 60.0);
+}
+
+static double mean_loss(const het_poses *poses)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < poses->all.count; i++) sum += poses->all.loss[i];
+    return sum / (double)poses->all.count;
+}
+
+static void give(refiner *r, het_batch *batch)
+{
+    const het_predictions *all = &r->poses.all;
+    const int64_t z = all->z_dim;
+    for (int64_t i = 0; i < batch->count; i++) {
+        const int64_t at = batch->index[i];
+        memcpy(r->rotation + 9 * i, all->rotation + 9 * at, 9 * sizeof *r->rotation);
+        memcpy(r->shift + 2 * i, all->shift + 2 * at, 2 * sizeof *r->shift);
+        memcpy(r->z + z * i, all->z + z * at, (size_t)z * sizeof *r->z);
+    }
+    batch->rotation = r->rotation;
+    batch->shift = r->shift;
+    batch->z = r->z;
+}
+
+/* The decoder learns the images at their poses. */
+static het_status update_volumes(refiner *r, int64_t round, int *stopped)
+{
+    het_status status = HET_OK;
+    const int64_t steps = (int64_t)ceil(r->config->epochs * (double)het_loader_steps_per_epoch(r->loader));
+    het_tally tally = {0};
+    double loss = 0.0, images = 0.0;
+    for (int64_t step = 0; step < steps && !*stopped; step++) {
+        het_batch batch;
+        const double progress = (double)step / (double)steps, rate = 0.1 + 0.45 * (1.0 + cos(M_PI * progress));
+        const het_decision d = {.step = round * steps + step, .frozen = r->job->state->frozen,
+                                .rate_decoder = r->config->rate * rate};
+        HET_TRY(het_comm_agree(r->job->comm, het_loader_next(r->loader, d.step, &batch)));
+        give(r, &batch);
+        tally = (het_tally){0};
+        HET_TRY(het_step_once(r->job->stepper, &d, &batch, &tally));
+        *stopped = tally.stop > 0.0;
+        loss += tally.image_loss;
+        images += tally.images;
+    }
+    if (!*stopped && steps > 0) say(r, "volumes", round, loss / images);
+done:
+    return status;
+}
+
+static het_status save(const refiner *r, het_run *out)
+{
+    het_status status = HET_OK;
+    char path[1200];
+    const het_poses *p = &r->poses;
+    het_predictions part = p->all;
+    part.count = p->count;
+    part.rotation += 9 * p->first;
+    part.shift += 2 * p->first;
+    part.z += part.z_dim * p->first;
+    part.zstd += part.z_dim * p->first;
+    part.loss += p->first;
+    part.mirrored += p->first;
+    HET_TRY(het_run_save(out, r->model, r->job->survey, r->job->state));
+    snprintf(path, sizeof path, "%s/predictions.h5", out->path);
+    HET_TRY(het_predictions_save(r->job->comm, path, p->all.count, p->first, &part, HET_OK));
+    het_info("refine: poses and volumes are in %s", out->path);
+done:
+    return status;
+}
+
+static het_status prepare(refiner *r)
+{
+    het_status status = HET_OK;
+    const het_config *c = &r->model->config;
+    const size_t batch = (size_t)r->model->spec.batch;
+    HET_TRY(het_poses_open(&r->poses, r->job->comm, r->model, r->job->stack, r->job->survey->noise_variance));
+    r->rotation = het_alloc(batch * 9 * sizeof *r->rotation);
+    r->shift = het_alloc(batch * 2 * sizeof *r->shift);
+    r->z = het_alloc(batch * (size_t)c->z_dim * sizeof *r->z);
+    if (r->rotation == NULL || r->shift == NULL || r->z == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the poses of a batch"));
+    status = het_loader_new(&r->loader, r->job->stack, r->job->comm, (uint64_t)c->train.seed, c->train.batch);
+done:
+    return status;
+}
+
+static het_status rounds(refiner *r, int *stopped)
+{
+    het_status status = HET_OK;
+    HET_TRY(het_poses_encode(&r->poses, stopped));
+    if (*stopped) goto done;
+    het_info("refine: the encoder's poses: image loss %.5f", mean_loss(&r->poses));
+    for (int64_t round = 0; round < r->config->rounds; round++) {
+        HET_TRY(het_poses_improve(&r->poses, 1, stopped));
+        if (*stopped) goto done;
+        say(r, "poses", round, mean_loss(&r->poses));
+        HET_TRY(update_volumes(r, round, stopped));
+        if (*stopped) goto done;
+    }
+    HET_TRY(het_poses_improve(&r->poses, 0, stopped));
+    if (!*stopped) say(r, "poses at the last volumes", r->config->rounds - 1, mean_loss(&r->poses));
+done:
+    return status;
+}
+
+het_status het_refine(const het_refine_job *job, int *interrupted)
+{
+    het_status status = HET_OK;
+    char path[1100];
+    het_run out;
+    het_model *model = job->stepper->model;
+    het_config config = model->config;
+    refiner r = {.job = job, .model = model, .config = &model->config.refine, .started = now()};
+    int64_t done_before = het_comm_rank(job->comm) == 0 && het_run_is_refined(job->run->path, job->state->step);
+    HET_TRY(het_comm_sum_i64(job->comm, &done_before, 1));
+    if (done_before) {
+        het_info("%s/refined is done already; remove that folder to refine again", job->run->path);
+        goto done;
+    }
+    snprintf(path, sizeof path, "%s/refined", job->run->path);
+    HET_TRY(het_run_open(&out, job->comm, path, &config));
+    HET_TRY(het_comm_agree(job->comm, prepare(&r)));
+    HET_TRY(rounds(&r, interrupted));
+    if (*interrupted)
+        het_warn("stopped before the refinement was done: nothing of it was saved, the same command begins it again");
+    else
+        HET_TRY(save(&r, &out));
+done:
+    het_loader_free(r.loader);
+    het_poses_close(&r.poses);
+    het_release(r.rotation);
+    het_release(r.shift);
+    het_release(r.z);
+    return status;
+}

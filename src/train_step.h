@@ -1,0 +1,17 @@
+#pragma once
+#include "model.h"
+#include "mpi/comm.h"
+#include "mpi/coordinator.h"
+
+/** One step of training on all ranks. */
+typedef struct het_stepper {
+    het_comm *comm;
+    het_model *model;
+    int64_t final, summed; /* gradients [final, end) are final, [summed, end) are being added up over ranks */
+    int bad_steps;         /* in a row with NaN */
+} het_stepper;
+
+/** Forward, backward, sum of gradients over ranks, update: one step of the decision's task. tally [in/out] += the step's
+ *  numbers of all ranks, a noted signal among them. Collective. Errors: HET_E_NUMERIC after many losses in a row that were
+ *  not finite (nothing is learned from them); those of device and ranks. */
+het_status het_step_once(het_stepper *stepper, const het_decision *decision, const het_batch *batch, het_tally *tally);
