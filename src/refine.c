@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "arena.h"
 #include "log.h"
@@ -64,8 +63,10 @@ static het_status update_volumes(refiner *r, int64_t round, int *stopped)
     double loss = 0.0, images = 0.0;
     for (int64_t step = 0; step < steps && !*stopped; step++) {
         het_batch batch;
-        const double progress = (double)step / (double)steps, rate = 0.1 + 0.45 * (1.0 + cos(M_PI * progress));
-        const het_decision d = {.step = round * steps + step, .frozen = r->job->state->frozen,
+        const double progress = (double)step / (double)steps,
+                     rate = 0.1 + 0.45 * (1.0 + cos(M_PI * progress));
+        const het_decision d = {.step = round * steps + step,
+                                .frozen = r->job->state->frozen,
                                 .rate_decoder = r->config->rate * rate};
         HET_TRY(het_comm_agree(r->job->comm, het_loader_next(r->loader, d.step, &batch)));
         give(r, &batch);
@@ -139,23 +140,27 @@ done:
 het_status het_refine(const het_refine_job *job, int *interrupted)
 {
     het_status status = HET_OK;
-    char path[1100];
+    char path[1200];
     het_run out;
     het_model *model = job->stepper->model;
     het_config config = model->config;
     refiner r = {.job = job, .model = model, .config = &model->config.refine, .started = now()};
-    int64_t done_before = het_comm_rank(job->comm) == 0 && het_run_is_refined(job->run->path, job->state->step);
+    int64_t done_before =
+        het_comm_rank(job->comm) == 0 && het_run_is_refined(job->run->path, job->state->step);
     HET_TRY(het_comm_sum_i64(job->comm, &done_before, 1));
     if (done_before) {
         het_info("%s/refined is done already; remove that folder to refine again", job->run->path);
         goto done;
     }
+    snprintf(path, sizeof path, "%s/refined/predictions.h5", job->run->path);
+    if (het_comm_rank(job->comm) == 0) remove(path); /* of an older checkpoint, if any */
     snprintf(path, sizeof path, "%s/refined", job->run->path);
     HET_TRY(het_run_open(&out, job->comm, path, &config));
     HET_TRY(het_comm_agree(job->comm, prepare(&r)));
     HET_TRY(rounds(&r, interrupted));
     if (*interrupted)
-        het_warn("stopped before the refinement was done: nothing of it was saved, the same command begins it again");
+        het_warn("stopped before the refinement was done: nothing of it was saved, the same command begins "
+                 "it again");
     else
         HET_TRY(save(&r, &out));
 done:

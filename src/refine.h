@@ -2,17 +2,17 @@
 #include "run.h"
 #include "train_step.h"
 
-/** The stage after the amortised training (train --refine; beyond the paper): in each of refine.rounds rounds the pose of
- *  every image is improved against the decoder (refine_poses.h), then the decoder alone learns the images at these poses,
- *  z the encoder's mean. The encoder stays as it is.
+/** The stage after the amortised training (train --refine; beyond the paper): in each of refine.rounds rounds the
+ *  pose of every image is improved against the decoder (refine_poses.h), then the decoder alone learns the images
+ *  at these poses, z the encoder's mean. The encoder stays as it is.
  *
- *  Results are a run folder of their own, RUN/refined: configuration, a checkpoint of the run's step with the refined
- *  decoder, predictions.h5 with the refined poses, written last: the stage is done when it is there. A stage that was
- *  interrupted begins anew. */
+ *  Results are a run folder of their own, RUN/refined: configuration, a checkpoint of the run's step with the
+ *  refined decoder, predictions.h5 with the refined poses, written last: the stage is done when it is there. A
+ *  stage that was interrupted begins anew. Tests: tests/test_refine.c, tests/cli_refine.sh */
 typedef struct het_refine_job {
     het_comm *comm;
     const het_stack *stack;
-    het_stepper *stepper;   /* with the trained model, which changes */
+    het_stepper *stepper; /* with the trained model, which changes */
     const het_survey *survey;
     const het_run *run;
     const het_run_state *state;

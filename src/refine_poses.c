@@ -4,20 +4,14 @@
 #include <string.h>
 
 #include "arena.h"
-#include "physics/kmeans.h"
-#include "physics/rotation.h"
-#include "physics/search.h"
 #include "signals.h"
 
-enum { BATCH_MOST = HET_POSES_BATCH, CENTRES = 4, LISTED = 32, FINALISTS = 2, PRESENT = 0, MIRROR = 1, SEARCHED = 2 };
-static const double SEARCH_RADIUS = 6.0; /* suits the grid's step */
-static const double APART = 0.3;         /* |R-R'|^2 of candidates worth trying beside each other: 22 degrees */
-static const double SAME = 0.02;         /* of one minimum: 6 degrees */
+enum { FINALISTS = 2 };          /* candidates that go on to the full radius */
+static const double SAME = 0.02; /* |R-R'|^2 of one minimum: 6 degrees */
 
 /* ---- images ---- */
 
-/* Read images in_batch[0..n): standardised, their points and CTFs. */
-static het_status observe(het_poses *s, int64_t n, het_ctf_row *rows)
+het_status het_poses_observe(het_poses *s, het_ctf_row *rows, int64_t n)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(s->stack);
@@ -30,25 +24,35 @@ done:
     return status;
 }
 
-/* Of the disc in use: that of its last point. */
-static double radius_of(const het_model *m)
+double het_poses_radius(const het_poses *s)
 {
-    const int32_t *last = m->points.kxy + 2 * (m->active - 1);
+    const int32_t *last = s->model->points.kxy + 2 * (s->model->active - 1);
     return hypot(last[0], last[1]);
 }
 
-static int64_t batch_of(const het_poses *s)
+int64_t het_poses_batch(const het_poses *s)
 {
-    return s->model->spec.batch < BATCH_MOST ? s->model->spec.batch : BATCH_MOST;
+    return s->model->spec.batch < HET_POSES_BATCH ? s->model->spec.batch : HET_POSES_BATCH;
 }
 
-het_status het_poses_open(het_poses *s, het_comm *comm, het_model *model, const het_stack *stack, double noise_variance)
+double het_poses_distance2(const float *a, const float *b)
+{
+    double sum = 0.0;
+    for (int i = 0; i < 9; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+    return sum;
+}
+
+het_status het_poses_open(het_poses *s, het_comm *comm, het_model *model, const het_stack *stack,
+                          double noise_variance)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
     const size_t batch = (size_t)model->spec.batch, p = (size_t)model->active;
-    *s = (het_poses){.comm = comm, .model = model, .stack = stack, .noise_variance = noise_variance,
-                     .places = SEARCHED + (int)model->config.refine.candidates};
+    *s = (het_poses){.comm = comm,
+                     .model = model,
+                     .stack = stack,
+                     .noise_variance = noise_variance,
+                     .places = HET_POSE_SEARCHED + (int)model->config.refine.candidates};
     het_comm_share(comm, info->count, &s->first, &s->count);
     HET_TRY(het_predictions_new(&s->all, info->count, model->config.z_dim));
     s->all.box = info->box;
@@ -85,8 +89,14 @@ static het_status share(het_poses *s, het_status mine, int *stopped)
 {
     het_status status = HET_OK;
     int64_t stop = *stopped;
-    const struct { float *data; int64_t width; } parts[] = {{s->all.rotation, 9}, {s->all.shift, 2}, {s->all.z, s->all.z_dim},
-                                                            {s->all.zstd, s->all.z_dim}, {s->all.loss, 1}};
+    const struct {
+        float *data;
+        int64_t width;
+    } parts[] = {{s->all.rotation, 9},
+                 {s->all.shift, 2},
+                 {s->all.z, s->all.z_dim},
+                 {s->all.zstd, s->all.z_dim},
+                 {s->all.loss, 1}};
     HET_TRY(het_comm_agree(s->comm, mine));
     HET_TRY(het_comm_sum_i64(s->comm, &stop, 1));
     *stopped = stop > 0;
@@ -101,164 +111,42 @@ done:
 
 /* ---- the encoder's answers ---- */
 
-/* Into the predictions; or, `poses` not wanted, the conformations alone. */
-static het_status encode_batch(het_poses *s, int64_t first, int64_t n, int poses)
+static het_status encode_batch(het_poses *s, int64_t first, int64_t n)
 {
     het_status status = HET_OK;
-    float rotation[2 * BATCH_MOST * 9], shift[2 * BATCH_MOST * 2], loss[BATCH_MOST];
-    uint8_t mirrored[BATCH_MOST];
-    het_ctf_row rows[BATCH_MOST];
+    float rotation[HET_POSES_BATCH * 9], shift[HET_POSES_BATCH * 2];
+    het_ctf_row rows[HET_POSES_BATCH];
     const int64_t at = s->first + first, z = s->all.z_dim;
     for (int64_t i = 0; i < n; i++) s->in_batch[i] = at + i;
-    HET_TRY(observe(s, n, rows));
-    const het_answers answers = {.rotation = rotation, .shift = shift, .z = s->all.z + z * at, .z_std = s->all.zstd + z * at,
-                                 .loss = loss, .mirrored = mirrored, .other_rotation = rotation + 9 * n,
-                                 .other_shift = shift + 2 * n};
+    HET_TRY(het_poses_observe(s, rows, n));
+    const het_answers answers = {.rotation = s->all.rotation + 9 * at,
+                                 .shift = s->all.shift + 2 * at,
+                                 .z = s->all.z + z * at,
+                                 .z_std = s->all.zstd + z * at,
+                                 .loss = s->all.loss + at,
+                                 .mirrored = s->all.mirrored + at,
+                                 .other_rotation = rotation,
+                                 .other_shift = shift};
     HET_TRY(het_model_infer(s->model, s->images, rows, n, &answers));
-    if (!poses) goto done;
-    memcpy(s->all.rotation + 9 * at, rotation, (size_t)(9 * n) * sizeof *rotation);
-    memcpy(s->all.shift + 2 * at, shift, (size_t)(2 * n) * sizeof *shift);
-    memcpy(s->all.loss + at, loss, (size_t)n * sizeof *loss);
-    memcpy(s->all.mirrored + at, mirrored, (size_t)n);
     for (int64_t i = 0; i < n; i++) {
-        het_fit_pose *c = s->candidate + (first + i) * s->places + MIRROR;
+        het_fit_pose *c = s->candidate + (first + i) * s->places + HET_POSE_MIRROR;
         c->image = 0;
-        memcpy(c->rotation, rotation + 9 * (n + i), sizeof c->rotation);
-        memcpy(c->shift, shift + 2 * (n + i), sizeof c->shift);
+        memcpy(c->rotation, rotation + 9 * i, sizeof c->rotation);
+        memcpy(c->shift, shift + 2 * i, sizeof c->shift);
     }
 done:
     return status;
-}
-
-static het_status encode(het_poses *s, int poses, int *stopped)
-{
-    het_status status = HET_OK;
-    const int64_t batch = batch_of(s);
-    for (int64_t i = 0; i < s->count && status == HET_OK && !*stopped; i += batch) {
-        status = encode_batch(s, i, s->count - i < batch ? s->count - i : batch, poses);
-        *stopped = het_signal_pending() != 0;
-    }
-    return share(s, status, stopped);
 }
 
 het_status het_poses_encode(het_poses *s, int *stopped)
 {
-    return encode(s, 1, stopped);
-}
-
-het_status het_poses_encode_z(het_poses *s, int *stopped)
-{
-    return encode(s, 0, stopped);
-}
-
-/* ---- candidates from a search ---- */
-
-typedef struct source {
-    het_model *model;
-    const float *z; /* the cluster's centre */
-    float *rows;    /* (model's batch, Z): the same for each slice */
-} source;
-
-static void slices_at_centre(void *context, float *slices, const float *rot, int64_t n, int64_t p)
-{
-    const source *s = context;
-    const int64_t batch = s->model->spec.batch;
-    for (int64_t i = 0; i < n; i += batch)
-        het_model_slices(s->model, slices + i * 2 * p, rot + 9 * i, s->rows, n - i < batch ? n - i : batch, p);
-}
-
-static double distance2(const float *a, const float *b)
-{
-    double sum = 0.0;
-    for (int i = 0; i < 9; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-    return sum;
-}
-
-/* Fill an image's places from the list, the likeliest first, with what stands apart. */
-static void choose(het_fit_pose *place, int places, const het_search_pose *list)
-{
-    int filled = SEARCHED;
-    for (int i = SEARCHED; i < places; i++) place[i].image = -1;
-    for (int i = 0; i < LISTED && filled < places && isfinite(list[i].loglik); i++) {
-        int apart = 1;
-        for (int j = 0; j < filled; j++)
-            if (place[j].image >= 0) apart &= distance2(place[j].rotation, list[i].rotation) > APART;
-        if (!apart) continue;
-        memcpy(place[filled].rotation, list[i].rotation, sizeof place->rotation);
-        memcpy(place[filled].shift, list[i].shift, sizeof place->shift);
-        place[filled++].image = 0;
-    }
-}
-
-/* Images in_batch[0..n) of one cluster. compact: rows of the search are shorter than the model's. */
-static het_status search_batch(het_poses *s, het_search *search, het_search_pose *list, const float *noise, int64_t n)
-{
     het_status status = HET_OK;
-    het_ctf_row rows[BATCH_MOST];
-    const int64_t p = het_search_points(search), all = s->model->active;
-    HET_TRY(observe(s, n, rows));
-    for (int64_t i = 1; i < n; i++) { /* in place: towards the front */
-        memmove(s->transform + i * 2 * p, s->transform + i * 2 * all, (size_t)(2 * p) * sizeof *s->transform);
-        memmove(s->ctf + i * p, s->ctf + i * all, (size_t)p * sizeof *s->ctf);
+    const int64_t batch = het_poses_batch(s);
+    for (int64_t i = 0; i < s->count && status == HET_OK && !*stopped; i += batch) {
+        status = encode_batch(s, i, s->count - i < batch ? s->count - i : batch);
+        *stopped = het_signal_pending() != 0;
     }
-    het_search_run(search, list, s->transform, s->ctf, noise, n);
-    for (int64_t i = 0; i < n; i++)
-        choose(s->candidate + (s->in_batch[i] - s->first) * s->places, s->places, list + i * LISTED);
-done:
-    return status;
-}
-
-/* All images of this rank, cluster by cluster. label (all). */
-static het_status search_clusters(het_poses *s, het_search *search, const double *centre, const int64_t *label,
-                                  int64_t clusters, const float *noise, int *stopped)
-{
-    het_status status = HET_OK;
-    const int64_t batch = batch_of(s), z = s->all.z_dim, end = s->first + s->count;
-    het_search_pose *list = het_alloc((size_t)(batch * LISTED) * sizeof *list);
-    float *z_rows = het_alloc((size_t)(s->model->spec.batch * z) * sizeof *z_rows);
-    source from = {.model = s->model, .rows = z_rows};
-    if (list == NULL || z_rows == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
-    for (int64_t k = 0; k < clusters; k++) {
-        for (int64_t i = 0; i < s->model->spec.batch * z; i++) z_rows[i] = (float)centre[k * z + i % z];
-        het_search_load(search, slices_at_centre, &from, NULL);
-        int64_t n = 0;
-        for (int64_t i = s->first; i < end && !*stopped; i++) {
-            if (label[i] == k) s->in_batch[n++] = i;
-            if (n < batch && (i < end - 1 || n == 0)) continue;
-            HET_TRY(search_batch(s, search, list, noise, n));
-            n = 0;
-            *stopped = het_signal_pending() != 0;
-        }
-    }
-done:
-    het_release(list);
-    het_release(z_rows);
-    return status;
-}
-
-static het_status search_all(het_poses *s, int *stopped)
-{
-    het_status status = HET_OK;
-    const int64_t clusters = s->all.count < CENTRES ? s->all.count : CENTRES;
-    const double radius = fmin(SEARCH_RADIUS, radius_of(s->model));
-    het_search *search = NULL;
-    double *centre = het_alloc((size_t)(clusters * s->all.z_dim) * sizeof *centre);
-    int64_t *label = het_alloc((size_t)s->all.count * sizeof *label);
-    float *noise = het_alloc((size_t)s->model->active * sizeof *noise);
-    if (centre == NULL || label == NULL || noise == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
-    for (int64_t i = 0; i < s->model->active; i++) noise[i] = (float)s->noise_variance;
-    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, s->all.count, s->all.z_dim, clusters,
-                       (uint64_t)s->model->config.train.seed));
-    HET_TRY(het_search_new(&search, s->model->dev,
-                           &(het_search_spec){.box = s->model->spec.box, .base_radius = radius, .radius = radius,
-                                              .shift_range = s->model->spec.shift_range, .keep = LISTED, .result = LISTED}));
-    HET_TRY(search_clusters(s, search, centre, label, clusters, noise, stopped));
-done:
-    het_search_free(search);
-    het_release(centre);
-    het_release(label);
-    het_release(noise);
-    return status;
+    return share(s, status, stopped);
 }
 
 /* ---- to the minimum ---- */
@@ -268,7 +156,8 @@ typedef struct rows_of {
     float *z; /* (CHUNK rows, Z) */
 } rows_of;
 
-static void slices_of_images(void *context, float *slices, const float *rot, const int64_t *image, int64_t n, int64_t p)
+static void slices_of_images(void *context, float *slices, const float *rot, const int64_t *image, int64_t n,
+                             int64_t p)
 {
     const rows_of *r = context;
     const het_predictions *all = &r->poses->all;
@@ -281,14 +170,14 @@ static void slices_of_images(void *context, float *slices, const float *rot, con
     }
 }
 
-/* The best of an image's fitted candidates to the front, and the best that is another minimum after it; returns how many. */
+/* The best of an image's fitted candidates to the front, after it the best of another minimum; returns how many. */
 static int finalists(het_fit_pose *list, int n)
 {
     int found = 0;
     while (found < FINALISTS) {
         int best = -1;
         for (int i = found; i < n; i++) {
-            const int other = found == 0 || distance2(list[0].rotation, list[i].rotation) > SAME;
+            const int other = found == 0 || het_poses_distance2(list[0].rotation, list[i].rotation) > SAME;
             if (other && isfinite(list[i].loss) && (best < 0 || list[i].loss < list[best].loss)) best = i;
         }
         if (best < 0) break;
@@ -333,10 +222,10 @@ static int64_t drop_losers(het_fit_pose *list, int *of_image, int64_t n)
 static het_status fit_batch(het_poses *s, het_fit_spec *spec, het_fit_pose *list, int64_t n)
 {
     het_status status = HET_OK;
-    het_ctf_row rows[BATCH_MOST];
-    int of_image[BATCH_MOST];
+    het_ctf_row rows[HET_POSES_BATCH];
+    int of_image[HET_POSES_BATCH];
     const double radius = spec->radius;
-    HET_TRY(observe(s, n, rows));
+    HET_TRY(het_poses_observe(s, rows, n));
     int64_t listed = list_candidates(s, list, of_image, n);
     if (listed > n) {
         spec->radius = 0.5 * radius;
@@ -362,13 +251,17 @@ done:
 static het_status fit_all(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t batch = batch_of(s);
+    const int64_t batch = het_poses_batch(s);
     het_fit_pose *list = het_alloc((size_t)(batch * s->places) * sizeof *list);
     rows_of from = {s, het_alloc((size_t)(s->model->spec.batch * s->all.z_dim) * sizeof *from.z)};
     if (list == NULL || from.z == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for candidates"));
-    het_fit_spec spec = {.points = &s->model->points, .row = s->model->active, .radius = radius_of(s->model),
-                         .steps = (int)s->model->config.refine.steps, .threads = s->model->dev->threads,
-                         .slices = slices_of_images, .context = &from};
+    het_fit_spec spec = {.points = &s->model->points,
+                         .row = s->model->active,
+                         .radius = het_poses_radius(s),
+                         .steps = (int)s->model->config.refine.steps,
+                         .threads = s->model->dev->threads,
+                         .slices = slices_of_images,
+                         .context = &from};
     for (int64_t i = 0; i < s->count && !*stopped; i += batch) {
         const int64_t n = s->count - i < batch ? s->count - i : batch;
         for (int64_t j = 0; j < n; j++) s->in_batch[j] = s->first + i + j;
@@ -386,13 +279,14 @@ het_status het_poses_improve(het_poses *s, int search, int *stopped)
     het_status status = HET_OK;
     for (int64_t i = 0; i < s->count; i++) {
         het_fit_pose *c = s->candidate + i * s->places;
-        c[PRESENT].image = 0;
-        memcpy(c[PRESENT].rotation, s->all.rotation + 9 * (s->first + i), sizeof c->rotation);
-        memcpy(c[PRESENT].shift, s->all.shift + 2 * (s->first + i), sizeof c->shift);
-        for (int j = SEARCHED; j < s->places; j++) c[j].image = -1;
+        c[HET_POSE_PRESENT].image = 0;
+        memcpy(c[HET_POSE_PRESENT].rotation, s->all.rotation + 9 * (s->first + i), sizeof c->rotation);
+        memcpy(c[HET_POSE_PRESENT].shift, s->all.shift + 2 * (s->first + i), sizeof c->shift);
+        for (int j = HET_POSE_SEARCHED; j < s->places; j++) c[j].image = -1;
     }
-    if (search && s->places > SEARCHED) status = search_all(s, stopped);
+    if (search && s->places > HET_POSE_SEARCHED) status = het_poses_search(s, stopped);
     if (status == HET_OK && !*stopped) status = fit_all(s, stopped);
-    for (int64_t i = 0; i < s->count; i++) s->candidate[i * s->places + MIRROR].image = -1; /* tried once */
+    for (int64_t i = 0; i < s->count; i++)
+        s->candidate[i * s->places + HET_POSE_MIRROR].image = -1; /* tried once */
     return share(s, status, stopped);
 }

@@ -4,33 +4,48 @@
 #include "mpi/comm.h"
 #include "physics/fit.h"
 
-/** Poses of all images of a stack against the model's decoder, shared among the ranks. For each image a few candidates -
- *  the present pose, the encoder's answer for the mirror image, and the likeliest poses of a coarse search that stand
- *  apart from these and each other - are brought to their minima at half the radius; the best two go on to the full
- *  radius (physics/fit.h), the better one stays. z is the encoder's mean throughout.
+/** Poses of all images of a stack against the model's decoder, shared among the ranks. For each image a few
+ *  candidates - the present pose, the encoder's answer for the mirror image, and the likeliest poses of a coarse
+ *  search that stand apart from these and each other - are brought to their minima at half the radius; the best
+ *  two go on to the full radius (physics/fit.h), the better one stays. z is the encoder's mean throughout.
  *  The search compares images with the decoder's slices at the centre of a cluster of z. Needs no gradients. */
 
 enum { HET_POSES_BATCH = 256 }; /* images at once, at most */
+enum { HET_POSE_PRESENT, HET_POSE_MIRROR, HET_POSE_SEARCHED }; /* places of candidates: the last and those after it */
 
 typedef struct het_poses {
     het_comm *comm;
     het_model *model;
     const het_stack *stack;
     double noise_variance;
-    het_predictions all;     /* of all images, the same on every rank */
-    int64_t first, count;    /* this rank's images: [first, first + count) */
-    int places;              /* for candidates of an image */
-    het_fit_pose *candidate; /* (count, places): the present pose, the mirror's, the search's; image < 0: none */
-    float *images, *transform, *ctf; /* of a batch */
-    int64_t in_batch[HET_POSES_BATCH];   /* their places in the stack */
+    het_predictions all;  /* of all images, the same on every rank */
+    int64_t first, count; /* this rank's images: [first, first + count) */
+    int places;           /* for candidates of an image */
+    het_fit_pose *candidate;           /* (count, places); image < 0: none there */
+    float *images, *transform, *ctf;   /* of a batch */
+    int64_t in_batch[HET_POSES_BATCH]; /* their places in the stack */
 } het_poses;
 
-/** model, stack are borrowed. Free with het_poses_close, also after an error. Errors: HET_E_MEMORY. Not collective. */
-het_status het_poses_open(het_poses *poses, het_comm *comm, het_model *model, const het_stack *stack, double noise_variance);
+/** model, stack are borrowed. Free with het_poses_close, also after an error. Errors: HET_E_MEMORY.
+ *  Not collective. */
+het_status het_poses_open(het_poses *poses, het_comm *comm, het_model *model, const het_stack *stack,
+                          double noise_variance);
 void het_poses_close(het_poses *poses);
-/** The encoder's answers for all images. Collective; a noted signal sets *stopped on all ranks: nothing is done then. */
+/** The encoder's answers for all images. Collective; a noted signal sets *stopped on all ranks: it is
+ *  not done then. */
 het_status het_poses_encode(het_poses *poses, int *stopped);
-/** The encoder's conformations alone, poses stay. */
-het_status het_poses_encode_z(het_poses *poses, int *stopped);
-/** Improve the poses of all images; search: also from the candidates of a search. Collective; *stopped as above. */
+/** Improve the poses of all images; search: also from the candidates of a search. Collective; *stopped
+ *  as above. */
 het_status het_poses_improve(het_poses *poses, int search, int *stopped);
+
+/* Shared by refine_poses.c and refine_search.c only. */
+
+/** Read the images in_batch[0..n): standardised, their CTF rows, points and CTFs. */
+het_status het_poses_observe(het_poses *poses, het_ctf_row *rows, int64_t n);
+/** Images at once, and the radius in use: that of the disc's last point. */
+int64_t het_poses_batch(const het_poses *poses);
+double het_poses_radius(const het_poses *poses);
+double het_poses_distance2(const float *a, const float *b);
+/** Fill the places from HET_POSE_SEARCHED on of this rank's images. Stops early with *stopped.
+ *  Not collective. */
+het_status het_poses_search(het_poses *poses, int *stopped);

@@ -8,11 +8,12 @@ enum { BAD_STEPS_MAX = 20 };
 static void sum_final(het_stepper *s)
 {
     if (het_comm_size(s->comm) == 1 || s->final == s->summed) return;
-    (void)het_comm_sum_start(s->comm, s->model->grads + s->final, (size_t)(s->summed - s->final)); /* errors: at the wait */
+    /* errors: at the wait */
+    (void)het_comm_sum_start(s->comm, s->model->grads + s->final, (size_t)(s->summed - s->final));
     s->summed = s->final;
 }
 
-/* Gradients from `offset` up are final: add them up over ranks while the backward pass goes on, in few large pieces. */
+/* Gradients from `offset` up are final: add them up while the backward pass goes on, in few large pieces. */
 static void note_final(void *context, int64_t offset)
 {
     het_stepper *s = context;
@@ -35,12 +36,15 @@ het_status het_step_once(het_stepper *s, const het_decision *d, const het_batch 
     HET_TRY(het_model_tally(s->model, tally));
     tally->stop = het_signal_pending() != 0;
     HET_TRY(het_comm_sum_wait(s->comm));
-    HET_TRY(het_comm_sum_f64(s->comm, (double *)tally, sizeof *tally / sizeof(double))); /* all ranks decide alike */
+    /* all ranks decide alike */
+    HET_TRY(het_comm_sum_f64(s->comm, (double *)tally, sizeof *tally / sizeof(double)));
     s->bad_steps = tally->non_finite > 0.0 ? s->bad_steps + 1 : 0;
-    if (s->bad_steps == 0) het_model_update(s->model, c->rate_encoder * d->rate_encoder, c->rate_decoder * d->rate_decoder);
+    if (s->bad_steps == 0)
+        het_model_update(s->model, c->rate_encoder * d->rate_encoder, c->rate_decoder * d->rate_decoder);
     if (s->bad_steps > BAD_STEPS_MAX)
-        status = het_fail(HET_E_NUMERIC, "losses were not finite for %d steps in a row; nothing was learned from them: lower "
-                          "train.rate_encoder and train.rate_decoder, or use train.precision=fp32", BAD_STEPS_MAX);
+        status = het_fail(HET_E_NUMERIC, "losses were not finite for %d steps in a row; nothing was learned from "
+                          "them: lower train.rate_encoder and train.rate_decoder, or use train.precision=fp32",
+                          BAD_STEPS_MAX);
 done:
     return status;
 }

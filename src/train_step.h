@@ -11,7 +11,8 @@ typedef struct het_stepper {
     int bad_steps;         /* in a row with NaN */
 } het_stepper;
 
-/** Forward, backward, sum of gradients over ranks, update: one step of the decision's task. tally [in/out] += the step's
- *  numbers of all ranks, a noted signal among them. Collective. Errors: HET_E_NUMERIC after many losses in a row that were
- *  not finite (nothing is learned from them); those of device and ranks. */
-het_status het_step_once(het_stepper *stepper, const het_decision *decision, const het_batch *batch, het_tally *tally);
+/** Forward, backward, sum of gradients over ranks, update: one step of the decision's task. tally [in/out] +=
+ *  the step's numbers of all ranks, a noted signal among them. Collective. Errors: HET_E_NUMERIC after many
+ *  losses in a row that were not finite (nothing is learned from them); those of device and ranks. */
+het_status het_step_once(het_stepper *stepper, const het_decision *decision, const het_batch *batch,
+                         het_tally *tally);

@@ -25,10 +25,12 @@ typedef struct scene {
     float spoilt; /* added to slices: NaN in one test */
 } scene;
 
-/* V(q) = sum_b exp(-2 pi^2 s^2 |q|^2/D^2) exp(-2 pi i q.x_b/D), balls at x_b px of s px; another volume for odd images. */
+/* V(q) = sum_b exp(-2 pi^2 s^2 |q|^2/D^2) exp(-2 pi i q.x_b/D), balls at x_b px of s px; another volume for
+ * odd images. */
 static void slices(void *context, float *out, const float *rot, const int64_t *image, int64_t n, int64_t p)
 {
-    static const double ball[5][4] = {{5, 1, -2, 1.4}, {-4, 4, 1, 1.8}, {0, -5, 4, 1.2}, {2, 3, 6, 1.5}, {-3, -2, -6, 1.3}};
+    static const double ball[5][4] = {
+        {5, 1, -2, 1.4}, {-4, 4, 1, 1.8}, {0, -5, 4, 1.2}, {2, 3, 6, 1.5}, {-3, -2, -6, 1.3}};
     scene *s = context;
     s->calls += n;
     for (int64_t j = 0; j < n * p; j++) {
@@ -38,7 +40,8 @@ static void slices(void *context, float *out, const float *rot, const int64_t *i
         for (int i = 0; i < 3; i++) q[i] = (k[0] * (double)r[i] + k[1] * (double)r[3 + i]) / BOX;
         for (int b = 0; b < 5 - image[j / p] % 2; b++) {
             const double angle = -2.0 * M_PI * (q[0] * ball[b][0] + q[1] * ball[b][1] + q[2] * ball[b][2]);
-            const double size = exp(-2.0 * M_PI * M_PI * ball[b][3] * ball[b][3] * (q[0] * q[0] + q[1] * q[1] + q[2] * q[2]));
+            const double size =
+                exp(-2.0 * M_PI * M_PI * ball[b][3] * ball[b][3] * (q[0] * q[0] + q[1] * q[1] + q[2] * q[2]));
             re += size * cos(angle);
             im += size * sin(angle);
         }
@@ -78,7 +81,8 @@ static void scene_open(scene *s, double noise)
         for (int64_t k = 0; k < p; k++) {
             const double kx = s->points.kxy[2 * k], ky = s->points.kxy[2 * k + 1];
             const double angle = -2.0 * M_PI * (kx * t->shift[0] + ky * t->shift[1]) / BOX;
-            const double c = s->ctf[i * p + k] = (float)cos(0.02 * (kx * kx + ky * ky) + 0.3 * (double)(i % 7));
+            const double c = s->ctf[i * p + k] =
+                (float)cos(0.02 * (kx * kx + ky * ky) + 0.3 * (double)(i % 7));
             float *x = s->transform + 2 * (i * p + k);
             const double re = x[0], im = x[1];
             x[0] = (float)(c * (re * cos(angle) - im * sin(angle)) + noise * het_rng_normal(&rng));
@@ -96,8 +100,13 @@ static void scene_close(scene *s)
 
 static het_fit_spec spec_of(scene *s, int steps)
 {
-    return (het_fit_spec){.points = &s->points, .row = s->points.count, .radius = BOX / 2 - 1, .steps = steps, .threads = 1,
-                          .slices = slices, .context = s};
+    return (het_fit_spec){.points = &s->points,
+                          .row = s->points.count,
+                          .radius = BOX / 2 - 1,
+                          .steps = steps,
+                          .threads = 1,
+                          .slices = slices,
+                          .context = s};
 }
 
 static double loss_at(scene *s, const het_fit_pose *pose)
@@ -122,7 +131,8 @@ static void test_loss(void **state)
     slices(&s, v, t->rotation, &t->image, 1, p);
     for (int64_t k = 0; k < p; k++) {
         const double angle =
-            -2.0 * M_PI * (s.points.kxy[2 * k] * (double)t->shift[0] + s.points.kxy[2 * k + 1] * (double)t->shift[1]) / BOX;
+            -2.0 * M_PI *
+            (s.points.kxy[2 * k] * (double)t->shift[0] + s.points.kxy[2 * k + 1] * (double)t->shift[1]) / BOX;
         const double c = s.ctf[3 * p + k], re = c * (v[2 * k] * cos(angle) - v[2 * k + 1] * sin(angle)),
                      im = c * (v[2 * k] * sin(angle) + v[2 * k + 1] * cos(angle));
         const float *x = s.transform + 2 * (3 * p + k);
@@ -133,7 +143,7 @@ static void test_loss(void **state)
     scene_close(&s);
 }
 
-/* -2 J^T r against central differences of the loss; and J^T J against differences of J^T r where the residual is 0. */
+/* -2 J^T r against central differences of the loss. */
 static void test_gradient(void **state)
 {
     (void)state;

@@ -37,7 +37,8 @@ static void draw(float *rotation, float *shift, float *z, int64_t i, double rang
 }
 
 /* slices of given z, one for each image */
-static void slices_of(void *context, float *slices, const float *rot, const int64_t *image, int64_t n, int64_t p)
+static void slices_of(void *context, float *slices, const float *rot, const int64_t *image, int64_t n,
+                      int64_t p)
 {
     const world *w = context;
     float z[Z * 4 * BATCH];
@@ -53,10 +54,12 @@ static void make_image(const world *w, float *image, int64_t i, const float *ctf
     slices_of((void *)w, slice, w->rotation + 9 * i, &i, 1, m->active);
     for (int64_t at = 0; at < BOX * BOX; at++) {
         double sum = 0.0;
-        const double x = (double)(at % BOX) - BOX / 2 - w->shift[2 * i], y = (double)(at / BOX) - BOX / 2 - w->shift[2 * i + 1];
+        const double x = (double)(at % BOX) - BOX / 2 - w->shift[2 * i],
+                     y = (double)(at / BOX) - BOX / 2 - w->shift[2 * i + 1];
         for (int64_t k = 0; k < m->active; k++) {
             const double angle = 2.0 * M_PI / BOX * (m->points.kxy[2 * k] * x + m->points.kxy[2 * k + 1] * y);
-            sum += m->points.weight[k] * ctf[k] * (slice[2 * k] * cos(angle) - slice[2 * k + 1] * sin(angle)) / BOX;
+            sum += m->points.weight[k] * ctf[k] *
+                   (slice[2 * k] * cos(angle) - slice[2 * k + 1] * sin(angle)) / BOX;
         }
         image[at] = (float)sum;
     }
@@ -72,14 +75,16 @@ static double deviation(const float *x, int64_t n)
     return sqrt(square / (double)n - sum * sum / (double)(n * n));
 }
 
-/* A stack of the decoder's images, which the decoder, its envelope scaled, fits in units of standardised images. */
+/* A stack of the decoder's images, which the decoder, its envelope scaled, fits in units of standardised
+ * images. */
 static void world_open(world *w)
 {
     het_stack_writer *writer;
     fixture *f = &w->f;
     open_model(f);
     const het_model *m = f->model;
-    float *images = het_alloc(COUNT * BOX * BOX * sizeof *images), *slice = het_alloc((size_t)(2 * m->active) * sizeof *slice);
+    float *images = het_alloc(COUNT * BOX * BOX * sizeof *images),
+          *slice = het_alloc((size_t)(2 * m->active) * sizeof *slice);
     float *points = het_alloc((size_t)(BATCH * 2 * m->active) * sizeof *points);
     float *ctf = het_alloc((size_t)(BATCH * m->active) * sizeof *ctf);
     het_ctf_row rows[COUNT];
@@ -131,7 +136,8 @@ static double share_found(const world *w, const het_poses *p)
     double found = 0.0;
     for (int64_t i = 0; i < COUNT; i++) {
         double d2 = 0.0, t2 = 0.0;
-        for (int j = 0; j < 9; j++) d2 += pow((double)p->all.rotation[9 * i + j] - w->rotation[9 * i + j], 2.0);
+        for (int j = 0; j < 9; j++)
+            d2 += pow((double)p->all.rotation[9 * i + j] - w->rotation[9 * i + j], 2.0);
         for (int j = 0; j < 2; j++) t2 += pow((double)p->all.shift[2 * i + j] - w->shift[2 * i + j], 2.0);
         found += d2 < 0.01 && t2 < 0.01;
     }
@@ -155,7 +161,8 @@ static void test_as_in_training(void **state)
         for (int j = 0; j < 2; j++) shift[2 * i + j] = w->shift[2 * i + j] + 0.2f;
     }
     assert_ok(het_stack_read(w->stack, f->images, index, BATCH));
-    for (int64_t i = 0; i < BATCH * BOX * BOX; i++) f->images[i] = (float)((f->images[i] - info->mean) / info->std);
+    for (int64_t i = 0; i < BATCH * BOX * BOX; i++)
+        f->images[i] = (float)((f->images[i] - info->mean) / info->std);
     f->batch.rotation = rotation;
     f->batch.shift = shift;
     f->batch.z = w->z;
@@ -167,8 +174,12 @@ static void test_as_in_training(void **state)
     float *points = het_alloc((size_t)(BATCH * 2 * m->active) * sizeof *points);
     float *ctf = het_alloc((size_t)(BATCH * m->active) * sizeof *ctf);
     assert_ok(het_model_observe(m, points, ctf, f->images, f->rows, BATCH));
-    const het_fit_spec spec = {.points = &m->points, .row = m->active, .radius = f->radius, .threads = 1,
-                               .slices = slices_of, .context = w};
+    const het_fit_spec spec = {.points = &m->points,
+                               .row = m->active,
+                               .radius = f->radius,
+                               .threads = 1,
+                               .slices = slices_of,
+                               .context = w};
     for (int64_t i = 0; i < BATCH; i++) {
         het_fit_pose pose = {.image = i};
         double jtj[25], jtr[5], expected[5];
@@ -177,7 +188,8 @@ static void test_as_in_training(void **state)
         assert_ok(het_fit_normal(&spec, jtj, jtr, &pose, points, ctf));
         assert_ok(het_fit_run(&spec, &pose, 1, points, ctf));
         assert_float_equal(pose.loss, loss[i], 1e-4 * loss[i]);
-        for (int a = 0; a < 3; a++) { /* d exp([omega]x) R / d omega_a = [e_a]x R: rows b, c of R change places */
+        /* d exp([omega]x) R / d omega_a = [e_a]x R: rows b, c of R change places */
+        for (int a = 0; a < 3; a++) {
             const int b = (a + 1) % 3, c = (a + 2) % 3;
             expected[a] = 0.0;
             for (int j = 0; j < 3; j++)
@@ -186,7 +198,8 @@ static void test_as_in_training(void **state)
             expected[a] *= BATCH; /* the step's gradients are of the mean over the batch */
         }
         for (int a = 0; a < 2; a++) expected[3 + a] = dshift[2 * i + a];
-        double along = 0.0, one = 0.0, other = 0.0; /* turned slices are a step apart: slopes agree but for that */
+        /* Turned slices are a step apart: slopes agree but for that. */
+        double along = 0.0, one = 0.0, other = 0.0;
         for (int a = 0; a < 3; a++) {
             along += -2.0 * jtr[a] * expected[a];
             one += 4.0 * jtr[a] * jtr[a];
@@ -194,7 +207,8 @@ static void test_as_in_training(void **state)
         }
         assert_true(along > 0.97 * sqrt(one * other));
         assert_float_equal(sqrt(one), sqrt(other), 0.2 * sqrt(other));
-        for (int a = 3; a < 5; a++) assert_float_equal(-2.0 * jtr[a], expected[a], 1e-3 * fabs(expected[a]) + 1e-5);
+        for (int a = 3; a < 5; a++)
+            assert_float_equal(-2.0 * jtr[a], expected[a], 1e-3 * fabs(expected[a]) + 1e-5);
     }
     het_release(points);
     het_release(ctf);
@@ -247,6 +261,7 @@ static int end(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_as_in_training), cmocka_unit_test(test_poses_of_a_stack)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_as_in_training),
+                                       cmocka_unit_test(test_poses_of_a_stack)};
     return cmocka_run_group_tests(tests, begin, end);
 }

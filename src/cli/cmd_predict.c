@@ -16,8 +16,8 @@ enum { BATCH = 64 };
 
 static const char usage[] =
     "usage: hetacumn predict RUN stack.h5 [-o out.star|out.h5]\n"
-    "Poses and conformations of a stack, trained on or not, from the run's newest checkpoint. After train --refine poses are\n"
-    "refined: those of the run's own stack are there already, for another one they are searched.\n"
+    "Poses and conformations of a stack, trained on or not, from the run's newest checkpoint. After train --refine\n"
+    "poses are refined: those of the run's own stack are there already, for another one they are searched.\n"
     "  -o, --output FILE   .star: poses for RELION with columns hetZ1..; .h5: default, RUN/predictions.h5\n"
     "      --amortised     the encoder's answers alone\n"
     "      --help\n";

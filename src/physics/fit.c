@@ -9,10 +9,11 @@
 
 enum { CHUNK = 64, UNKNOWNS = 5, ROWS = UNKNOWNS + 1, TURNED = 3 }; /* rows of J, then r; turned slices */
 enum { SLICES = 1 + TURNED };
-static const double LAMBDA_FIRST = 1e-2, LAMBDA_LEAST = 1e-6, LAMBDA_MOST = 1e6, TURN_MOST = 0.3, SHIFT_MOST = 1.0;
+static const double LAMBDA_FIRST = 1e-2, LAMBDA_LEAST = 1e-6, LAMBDA_MOST = 1e6, TURN_MOST = 0.3,
+                    SHIFT_MOST = 1.0;
 
 typedef struct fit {
-    het_fit_pose now, trial; /* the best so far, and where it is tried next */
+    het_fit_pose now, trial;                                /* the best so far, and where it is tried next */
     double lambda, jtj[UNKNOWNS * UNKNOWNS], jtr[UNKNOWNS]; /* at `now` */
 } fit;
 
@@ -24,7 +25,8 @@ typedef struct bench {
     float *rotation; /* (CHUNK,SLICES,9) */
     int64_t *image;  /* (CHUNK,SLICES) */
     float *slice;    /* (CHUNK,SLICES,p,2), or without the turned ones */
-    float *matrix;   /* (CHUNK,ROWS,2p): J and r, times sqrt(weight)/D; J without rotations where no slices were turned */
+    float *matrix; /* (CHUNK,ROWS,2p): J and r, times sqrt(weight)/D; J without rotations where no slices were
+                      turned */
 } bench;
 
 static HET_CLONES double dot(const float *restrict a, const float *restrict b, int64_t n)
@@ -47,7 +49,7 @@ static void turn_by(float rotation[9], const double omega[3])
     for (int i = 0; i < 9; i++) rotation[i] = (float)turned[i];
 }
 
-/* The half-space of a point of a slice: +1 or -1 by the sign of q_z (of q_y where that is 0, of q_x where both are). */
+/* The half-space of a point of a slice: +1 or -1 by the sign of q_z, or where that is 0 of q_y, of q_x. */
 static HET_INLINE float side_of(const float *rotation, float kx, float ky)
 {
     for (int i = 2; i >= 0; i--) {
@@ -58,11 +60,12 @@ static HET_INLINE float side_of(const float *rotation, float kx, float ky)
 }
 
 /* Rows of J and r, from a slice and those turned about the image's axes. */
-static void fill_matrix(const bench *b, float *matrix, const het_fit_pose *pose, const float *slice, const float *rotation,
-                        int turned_slices)
+static void fill_matrix(const bench *b, float *matrix, const het_fit_pose *pose, const float *slice,
+                        const float *rotation, int turned_slices)
 {
     const het_points *points = b->spec->points;
-    const float *x = b->transform + pose->image * 2 * b->spec->row, *ctf = b->ctf + pose->image * b->spec->row;
+    const float *x = b->transform + pose->image * 2 * b->spec->row,
+                *ctf = b->ctf + pose->image * b->spec->row;
     const float unit = (float)(2.0 * M_PI / (double)points->box), per_turn = (float)(1.0 / b->turn);
     for (int64_t i = 0; i < b->p; i++) {
         const float kx = (float)points->kxy[2 * i], ky = (float)points->kxy[2 * i + 1];
@@ -73,7 +76,8 @@ static void fill_matrix(const bench *b, float *matrix, const het_fit_pose *pose,
         const float re = c * v[0] - s * v[1], im = c * v[1] + s * v[0];
         for (int a = 0; a < turned_slices; a++) {
             const float *turned = slice + 2 * ((a + 1) * b->p + i);
-            const float step = side_of(rotation, kx, ky) == side_of(rotation + 9 * (a + 1), kx, ky) ? per_turn : 0.0f;
+            const float step =
+                side_of(rotation, kx, ky) == side_of(rotation + 9 * (a + 1), kx, ky) ? per_turn : 0.0f;
             const float dre = step * (turned[0] - v[0]), dim = step * (turned[1] - v[1]);
             matrix[2 * (a * b->p + i)] = c * dre - s * dim;
             matrix[2 * (a * b->p + i) + 1] = c * dim + s * dre;
@@ -148,7 +152,8 @@ static void propose(fit *f)
     double step[UNKNOWNS];
     f->trial = f->now;
     if (!solve(step, f->jtj, f->jtr, f->lambda)) return;
-    const double turn = sqrt(step[0] * step[0] + step[1] * step[1] + step[2] * step[2]), shift = hypot(step[3], step[4]);
+    const double turn = sqrt(step[0] * step[0] + step[1] * step[1] + step[2] * step[2]),
+                 shift = hypot(step[3], step[4]);
     const double scale = fmin(1.0, fmin(TURN_MOST / fmax(turn, 1e-12), SHIFT_MOST / fmax(shift, 1e-12)));
     for (int i = 0; i < UNKNOWNS; i++) step[i] *= scale;
     turn_by(f->trial.rotation, step);
@@ -187,9 +192,13 @@ static void fit_chunk(bench *b, fit *fits, het_fit_pose *poses, int64_t count)
     for (int64_t j = 0; j < count; j++) poses[j] = fits[j].now;
 }
 
-static het_status bench_new(bench *b, const het_fit_spec *spec, const float *transform, const float *ctf, int64_t chunk)
+static het_status bench_new(bench *b, const het_fit_spec *spec, const float *transform, const float *ctf,
+                            int64_t chunk)
 {
-    *b = (bench){.spec = spec, .transform = transform, .ctf = ctf, .p = het_points_within(spec->points, spec->radius),
+    *b = (bench){.spec = spec,
+                 .transform = transform,
+                 .ctf = ctf,
+                 .p = het_points_within(spec->points, spec->radius),
                  .turn = HET_FIT_TURN / spec->radius};
     HET_ASSERT(b->p <= spec->row);
     b->rotation = het_alloc((size_t)(chunk * SLICES) * 9 * sizeof *b->rotation);
@@ -209,7 +218,8 @@ static void bench_free(bench *b)
     het_release(b->matrix);
 }
 
-het_status het_fit_run(const het_fit_spec *spec, het_fit_pose *poses, int64_t n, const float *transform, const float *ctf)
+het_status het_fit_run(const het_fit_spec *spec, het_fit_pose *poses, int64_t n, const float *transform,
+                       const float *ctf)
 {
     het_status status = HET_OK;
     bench b;
