@@ -17,8 +17,9 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-# The data: 32-pixel images of 12 A, the small subunit turned by 30 degrees in every other one.
-images=3000 box=32 apix=12 snr=10 shift=0.1 angles=0,30
+# The data: 32-pixel images of 12 A at 0 dB (as much noise as signal), moved by up to 2 pixels, the small subunit turned by 30
+# degrees in every other one.
+images=3000 box=32 apix=12 snr=0 shift=2 angles=0,30
 
 # step WORDS COMMAND..: say what is done, do it, say how long it took.
 begin=$SECONDS

@@ -90,6 +90,9 @@ void het_model_backward(het_model *model, het_ready ready, void *context);
 het_status het_model_tally(het_model *model, het_tally *tally);
 /** One Adam step of what the last task trains, and the running statistics. A network whose rate is 0 stays as it is. */
 void het_model_update(het_model *model, double rate_encoder, double rate_decoder);
+/** Of the last step of task one, for its n images: slopes of each image's own loss along the z it was given, dz (n,Z), and the
+ *  loss (n), eq. 4; [host]. After the backward pass of a batch with z given. */
+void het_model_answers_given(het_model *model, float *dz, float *loss);
 /** Adam begins anew: moments and their counts are 0. */
 void het_model_forget_moments(het_model *model);
 

@@ -268,7 +268,11 @@ static void tally_image(het_model *m, het_tally *tally)
         tally->shift_penalty += 0.5 * (fabsf(shift[0]) + fabsf(shift[1]));
         tally->mirrored += winner != j * m->pairs;
         tally->non_finite += !isfinite(loss);
-        for (int64_t i = 0; i < z; i++) {
+        for (int64_t i = 0; m->given && !m->frozen && i < m->config.z_dim; i++) { /* z as given */
+            ops->download(m->dev, &mu, b->z + m->config.z_dim * winner + i, sizeof mu);
+            tally->z_square += mu * mu / (double)m->config.z_dim;
+        }
+        for (int64_t i = 0; !m->given && i < z; i++) {
             ops->download(m->dev, &mu, b->head[HET_ENCODER_LATENT] + 2 * z * winner + i, sizeof mu);
             ops->download(m->dev, &logvar, b->head[HET_ENCODER_LATENT] + 2 * z * winner + z + i, sizeof logvar);
             tally->z_square += mu * mu / (double)z;
@@ -308,4 +312,13 @@ het_status het_model_tally(het_model *m, het_tally *tally)
     else
         tally_pose(m, tally);
     return m->dev->ops->sync(m->dev);
+}
+
+void het_model_answers_given(het_model *m, float *dz, float *loss)
+{
+    const int64_t n = m->step_images, z = m->config.z_dim;
+    HET_ASSERT(m->given && m->pairs == 1);
+    m->dev->ops->download(m->dev, dz, m->buffers->dz, (size_t)(n * z) * sizeof *dz);
+    m->dev->ops->download(m->dev, loss, m->buffers->loss, (size_t)n * sizeof *loss);
+    for (int64_t i = 0; i < n * z; i++) dz[i] *= (float)m->spec.global_batch; /* the gradients are of the batch's mean */
 }

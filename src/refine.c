@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "arena.h"
 #include "log.h"
@@ -118,12 +119,31 @@ done:
     return status;
 }
 
+/* What training kept image by image, or else the encoder's answers. */
+static het_status first_answers(refiner *r, int *stopped)
+{
+    het_status status = HET_OK;
+    char path[1200];
+    het_predictions kept = {0};
+    snprintf(path, sizeof path, "%s/" HET_RUN_KEPT, r->job->run->path);
+    if (access(path, R_OK) != 0) return het_poses_encode(&r->poses, stopped);
+    HET_TRY(het_comm_agree(r->job->comm, het_predictions_load(&kept, path)));
+    if (kept.count != r->poses.all.count || kept.z_dim != r->poses.all.z_dim)
+        HET_TRY(het_fail(HET_E_INPUT, "%s does not belong to this run: remove it", path));
+    het_predictions_free(&r->poses.all);
+    r->poses.all = kept;
+    kept = (het_predictions){0};
+done:
+    het_predictions_free(&kept);
+    return status;
+}
+
 static het_status rounds(refiner *r, int *stopped)
 {
     het_status status = HET_OK;
-    HET_TRY(het_poses_encode(&r->poses, stopped));
+    HET_TRY(first_answers(r, stopped));
     if (*stopped) goto done;
-    het_info("refine: the encoder's poses: image loss %.5f", mean_loss(&r->poses));
+    het_info("refine: the poses before: image loss %.5f", mean_loss(&r->poses));
     for (int64_t round = 0; round < r->config->rounds; round++) {
         HET_TRY(het_poses_improve(&r->poses, 1, stopped));
         if (*stopped) goto done;

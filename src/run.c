@@ -70,7 +70,7 @@ enum { BLOCKS = 4, FIELDS = 7 };
 
 typedef struct snapshot {
     float *block[BLOCKS]; /* parameters, two moments, running statistics */
-    het_field fields[FIELDS];
+    het_field fields[FIELDS + HET_RUN_EXTRAS];
     int count;
 } snapshot;
 
@@ -138,6 +138,7 @@ het_status het_run_save(het_run *run, const het_model *m, const het_survey *surv
     char *json = NULL;
     het_run_state copy = *state;
     HET_TRY(snapshot_new(&s, m, survey, &copy));
+    for (int i = 0; i < state->extras; i++) s.fields[s.count++] = state->extra[i];
     for (int i = 0; i < BLOCKS; i++)
         m->dev->ops->download(m->dev, s.block[i], block_of(m, i), (size_t)block_count(m, i) * sizeof(float));
     json = state_json(m, survey, state);

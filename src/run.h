@@ -1,5 +1,6 @@
 #pragma once
 #include "config.h"
+#include "data/checkpoint.h"
 #include "model.h"
 #include "physics/volume.h"
 #include "survey.h"
@@ -12,6 +13,8 @@ typedef struct het_run {
     char newest[1100]; /* checkpoint to go on from; "" at a first start */
 } het_run;
 
+enum { HET_RUN_EXTRAS = 8 };
+
 /** What a checkpoint holds besides the parameters. */
 typedef struct het_run_state {
     int64_t step;      /* steps done */
@@ -19,7 +22,12 @@ typedef struct het_run_state {
     double apix, mean, std, shift_range, radius, epoch;
     int frozen;
     het_tally tally;   /* of the report in progress */
+    het_field extra[HET_RUN_EXTRAS]; /* what else to save: borrowed; not restored (het_checkpoint_load reads it) */
+    int extras;
 } het_run_state;
+
+/** Poses and conformations that training kept image by image to its end, in the form of predictions.h5; only then is it there. */
+#define HET_RUN_KEPT "kept.h5"
 
 /** Make or find the folder. When it holds a run, `config` is compared with the run's: keys that must not change are
  *  refused by name; train.shards = 0 takes the run's value. The resolved configuration is saved. Collective. */

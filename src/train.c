@@ -34,7 +34,22 @@ typedef struct trainer {
 static het_status next_batch(trainer *t, const het_decision *d, het_batch *batch)
 {
     const het_status status = het_comm_agree(t->comm, het_loader_next(t->loader, d->image_step, batch));
-    if (status == HET_OK && d->given) het_start_give(&t->start, batch);
+    if (status == HET_OK && d->given) het_start_give(&t->start, batch, d->frozen);
+    return status;
+}
+
+/* A checkpoint; with the start's poses kept to the end, also what is known of every image. */
+static het_status save(trainer *t, const het_decision *d)
+{
+    het_status status = HET_OK;
+    char path[1100];
+    t->state.extras = d->given ? HET_START_FIELDS : 0;
+    het_start_fields(t->state.extra, &t->start);
+    HET_TRY(het_run_save(&t->run, t->model, &t->survey, &t->state));
+    if (!d->given || !d->finished) goto done;
+    snprintf(path, sizeof path, "%s/" HET_RUN_KEPT, t->run.path);
+    HET_TRY(het_start_answers(&t->start, t->comm, path, t->model->spec.apix, t->model->spec.box));
+done:
     return status;
 }
 
@@ -53,6 +68,8 @@ static het_status train_loop(trainer *t, int *interrupted)
         }
         het_tally tally = {0};
         HET_TRY(het_step_once(&t->stepper, &now, &batch, &tally));
+        if (now.given && !now.pose_task)
+            HET_TRY(het_start_learn(&t->start, t->comm, &batch, t->model, t->config->init.rate_z * now.rate_decoder));
         stop_asked |= tally.stop > 0.0;
         het_report_add(&t->report, &tally);
         t->state.step = step + 1;
@@ -60,7 +77,7 @@ static het_status train_loop(trainer *t, int *interrupted)
         t->state.frozen = now.frozen;
         if (now.report) HET_TRY(het_report_write(&t->report, &t->run, t->model, &t->survey, &t->coordinator, &now));
         t->state.tally = t->report.tally;
-        if (now.checkpoint) HET_TRY(het_run_save(&t->run, t->model, &t->survey, &t->state));
+        if (now.checkpoint) HET_TRY(save(t, &now));
     }
     *interrupted = now.stop && !now.finished;
 done:
@@ -78,7 +95,7 @@ static het_status teach_decoder(trainer *t)
         het_tally tally = {0};
         const het_decision d = {.step = step, .frozen = 1, .rate_decoder = 1.0};
         HET_TRY(het_comm_agree(t->comm, het_loader_next(t->loader, step, &batch)));
-        het_start_give(&t->start, &batch);
+        het_start_give(&t->start, &batch, 1);
         HET_TRY(het_step_once(&t->stepper, &d, &batch, &tally));
         if (step == 0 || step == steps - 1)
             het_info("start: the decoder %s: image loss %.4f (nothing %.4f)", step == 0 ? "before" : "after learning",
@@ -97,7 +114,10 @@ static het_status take_start(trainer *t, int going_on)
     if (t->config->init.method == HET_START_NONE) return HET_OK;
     if (going_on) {
         if (!het_schedule_given(t->config, t->state.epoch)) return HET_OK;
-        HET_TRY(het_start_load(&t->start, &t->run, &t->model->spec, het_stack_get_info(t->stack)->count));
+        het_field fields[HET_START_FIELDS];
+        HET_TRY(het_start_load(&t->start, &t->run, t->config, &t->model->spec, het_stack_get_info(t->stack)->count));
+        het_start_fields(fields, &t->start);
+        HET_TRY(het_comm_agree(t->comm, het_checkpoint_load(t->run.newest, fields, HET_START_FIELDS)));
     } else {
         HET_TRY(het_start_find(&t->start, t->comm, t->model->dev, t->stack, &t->survey, t->config, &t->model->spec));
         HET_TRY(het_start_save(&t->start, &t->run));

@@ -237,7 +237,7 @@ static void scores_follow_their_definition(void **state)
         double c2 = 0.0;
         for (int i = 0; i < N; i++)
             for (int h = 0; h < HET_POLAR_HALF; h++) c2 += c[i][r * HET_POLAR_HALF + h] * c[i][r * HET_POLAR_HALF + h];
-        weight[r] = (r + 1) / (a.noise + 0.05 * a.power[r] * c2 / (N * HET_POLAR_HALF));
+        weight[r] = (r + 1) / (a.noise + 0.2 * a.power[r] * c2 / (N * HET_POLAR_HALF));
     }
     int mirrored[2] = {0, 0};
     for (int k = 0; k < M * N; k++) {

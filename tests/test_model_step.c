@@ -188,7 +188,8 @@ typedef struct answers {
 
 static void infer(fixture *f, answers *a, int64_t n)
 {
-    const het_answers out = {a->rot, a->shift, a->z, a->deviation, a->loss, a->mirrored};
+    const het_answers out = {.rotation = a->rot, .shift = a->shift, .z = a->z, .z_std = a->deviation, .loss = a->loss,
+                             .mirrored = a->mirrored};
     assert_ok(het_model_infer(f->model, f->images, f->rows, n, &out));
 }
 

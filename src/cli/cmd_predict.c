@@ -1,6 +1,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../arena.h"
 #include "../data/predictions.h"
@@ -27,7 +28,7 @@ static const struct option options[] = {
 
 typedef struct job {
     const char *run, *stack_path, *out;
-    int amortised;
+    int amortised, kept; /* the encoder alone; what training kept image by image */
     char folder[1100], standard[1200]; /* of the results in use; RUN/predictions.h5 */
     het_stack *stack;
     het_device dev;
@@ -103,7 +104,7 @@ done:
     return status;
 }
 
-/* Refined poses: the run's own, or found against its refined volumes. */
+/* Poses found image by image: the run's own, or (refined) found anew against its volumes. */
 static het_status refined_share(job *j, het_comm *comm)
 {
     het_status status = HET_OK;
@@ -112,7 +113,7 @@ static het_status refined_share(job *j, het_comm *comm)
     het_poses poses = {0};
     het_predictions own = {0};
     if (het_run_is_of(&j->state, het_stack_get_info(j->stack))) {
-        snprintf(path, sizeof path, "%s/predictions.h5", j->folder);
+        snprintf(path, sizeof path, "%s/%s", j->folder, j->kept ? HET_RUN_KEPT : "predictions.h5");
         HET_TRY(het_comm_agree(comm, het_predictions_load(&own, path)));
         HET_TRY(take_share(j, comm, &own));
         goto done;
@@ -135,6 +136,9 @@ static het_status load(job *j)
     het_run_results(j->folder, sizeof j->folder, j->run, j->amortised);
     HET_TRY(het_run_load(j->folder, &j->dev, BATCH, &j->model, &j->survey, &j->state));
     const het_stack_info *info = het_stack_get_info(j->stack);
+    char kept[1200];
+    snprintf(kept, sizeof kept, "%s/%s", j->folder, HET_RUN_KEPT);
+    j->kept = !j->amortised && strcmp(j->folder, j->run) == 0 && het_run_is_of(&j->state, info) && access(kept, R_OK) == 0;
     if (info->box != j->state.box)
         HET_TRY(het_fail(HET_E_INPUT, "%s has box %lld, the run was trained on box %lld: import the stack with -D %lld",
                          j->stack_path, (long long)info->box, (long long)j->state.box, (long long)j->state.box));
@@ -194,7 +198,7 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
     }
     const char *h5 = j.out != NULL && ends_with(j.out, ".h5") ? j.out : j.standard;
     HET_TRY(het_comm_agree(comm, load(&j)));
-    status = strcmp(j.folder, j.run) != 0 ? refined_share(&j, comm) : predict_share(&j, comm);
+    status = strcmp(j.folder, j.run) != 0 || j.kept ? refined_share(&j, comm) : predict_share(&j, comm);
     HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));
     if (j.out != NULL && h5 != j.out && het_comm_rank(comm) == 0) status = write_star(&j, h5);
     HET_TRY(het_comm_agree(comm, status));

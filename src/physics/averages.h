@@ -9,9 +9,9 @@
  *  is the conjugate) and radii r = 1 .. radius Fourier pixels. With X_j = C_j F_j exp(+2 pi i k.t) the image moved back,
  *  A_i = C_i F_i / (C_i^2 + noise/P) the Wiener estimate of the reference and G the turn (or mirror and turn),
  *      score(i,j) = max over G, t of  sum_k w_r ( Re[conj A_i(G k) X_j(k)] - 1/2 C_j^2 |A_i(G k)|^2 ),
- *      w_r = r / (noise + 0.05 P C^2)
- *  over 72 angles, both mirrors, and a square grid of shifts of at most D/(4 radius) px apart. All angles at once come
- *  from a correlation theorem on the circle. Test: tests/test_lines.c */
+ *      w_r = r / (noise + 0.2 P C^2)          (0.2: what neighbours and conformations differ by)
+ *  over 72 angles, both mirrors, and a square grid of shifts at most D/32 px apart. All angles at once come from the
+ *  correlation theorem on the circle. Memory: 8 averages x images bytes and 4 kB an image. Test: tests/test_lines.c */
 
 enum {
     HET_POLAR_ANGLES = 72,

@@ -23,7 +23,7 @@ het_status het_lines_find(float *direction, float *shift, het_device *dev, const
  *  rotation    [out] (m,9)
  *  consistency [out] (m): of each view the share of its lines that agree with the rotations within 15 degrees and join views
  *                    more than 30 degrees apart: at most about 0.87, and near 0 for images of pure noise. NULL: not wanted
- *  direction   [in]  (m,m,2), m >= 3; threads: OpenMP threads
+ *  direction   [in]  (m,m,2), m >= 4; threads: OpenMP threads
  *  Errors: HET_E_SHAPE, HET_E_MEMORY. */
 het_status het_lines_synchronise(float *rotation, float *consistency, const float *direction, int64_t m, int threads);
 
