@@ -105,7 +105,7 @@ static const row rows[] = {
      "auto|fp32|bf16"}, /* in the order of het_precision */
     {"train.threads", WHOLE, AT(train.threads), 0, 0, 4096, FREE, "per rank (0: all cores of the rank)",
      NULL},
-    {"refine.rounds", WHOLE, AT(refine.rounds), 4, 0, 100, FREE, "of --refine: poses, then volumes", NULL},
+    {"refine.rounds", WHOLE, AT(refine.rounds), 8, 0, 100, FREE, "of --refine: poses, then volumes", NULL},
     {"refine.candidates", WHOLE, AT(refine.candidates), 2, 0, 16, FREE,
      "poses from a search that are tried for each image besides the present one", NULL},
     {"refine.steps", WHOLE, AT(refine.steps), 4, 1, 100, FREE,

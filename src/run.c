@@ -227,8 +227,8 @@ static het_status trim_log(const het_run *run, int64_t step)
 
 int het_run_is_of(const het_run_state *state, const het_stack_info *stack)
 {
-    return state->box == stack->box && state->count == stack->count && fabs(state->apix - stack->apix) <= 1e-4 * state->apix &&
-           fabs(state->std - stack->std) <= 1e-4 * state->std;
+    return state->box == stack->box && state->count == stack->count && state->apix == stack->apix &&
+           state->mean == stack->mean && state->std == stack->std;
 }
 
 static het_status same_stack(const het_run_state *state, const het_stack_info *stack)
@@ -236,7 +236,8 @@ static het_status same_stack(const het_run_state *state, const het_stack_info *s
     if (state->box != stack->box)
         return het_fail(HET_E_INPUT, "the run was trained on images of box %lld, the stack has box %lld: give the run's own "
                         "stack, or -o a new folder", (long long)state->box, (long long)stack->box);
-    if (!het_run_is_of(state, stack))
+    if (state->count != stack->count || fabs(state->apix - stack->apix) > 1e-4 * state->apix ||
+        fabs(state->std - stack->std) > 1e-4 * state->std)
         return het_fail(HET_E_INPUT, "the run was trained on another stack (%lld images of %.4g A/px, this one %lld of %.4g): "
                         "give that one, or -o a new folder", (long long)state->count, state->apix,
                         (long long)stack->count, stack->apix);

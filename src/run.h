@@ -46,7 +46,8 @@ het_status het_run_report(het_run *run, const char *json);
 het_status het_run_load(const char *path, het_device *dev, int64_t batch, het_model **model, het_survey *survey,
                         het_run_state *state);
 
-/** Whether a stack is the one that was trained on, as far as count, box, pixel size and statistics tell. */
+/** Whether a stack is the one that was trained on: the same count, box, pixel size and, to the last digit, mean and
+ *  standard deviation. */
 int het_run_is_of(const het_run_state *state, const het_stack_info *stack);
 
 /** Whether RUN/refined holds the finished refinement of the run's step `step` (refine.h). Not collective. */

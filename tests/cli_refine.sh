@@ -3,7 +3,7 @@
 
 make_atoms atoms.pdb
 run simulate --atoms atoms.pdb --apix 6 --snr-db 10 --shift 0.5 -n 96 -D 16 --seed 5 --write-maps maps -o stack.h5
-run simulate --atoms atoms.pdb --apix 6 --snr-db 10 --shift 0.5 -n 24 -D 16 --seed 6 -o other.h5
+run simulate --atoms atoms.pdb --apix 6 --snr-db 10 --shift 0.5 -n 96 -D 16 --seed 6 -o other.h5
 train=(train stack.h5 -o run "${TINY[@]}" --set train.epochs=4 --set refine.rounds=1 --set refine.epochs=2)
 
 # after the training, and again: nothing to do
@@ -12,7 +12,7 @@ run "${train[@]}"
 run predict run stack.h5 -o amortised.h5
 cp -r run ranks
 run "${train[@]}" --refine
-for what in "encoder's poses" 'poses, round 1' 'volumes, round 1' 'at the last volumes' 'are in run/refined'; do
+for what in 'the poses before' 'poses, round 1' 'volumes, round 1' 'at the last volumes' 'are in run/refined'; do
     grep -q "refine: .*$what" err || fail "refinement does not say: $what"
 done
 cp err one
@@ -33,7 +33,8 @@ h5diff -q run/predictions.h5 run/refined/predictions.h5 || fail "predict does no
 run predict run stack.h5 --amortised -o again.h5
 h5diff -q again.h5 amortised.h5 || fail "--amortised is not what it was before the refinement"
 run predict run other.h5 -o other_out.h5
-[ "$(h5dump -H -d /loss other_out.h5 | grep -c 'SIMPLE { ( 24 )')" -eq 1 ] || fail "no answers for another stack"
+[ "$(h5dump -H -d /loss other_out.h5 | grep -c 'SIMPLE { ( 96 )')" -eq 1 ] || fail "no answers for another stack"
+! h5diff -q other_out.h5 run/refined/predictions.h5 || fail "another stack of as many images was taken for the run's own"
 run volume run --z 0,0 -o refined
 run volume run --z 0,0 -o plain --amortised
 ! cmp -s refined/vol_000.mrc plain/vol_000.mrc || fail "volumes were not refined"

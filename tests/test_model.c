@@ -261,7 +261,8 @@ static void check_inference(fixture *f, hid_t group, int frozen, double unused)
     float rot[9 * 8], shift[2 * 8], mean[8 * 8], deviations[8 * 8], loss[8];
     uint8_t mirrored[8];
     assert_true(n <= 8 && z <= 8);
-    const het_answers answers = {.rotation = rot, .shift = shift, .z = mean, .z_std = deviations, .loss = loss, .mirrored = mirrored};
+    const het_answers answers = {.rotation = rot, .shift = shift, .z = mean, .z_std = deviations, .loss = loss,
+                                 .mirrored = mirrored};
     fixture_run(f, HET_TASK_IMAGE, 0, frozen);
     memcpy(f->model->running, f->model->grads + f->model->trained_encoder,
            (size_t)het_encoder_stats(f->model->encoder[0]) * sizeof(float));
