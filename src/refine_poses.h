@@ -7,7 +7,7 @@
 /** Poses of all images of a stack against the model's decoder, shared among the ranks. For each image a few
  *  candidates - the present pose, the encoder's answer for the mirror image, and the likeliest poses of a coarse
  *  search that stand apart from these and each other - are brought to their minima at half the radius; the best
- *  two go on to the full radius (physics/fit.h), the better one stays. z is the encoder's mean throughout.
+ *  two go on to the full radius (physics/fit.h), the better one stays. z stays.
  *  The search compares images with the decoder's slices at the centre of a cluster of z. Needs no gradients. */
 
 enum { HET_POSES_BATCH = 256 }; /* images at once, at most */
