@@ -31,13 +31,14 @@ static void random_rotation(float r[9], het_rng *rng)
 /* ---- synchronisation ---- */
 
 /* The lines that views at `rotation` share, the share `wrong` of them replaced by random directions. */
-static void exact_lines(float *direction, float *shift, const float *rotation, const float *centre, int64_t m, double wrong,
-                        het_rng *rng)
+static void exact_lines(float *direction, float *shift, const float *rotation, const float *centre, int64_t m,
+                        double wrong, het_rng *rng)
 {
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = i + 1; j < m; j++) {
             const float *p = rotation + 9 * i, *q = rotation + 9 * j;
-            const float line[3] = {p[7] * q[8] - p[8] * q[7], p[8] * q[6] - p[6] * q[8], p[6] * q[7] - p[7] * q[6]};
+            const float line[3] = {p[7] * q[8] - p[8] * q[7], p[8] * q[6] - p[6] * q[8],
+                                   p[6] * q[7] - p[7] * q[6]};
             double at[2];
             for (int k = 0; k < 2; k++) {
                 const float *r = k == 0 ? p : q;
@@ -51,7 +52,8 @@ static void exact_lines(float *direction, float *shift, const float *rotation, c
             c[1] = (float)sin(at[0]);
             d[0] = (float)cos(at[1]);
             d[1] = (float)sin(at[1]);
-            shift[i * m + j] = c[0] * centre[2 * i] + c[1] * centre[2 * i + 1] - d[0] * centre[2 * j] - d[1] * centre[2 * j + 1];
+            shift[i * m + j] = c[0] * centre[2 * i] + c[1] * centre[2 * i + 1] - d[0] * centre[2 * j] -
+                               d[1] * centre[2 * j + 1];
             shift[j * m + i] = -shift[i * m + j];
         }
 }
@@ -60,7 +62,8 @@ static void wrong_lines_are_outvoted(void **state)
 {
     (void)state;
     enum { M = 150 };
-    float *truth = calloc(M * 9, sizeof *truth), *found = calloc(M * 9, sizeof *found), *share = calloc(M, sizeof *share);
+    float *truth = calloc(M * 9, sizeof *truth), *found = calloc(M * 9, sizeof *found),
+          *share = calloc(M, sizeof *share);
     float *direction = calloc(M * M * 2, sizeof *direction), *shift = calloc(M * M, sizeof *shift);
     float *centre = calloc(M * 2, sizeof *centre), *centred = calloc(M * 2, sizeof *centred);
     het_rng rng = het_rng_at(7, HET_STREAM_SIMULATE, 0, 0);
@@ -128,7 +131,8 @@ static void draw_image(float *image, const het_fft *fft, float *spectrum, const 
                 re += height[b] * cos(angle);
                 im += height[b] * sin(angle);
             }
-            const double f = het_ctf_at(ctf, kx / (D * APIX), ky / (D * APIX)) * exp(-2.0 * PI * PI * 1.5 * 1.5 * k2);
+            const double f = het_ctf_at(ctf, kx / (D * APIX), ky / (D * APIX)) *
+                             exp(-2.0 * PI * PI * 1.5 * 1.5 * k2);
             spectrum[2 * (y * (D / 2 + 1) + x)] = (float)(f * re);
             spectrum[2 * (y * (D / 2 + 1) + x) + 1] = (float)(f * im);
         }
@@ -151,8 +155,12 @@ static particles make_particles(int64_t n)
         random_rotation(s.rotation + 9 * i, &rng);
         for (int k = 0; k < 2; k++) s.shift[2 * i + k] = (float)RANGE * (2.0f * het_rng_uniform(&rng) - 1.0f);
         const float defocus = 12000.0f + 12000.0f * het_rng_uniform(&rng);
-        s.ctf[i] = (het_ctf_row){.defocus_u = defocus + 800.0f, .defocus_v = defocus, .angle = 3.0f * het_rng_uniform(&rng),
-                                 .voltage = 300e3f, .cs = 2.7e7f, .amplitude = 0.1f};
+        s.ctf[i] = (het_ctf_row){.defocus_u = defocus + 800.0f,
+                                 .defocus_v = defocus,
+                                 .angle = 3.0f * het_rng_uniform(&rng),
+                                 .voltage = 300e3f,
+                                 .cs = 2.7e7f,
+                                 .amplitude = 0.1f};
         draw_image(s.image + i * D * D, fft, spectrum, s.rotation + 9 * i, s.shift + 2 * i, s.ctf + i);
         for (int64_t p = i * D * D; p < (i + 1) * D * D; p++) power += (double)(s.image[p] * s.image[p]);
     }
@@ -177,8 +185,14 @@ static void free_particles(particles *s)
 
 static het_averages_spec spec_of(const particles *s, int64_t averages, int neighbours)
 {
-    return (het_averages_spec){.box = D, .images = s->n, .averages = averages, .neighbours = neighbours, .radius = RADIUS,
-                               .apix = APIX, .shift_range = RANGE, .noise_variance = s->noise};
+    return (het_averages_spec){.box = D,
+                               .images = s->n,
+                               .averages = averages,
+                               .neighbours = neighbours,
+                               .radius = RADIUS,
+                               .apix = APIX,
+                               .shift_range = RANGE,
+                               .noise_variance = s->noise};
 }
 
 /* ---- the score against its definition ---- */
@@ -203,13 +217,14 @@ static void plain_transform(double *f, double *c, const float *image, const het_
 }
 
 /* The score of header averages.h at one turn (in steps of 5 degrees), mirror and shift. */
-static double plain_score(const het_averages *a, const double *weight, const double *fi, const double *ci, const double *fj,
-                          const double *cj, int turn, int mirrored, const float shift[2])
+static double plain_score(const het_averages *a, const double *weight, const double *fi, const double *ci,
+                          const double *fj, const double *cj, int turn, int mirrored, const float shift[2])
 {
     double sum = 0.0;
     for (int p = 0; p < POLAR; p++) {
         const int r = p / HET_POLAR_HALF, h = p % HET_POLAR_HALF;
-        const int at = ((mirrored ? turn - h : h - turn) % 72 + 72) % 72, q = r * HET_POLAR_HALF + at % HET_POLAR_HALF;
+        const int at = ((mirrored ? turn - h : h - turn) % 72 + 72) % 72,
+                  q = r * HET_POLAR_HALF + at % HET_POLAR_HALF;
         const double gain = ci[q] / (ci[q] * ci[q] + a->noise / a->power[r]);
         const double re = gain * fi[2 * q], im = (at < HET_POLAR_HALF ? gain : -gain) * fi[2 * q + 1];
         const double theta = PI * h / HET_POLAR_HALF;
@@ -236,7 +251,8 @@ static void scores_follow_their_definition(void **state)
     for (int r = 0; r < RADIUS; r++) {
         double c2 = 0.0;
         for (int i = 0; i < N; i++)
-            for (int h = 0; h < HET_POLAR_HALF; h++) c2 += c[i][r * HET_POLAR_HALF + h] * c[i][r * HET_POLAR_HALF + h];
+            for (int h = 0; h < HET_POLAR_HALF; h++)
+                c2 += c[i][r * HET_POLAR_HALF + h] * c[i][r * HET_POLAR_HALF + h];
         weight[r] = (r + 1) / (a.noise + 0.2 * a.power[r] * c2 / (N * HET_POLAR_HALF));
     }
     int mirrored[2] = {0, 0};
@@ -297,12 +313,13 @@ static void poses_from_images(void **state)
     double *distance2 = calloc(N, sizeof *distance2), sum = 0.0;
     het_align align;
     het_origin origin;
-    assert_int_equal(het_align_rotations(&align, distance2, rotation, s.rotation, count, HET_ALIGN_ANCHORS, 1), HET_OK);
+    assert_int_equal(
+        het_align_rotations(&align, distance2, rotation, s.rotation, count, HET_ALIGN_ANCHORS, 1), HET_OK);
     assert_int_equal(het_align_shifts(&origin, shift, s.shift, s.rotation, count), HET_OK);
     for (int64_t j = 0; j < count; j++) right += distance2[j] < 1.0;
     for (int64_t i = 0; i < M; i++) sum += (double)share[i] / M;
-    print_message("%lld poses, %.3f right, median %.3f, shifts %.3f px^2, consistency %.2f\n", (long long)count,
-                  (double)right / (double)count, align.median, origin.corrected, sum);
+    print_message("%lld poses, %.3f right, median %.3f, shifts %.3f px^2, consistency %.2f\n",
+                  (long long)count, (double)right / (double)count, align.median, origin.corrected, sum);
     assert_true((double)right > 0.85 * (double)count);
     assert_true(align.median < 0.3);
     assert_true(origin.corrected < 0.3);

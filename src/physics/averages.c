@@ -5,97 +5,50 @@
 
 #include "../../kernels/cpu/clones.h"
 #include "../arena.h"
-#include "ctf.h"
 
-/* A ring of a real image is one real function of the whole circle, g = Re F + Im F: Re F(theta+pi) = Re F(theta) and
- * Im F(theta+pi) = -Im F(theta), so in a correlation over the circle the mixed terms cancel and
+/* A ring of a real image is one real function of the whole circle, g = Re F + Im F: with Re F(theta+pi) = Re
+ * F(theta) and Im F(theta+pi) = -Im F(theta) the mixed terms of a correlation over the circle cancel, and
  *     sum over 72 angles of g_A g_X = 2 sum over 36 of Re conj(A) X.
- * Its harmonics end near pi radius (Bessel functions), so 32 of them hold all of it. With spectra a, x per ring, the four sums
- * over rings  p1 = ar xr, p2 = ai xi, p3 = ar xi, p4 = ai xr  give both mirrors at all angles phi and -phi:
- *     direct  (p1 + p2) cos(m phi) - (p3 - p4) sin(m phi),  mirrored (p1 - p2) cos(m phi) - (p3 + p4) sin(m phi).
+ * The harmonics of ring r end near 2 pi r times the particle's radius over D (Bessel functions), so 32 hold
+ * all of it. With spectra a, x per ring, the four sums over rings
+ *     p1 = ar xr,  p2 = ai xi,  p3 = ar xi,  p4 = ai xr
+ * give both mirrors at all angles phi and -phi:
+ *     direct   (p1 + p2) cos(m phi) - (p3 - p4) sin(m phi)
+ *     mirrored (p1 - p2) cos(m phi) - (p3 + p4) sin(m phi)
  * The penalty C^2 |A|^2 is one more such correlation, of the squares, without shifts. */
 enum {
     ANGLES = HET_POLAR_ANGLES,
     HALF = HET_POLAR_HALF,
     HARMONICS = 32,
     SPECTRUM = 2 * HARMONICS,
-    TURNS = 40,         /* angles 0 .. 36, padded to whole vectors */
+    TURNS = 40, /* angles 0 .. 36, padded to whole vectors */
     SIDE_MAX = 9,
     SHIFTS_MAX = SIDE_MAX * SIDE_MAX,
-    BATCH = 16,         /* images whose spectra are made together */
-    CHUNK = 32          /* references correlated together, per thread: the products stay in cache */
+    BATCH = 16, /* images whose spectra are made together */
+    CHUNK = 32  /* references correlated together, per thread: the products stay in cache */
 };
 static const double pi = 3.14159265358979323846;
 
 typedef struct work {
     const het_averages_spec *spec;
     het_device *dev;
-    int64_t points;                /* radius x HALF, angle fastest */
-    int64_t shifts, planes;        /* planes: one per shift and one for the penalty */
+    int64_t points;         /* radius x HALF, angle fastest */
+    int64_t shifts, planes; /* planes: one per shift and one for the penalty */
     float shift[2 * SHIFTS_MAX];
     double weight[HET_POLAR_SHELLS]; /* w_r */
-    float *phase;                  /* (shifts,2,points): exp(+2 pi i k.t) */
-    float *transform, *ctf;        /* (n,2,points): re, im of F; (n,points) */
-    float *forward;                /* (SPECTRUM,ANGLES): harmonics of a ring */
-    float *cosine, *sine;          /* (TURNS,HARMONICS): back */
-    float *reference;              /* (m,2,radius,SPECTRUM): of A and of |A|^2 */
-    float *ring, *spectrum;        /* (BATCH,planes,radius,ANGLES or SPECTRUM) */
-    float *even, *odd;             /* (chunk,planes,2,HARMONICS): p1, p2 and p3, p4 */
-    float *even_turn, *odd_turn;   /* (chunk,planes,2,TURNS) */
-    float *score;                  /* (m,n) */
-    int32_t *where;                /* (m,n): (shift 2 + mirrored) ANGLES + angle */
+    float *phase;                    /* (shifts,2,points): exp(+2 pi i k.t) */
+    float *transform, *ctf;          /* (n,2,points): re, im of F; (n,points) */
+    float *forward;                  /* (SPECTRUM,ANGLES): harmonics of a ring */
+    float *cosine, *sine;            /* (TURNS,HARMONICS): back */
+    float *reference;                /* (m,2,radius,SPECTRUM): of A and of |A|^2 */
+    float *ring, *spectrum;          /* (BATCH,planes,radius,ANGLES or SPECTRUM) */
+    float *even, *odd;               /* (chunk,planes,2,HARMONICS): p1, p2 and p3, p4 */
+    float *even_turn, *odd_turn;     /* (chunk,planes,2,TURNS) */
+    float *score;                    /* (m,n) */
+    int32_t *where;                  /* (m,n): (shift 2 + mirrored) ANGLES + angle */
 } work;
 
-/* ---- polar transforms ---- */
-
-/* F = image x basis: rows of windowed cosines and -sines (orthonormal transform), one per polar point. */
-static void make_basis(float *basis, const work *w)
-{
-    const int64_t d = w->spec->box;
-    const double half = 0.5 * (double)d;
-#pragma omp parallel for num_threads(w->dev->threads) schedule(static)
-    for (int64_t p = 0; p < w->points; p++) {
-        const double theta = 2.0 * pi * (double)(p % HALF) / ANGLES, r = (double)(p / HALF + 1);
-        for (int64_t i = 0; i < d * d; i++) {
-            const double x = (double)(i % d) - half, y = (double)(i / d) - half;
-            const double window = fmin(1.0, fmax(0.0, (0.99 * half - hypot(x, y)) / (0.14 * half)));
-            const double a = 2.0 * pi * r * (x * cos(theta) + y * sin(theta)) / (double)d;
-            basis[p * d * d + i] = (float)(window * cos(a) / (double)d);
-            basis[(w->points + p) * d * d + i] = (float)(-window * sin(a) / (double)d);
-        }
-    }
-}
-
-static het_status transform_images(work *w, const float *images, const het_ctf_row *ctf)
-{
-    const int64_t n = w->spec->images, d = w->spec->box;
-    float *basis = het_alloc((size_t)(2 * w->points * d * d) * sizeof *basis);
-    if (basis == NULL) return het_fail(HET_E_MEMORY, "no memory for the polar transform of box %lld", (long long)d);
-    make_basis(basis, w);
-    w->dev->ops->linear(w->dev, w->transform, images, basis, NULL, n, 2 * w->points, d * d, 0);
-    het_release(basis);
-#pragma omp parallel for num_threads(w->dev->threads) schedule(static)
-    for (int64_t j = 0; j < n; j++)
-        for (int64_t p = 0; p < w->points; p++) {
-            const double theta = 2.0 * pi * (double)(p % HALF) / ANGLES;
-            const double s = (double)(p / HALF + 1) / ((double)d * w->spec->apix);
-            w->ctf[j * w->points + p] = (float)het_ctf_at(ctf + j, s * cos(theta), s * sin(theta));
-        }
-    return HET_OK;
-}
-
-/* The window takes its share of the noise away. */
-static double windowed_noise(const het_averages_spec *spec)
-{
-    const double half = 0.5 * (double)spec->box;
-    double sum = 0.0;
-    for (int64_t i = 0; i < spec->box * spec->box; i++) {
-        const double x = (double)(i % spec->box) - half, y = (double)(i / spec->box) - half;
-        const double window = fmin(1.0, fmax(0.0, (0.99 * half - hypot(x, y)) / (0.14 * half)));
-        sum += window * window;
-    }
-    return spec->noise_variance * sum / (double)(spec->box * spec->box);
-}
+/* ---- correlation ---- */
 
 /* P = (mean |F|^2 - noise) / mean C^2 per shell, and the weights of the score. */
 static void measure_power(het_averages *a, work *w)
@@ -114,11 +67,9 @@ static void measure_power(het_averages *a, work *w)
         ctf2 = fmax(ctf2 / count, 1e-6);
         const double signal = fmax(power / count - a->noise, 1e-3 * a->noise);
         a->power[r] = signal / ctf2;
-        w->weight[r] = (double)(r + 1) / (a->noise + 0.05 * signal);
+        w->weight[r] = (double)(r + 1) / (a->noise + 0.2 * signal);
     }
 }
-
-/* ---- correlation ---- */
 
 static void make_tables(work *w)
 {
@@ -138,10 +89,8 @@ static void make_tables(work *w)
     }
     for (int64_t t = 0; t < w->shifts; t++)
         for (int64_t p = 0; p < w->points; p++) {
-            const double theta = 2.0 * pi * (double)(p % HALF) / ANGLES, r = (double)(p / HALF + 1);
-            const double along = (double)w->shift[2 * t] * cos(theta) + (double)w->shift[2 * t + 1] * sin(theta);
-            w->phase[2 * t * w->points + p] = (float)cos(2.0 * pi * r * along / (double)w->spec->box);
-            w->phase[(2 * t + 1) * w->points + p] = (float)sin(2.0 * pi * r * along / (double)w->spec->box);
+            float *phase = w->phase + 2 * t * w->points + p;
+            het_polar_phase(phase, phase + w->points, p, w->shift + 2 * t, w->spec->box);
         }
 }
 
@@ -163,10 +112,11 @@ static void make_references(work *w, const het_averages *a)
             const int h = (int)(p % HALF);
             const float gain = c[p] / (c[p] * c[p] + (float)(a->noise / a->power[r]));
             ring_value(w->ring + r * ANGLES, gain * re[p], gain * im[p], h);
-            ring_value(w->ring + (radius + r) * ANGLES, gain * gain * (re[p] * re[p] + im[p] * im[p]), 0.0f, h);
+            ring_value(w->ring + (radius + r) * ANGLES, gain * gain * (re[p] * re[p] + im[p] * im[p]), 0.0f,
+                       h);
         }
-        w->dev->ops->linear(w->dev, w->reference + i * size * SPECTRUM, w->ring, w->forward, NULL, size, SPECTRUM,
-                            ANGLES, 0);
+        w->dev->ops->linear(w->dev, w->reference + i * size * SPECTRUM, w->ring, w->forward, NULL, size,
+                            SPECTRUM, ANGLES, 0);
     }
 }
 
@@ -181,19 +131,21 @@ static void make_rings(float *rings, const work *w, int64_t j)
             float *ring = rings + (t * w->spec->radius + p / HALF) * ANGLES;
             const float f = (float)w->weight[p / HALF] * c[p];
             if (t == w->shifts) ring_value(ring, -0.5f * f * c[p], 0.0f, h);
-            else ring_value(ring, f * (re[p] * ct[p] - im[p] * st[p]), f * (re[p] * st[p] + im[p] * ct[p]), h);
+            else
+                ring_value(ring, f * (re[p] * ct[p] - im[p] * st[p]), f * (re[p] * st[p] + im[p] * ct[p]), h);
         }
     }
 }
 
 /* Sums over rings of one reference with every plane of one image. */
 HET_CLONES
-static void correlate(float *restrict even, float *restrict odd, const float *reference, const float *spectrum,
-                      int64_t planes, int64_t radius)
+static void correlate(float *restrict even, float *restrict odd, const float *reference,
+                      const float *spectrum, int64_t planes, int64_t radius)
 {
     enum { LANES = 16 };
     for (int64_t t = 0; t < planes; t++) {
-        const float *a = reference + (t == planes - 1 ? radius * SPECTRUM : 0), *x = spectrum + t * radius * SPECTRUM;
+        const float *a = reference + (t == planes - 1 ? radius * SPECTRUM : 0),
+                    *x = spectrum + t * radius * SPECTRUM;
         for (int m = 0; m < HARMONICS; m += LANES) {
             float p1[LANES] = {0}, p2[LANES] = {0}, p3[LANES] = {0}, p4[LANES] = {0};
             for (int64_t r = 0; r < radius; r++) {
@@ -276,8 +228,8 @@ static void match(work *w, const float *spectrum, int64_t j, int64_t first, int6
 #pragma omp parallel for num_threads(w->dev->threads) schedule(static)
     for (int64_t i = 0; i < count; i++) {
         const int64_t at = (first + i) * w->spec->images + j;
-        w->score[at] = best_match(w->where + at, w->even_turn + i * rows * TURNS, w->odd_turn + i * rows * TURNS,
-                                  w->planes);
+        w->score[at] = best_match(w->where + at, w->even_turn + i * rows * TURNS,
+                                  w->odd_turn + i * rows * TURNS, w->planes);
     }
 }
 
@@ -289,11 +241,12 @@ static void match_all(work *w)
         const int64_t batch = n - b < BATCH ? n - b : BATCH;
 #pragma omp parallel for num_threads(w->dev->threads) schedule(static)
         for (int64_t j = 0; j < batch; j++) make_rings(w->ring + j * w->planes * radius * ANGLES, w, b + j);
-        w->dev->ops->linear(w->dev, w->spectrum, w->ring, w->forward, NULL, batch * w->planes * radius, SPECTRUM, ANGLES,
-                            0);
+        w->dev->ops->linear(w->dev, w->spectrum, w->ring, w->forward, NULL, batch * w->planes * radius,
+                            SPECTRUM, ANGLES, 0);
         for (int64_t j = 0; j < batch; j++)
             for (int64_t i = 0; i < m; i += chunk)
-                match(w, w->spectrum + j * w->planes * radius * SPECTRUM, b + j, i, m - i < chunk ? m - i : chunk);
+                match(w, w->spectrum + j * w->planes * radius * SPECTRUM, b + j, i,
+                      m - i < chunk ? m - i : chunk);
     }
 }
 
@@ -327,10 +280,8 @@ static void add_member(float *sum, float *weight, const work *w, const het_membe
     const int turn = (int)lround(member->angle * ANGLES / (2.0 * pi));
     for (int64_t p = 0; p < w->points; p++) {
         const int h = (int)(p % HALF), at = (member->mirrored ? turn - h : h - turn) + ANGLES;
-        const double theta = 2.0 * pi * h / ANGLES, r = (double)(p / HALF + 1);
-        const double along = (double)member->shift[0] * cos(theta) + (double)member->shift[1] * sin(theta);
-        const float ct = (float)cos(2.0 * pi * r * along / (double)w->spec->box),
-                    st = (float)sin(2.0 * pi * r * along / (double)w->spec->box);
+        float ct, st;
+        het_polar_phase(&ct, &st, p, member->shift, w->spec->box);
         const int64_t q = p - h + at % HALF;
         sum[q] += c[p] * (re[p] * ct - im[p] * st);
         sum[w->points + q] += (at % ANGLES < HALF ? c[p] : -c[p]) * (re[p] * st + im[p] * ct);
@@ -354,21 +305,25 @@ static void average_all(het_averages *a, const work *w)
 static het_status check_spec(const het_averages_spec *s)
 {
     const int64_t half = s->box / 2 - 1;
-    if (s->box < 8 || s->box > 4096 || s->box % 2 != 0 || s->radius < 2 || s->radius > HET_POLAR_SHELLS || s->radius > half)
-        return het_fail(HET_E_USAGE, "averages of box %lld to a radius of %d: the box must be even and at least 8, the "
-                        "radius 2 to %d and within the box", (long long)s->box, s->radius, HET_POLAR_SHELLS);
+    if (s->box < 8 || s->box > 4096 || s->box % 2 != 0 || s->radius < 2 || s->radius > HET_POLAR_SHELLS ||
+        s->radius > half)
+        return het_fail(HET_E_USAGE,
+                        "averages of box %lld to a radius of %d: the box must be even and at least 8, the "
+                        "radius 2 to %d and within the box",
+                        (long long)s->box, s->radius, HET_POLAR_SHELLS);
     if (s->averages < 1 || s->averages > s->images || s->neighbours < 1 || s->neighbours > s->images)
         return het_fail(HET_E_USAGE, "%lld averages of %d images each need more than %lld images",
                         (long long)s->averages, s->neighbours, (long long)s->images);
     return HET_OK;
 }
 
-/* A square grid of at most D/(4 radius) px between neighbours, where the outermost ring turns by a quarter. */
+/* A square grid, at most D/32 px between neighbours. */
 static void make_shifts(work *w)
 {
-    const double range = w->spec->shift_range, step = (double)w->spec->box / (4.0 * w->spec->radius);
+    const double range = w->spec->shift_range, step = (double)w->spec->box / 32.0;
     const int most = (SIDE_MAX - 1) / 2;
-    const int reach = range < 0.2 ? 0 : (int)fmin(most, fmax(1.0, ceil(range / step - 1e-6))), side = 2 * reach + 1;
+    const int reach = range < 0.2 ? 0 : (int)fmin(most, fmax(1.0, ceil(range / step - 1e-6))),
+              side = 2 * reach + 1;
     w->shifts = (int64_t)side * side;
     w->planes = w->shifts + 1;
     for (int i = 0; i < w->shifts && reach > 0; i++) {
@@ -420,8 +375,8 @@ static het_status allocate(work *w, het_arena *arena)
     return take_all(arena, pieces, sizeof pieces / sizeof *pieces);
 }
 
-het_status het_averages_new(het_averages *averages, het_device *dev, const het_averages_spec *spec, const float *images,
-                            const het_ctf_row *ctf)
+het_status het_averages_new(het_averages *averages, het_device *dev, const het_averages_spec *spec,
+                            const float *images, const het_ctf_row *ctf)
 {
     het_status status = HET_OK;
     het_arena arena = {0};
@@ -436,8 +391,9 @@ het_status het_averages_new(het_averages *averages, het_device *dev, const het_a
     averages->weight = het_alloc((size_t)(m * w.points) * sizeof *averages->weight);
     if (averages->member == NULL || averages->sum == NULL || averages->weight == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for %lld averages", (long long)m));
-    HET_TRY(transform_images(&w, images, ctf));
-    averages->noise = windowed_noise(spec);
+    HET_TRY(het_polar_images(w.transform, w.ctf, dev, images, ctf, spec->images, spec->box, spec->radius,
+                             spec->apix));
+    averages->noise = het_polar_noise(spec->noise_variance, spec->box);
     measure_power(averages, &w);
     make_tables(&w);
     make_references(&w, averages);
