@@ -265,6 +265,30 @@ static double dot(const double *a, const double *b, int64_t n)
     return sum;
 }
 
+/* Remove from d what a move u of the volume explains, d_i = P_i u: the equations hardly see it, so that errors
+ * gather there. */
+static void remove_move(double *d, const float *rotation, int64_t m)
+{
+    double normal[9] = {0}, right[3] = {0}, value[3], vector[9], u[3] = {0};
+    for (int64_t row = 0; row < 2 * m; row++) {
+        const float *p = rotation + 9 * (row / 2) + 3 * (row % 2);
+        for (int e = 0; e < 3; e++) {
+            right[e] += p[e] * d[row];
+            for (int f = 0; f < 3; f++) normal[3 * e + f] += (double)(p[e] * p[f]);
+        }
+    }
+    het_eigen_symmetric(normal, value, vector, 3);
+    for (int s = 0; s < 3; s++) {
+        if (!(value[s] > 1e-6 * value[0])) continue; /* no view shows this direction */
+        const double *v = vector + 3 * s, along = v[0] * right[0] + v[1] * right[1] + v[2] * right[2];
+        for (int e = 0; e < 3; e++) u[e] += along / value[s] * v[e];
+    }
+    for (int64_t row = 0; row < 2 * m; row++) {
+        const float *p = rotation + 9 * (row / 2) + 3 * (row % 2);
+        d[row] -= p[0] * u[0] + p[1] * u[1] + p[2] * u[2];
+    }
+}
+
 /* Conjugate gradients from 0 (Golub & Van Loan 11.3): they stay where the equations say something. */
 het_status het_lines_centre(float *centre, const float *direction, const float *shift, const float *rotation,
                             int64_t m, int threads)
@@ -287,6 +311,7 @@ het_status het_lines_centre(float *centre, const float *direction, const float *
         now = dot(rest, rest, n);
         for (int64_t i = 0; i < n; i++) step[i] = rest[i] + now / before * step[i];
     }
+    remove_move(x, rotation, m);
     for (int64_t i = 0; i < n; i++) centre[i] = (float)x[i];
     het_release(x);
     return HET_OK;
