@@ -265,8 +265,8 @@ static double dot(const double *a, const double *b, int64_t n)
     return sum;
 }
 
-/* Remove from d what a move u of the volume explains, d_i = P_i u: the equations hardly see it, so that is where
- * errors gather. */
+/* Remove from d what a move u of the volume explains, d_i = P_i u: the equations hardly see it, so that is
+ * where errors gather. */
 static void remove_move(double *d, const float *rotation, int64_t m)
 {
     double normal[9] = {0}, right[3] = {0}, value[3], vector[9], u[3] = {0};
