@@ -58,11 +58,12 @@ main()
         --write-maps "$out/truth" -o "$out/stack.h5"
     epochs=()
     [ -z "${HET_DEMO_EPOCHS:-}" ] || epochs=(--set "train.epochs=$HET_DEMO_EPOCHS")
-    step "train" "$hetacumn" train "$out/stack.h5" -o "$out/run" --config demo/demo.yaml --set "train.seed=$seed" "${epochs[@]}"
+    step "train" "$hetacumn" train "$out/stack.h5" -o "$out/run" --config demo/demo.yaml --refine --set "train.seed=$seed" \
+        "${epochs[@]}"
     step "predict" "$hetacumn" predict "$out/run" "$out/stack.h5" -o "$out/poses.star"
     step "volumes" "$hetacumn" volume "$out/run" --class-modes --truth "$out/stack.h5" -o "$out/maps"
     step "evaluate" "$hetacumn" evaluate "$out/run" --truth "$out/stack.h5" --maps "$out/truth/class0.mrc,$out/truth/class1.mrc" \
-        --json "$out/metrics.json"
+        --json "$out/metrics.json" --plots "$out/figures"
 
     jq -r --arg seconds $((SECONDS - begin)) --arg apix "$apix" '
         def short: if . == null then "-" else (. * 10000 | round / 10000 | tostring) end;
@@ -74,7 +75,7 @@ main()
         "FSC    0.5 with the true map, px        \(.res | map(short) | join(", "))   (\(.res | map(angstrom) | join(", ")); floor 2 px)",
         "       0.143                            \(.res143 | map(short) | join(", "))   (\(.res143 | map(angstrom) | join(", ")))",
         "Time   all together                     \($seconds) s"' "$out/metrics.json"
-    echo "maps: $out/maps, poses: $out/poses.star, measures: $out/metrics.json"
+    echo "maps: $out/maps, poses: $out/poses.star, measures: $out/metrics.json, figures: $out/figures"
 }
 main
 exit

@@ -58,7 +58,7 @@ static const row rows[] = {
     {"init.images", WHOLE, AT(init.images), 4000, 100, 1e6, FIXED, "images that the start looks at", NULL},
     {"init.averages", WHOLE, AT(init.averages), 300, 20, 10000, FIXED, "averages of similar images", NULL},
     {"init.neighbours", WHOLE, AT(init.neighbours), 12, 1, 1000, FIXED, "images in each average", NULL},
-    {"init.radius", NUMBER, AT(init.radius), 8, 4, 12, FIXED,
+    {"init.radius", NUMBER, AT(init.radius), 12, 4, 12, FIXED,
      "radius of the start, and where marching begins after it (Fourier pixels)", NULL},
     {"init.rounds", WHOLE, AT(init.rounds), 8, 1, 1000, FIXED, "rounds of expectation-maximisation", NULL},
     {"init.epochs", NUMBER, AT(init.epochs), 8, 0, 1e6, FIXED,

@@ -126,13 +126,18 @@ static het_status first_answers(refiner *r, int *stopped)
     char path[1200];
     het_predictions kept = {0};
     snprintf(path, sizeof path, "%s/" HET_RUN_KEPT, r->job->run->path);
-    if (access(path, R_OK) != 0) return het_poses_encode(&r->poses, stopped);
+    if (access(path, R_OK) != 0) {
+        HET_TRY(het_poses_encode(&r->poses, stopped));
+        if (!*stopped) het_info("refine: the encoder's poses: image loss %.5f", mean_loss(&r->poses));
+        goto done;
+    }
     HET_TRY(het_comm_agree(r->job->comm, het_predictions_load(&kept, path)));
     if (kept.count != r->poses.all.count || kept.z_dim != r->poses.all.z_dim)
         HET_TRY(het_fail(HET_E_INPUT, "%s does not belong to this run: remove it", path));
     het_predictions_free(&r->poses.all);
     r->poses.all = kept;
     kept = (het_predictions){0};
+    het_info("refine: the poses kept in training: image loss %.5f", mean_loss(&r->poses));
 done:
     het_predictions_free(&kept);
     return status;
@@ -143,7 +148,6 @@ static het_status rounds(refiner *r, int *stopped)
     het_status status = HET_OK;
     HET_TRY(first_answers(r, stopped));
     if (*stopped) goto done;
-    het_info("refine: the poses before: image loss %.5f", mean_loss(&r->poses));
     for (int64_t round = 0; round < r->config->rounds; round++) {
         HET_TRY(het_poses_improve(&r->poses, 1, stopped));
         if (*stopped) goto done;

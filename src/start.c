@@ -98,7 +98,7 @@ static het_status poses_from_lines(work *w)
     HET_TRY(het_lines_centre(centre, direction, shift, rotation, m, w->dev->threads));
     het_lines_poses(w->rotation, w->shift, w->average, &averages, rotation, centre, consistency);
     qsort(consistency, (size_t)m, sizeof *consistency, ascending_numbers);
-    het_info("start: %lld averages of %d images; %.0f %% of their common lines agree (2 %% by chance)", (long long)m,
+    het_info("start: %lld averages of %d images; %.0f %% of their common lines agree", (long long)m,
              spec.neighbours, 100.0 * consistency[m / 2]);
     if (consistency[m / 2] < 0.08F)
         het_warn("the common lines of the averages hardly agree: the start may be wrong; try more init.images and "

@@ -9,7 +9,7 @@ export HETACUMN PYTHONDONTWRITEBYTECODE=1
 cat >suite.json <<'END'
 {"sets": {"motion": "1D-motion -D 32 -n 40 --snr-db 10"}, "seeds": "1-2", "new_images": true,
  "set": ["encoder.width=16", "encoder.head=32", "decoder.width=32", "decoder.frequencies=16", "z_dim=2", "train.batch=8",
-         "run.log_steps=1", "train.epochs=0.4"],
+         "run.log_steps=1", "train.epochs=0.4", "init.method=none"],
  "settings": {"default": {}, "no CPP": {"set": ["ablation.cpp=false"]}, "other": {"set": ["no.such_key=1"]}, "wrong": {"set": ["z_dim=0"]}}}
 END
 # suite CODE ARGUMENTS: run.py on the suite, which must end with the code.
