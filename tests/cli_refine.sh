@@ -12,7 +12,7 @@ run "${train[@]}"
 run predict run stack.h5 -o amortised.h5
 cp -r run ranks
 run "${train[@]}" --refine
-for what in 'the poses before' 'poses, round 1' 'volumes, round 1' 'at the last volumes' 'are in run/refined'; do
+for what in "the encoder's poses" 'poses, round 1' 'volumes, round 1' 'at the last volumes' 'are in run/refined'; do
     grep -q "refine: .*$what" err || fail "refinement does not say: $what"
 done
 cp err one

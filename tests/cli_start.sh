@@ -1,0 +1,50 @@
+# A start from common lines: finds the poses of a made-up particle from nothing, goes on bit for bit, on ranks, and is used.
+. "$(dirname "$0")/support.sh"
+
+make_atoms atoms.pdb
+run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,40 -n 320 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 3 \
+    -o stack.h5
+run simulate --atoms atoms.pdb -n 120 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 4 -o few.h5
+# 3 epochs of 40 steps, two pose steps each: the last checkpoint is step 360.
+settings=("${TINY[@]}" --set init.method=lines --set init.averages=80 --set init.radius=8 --set init.rounds=3
+          --set init.epochs=2 --set train.epochs=3 --set train.freeze_epochs=1 --set run.log_steps=7)
+last=checkpoints/step-360.h5
+
+# right RUN: nearly all poses are right after one rotation and hand (chance: Rot 6).
+right()
+{
+    run predict "$1" stack.h5
+    run evaluate "$1" --truth stack.h5 --per-image 0 --json "$1.json"
+    jq -en --slurpfile m "$1.json" '$m[0].rot < 0.2 and $m[0].trans_corrected < 0.1' >/dev/null ||
+        fail "$1: $(jq -c '[.rot, .trans_corrected]' "$1.json")"
+}
+
+run train stack.h5 -o whole "${settings[@]}"
+grep -q 'start: 80 averages' err || fail "the start does not speak"
+for file in start.h5 kept.h5 $last; do [ -s whole/$file ] || fail "no whole/$file"; done
+right whole
+h5diff -q whole/predictions.h5 whole/kept.h5 rotation || fail "predict does not give the poses that training kept"
+run predict whole stack.h5 --amortised -o encoder.h5
+h5diff -q encoder.h5 whole/kept.h5 rotation && fail "--amortised does not ask the encoder"
+
+# stopped after each of the first cycles, it goes on to the same numbers
+for ((i = 0; i < 3; i++)); do ends_with 75 train stack.h5 -o timed "${settings[@]}" --max-hours 0.00001; done
+run train stack.h5 -o timed "${settings[@]}"
+for file in $last kept.h5; do h5diff -q whole/$file timed/$file || fail "$file of the interrupted run differs"; done
+
+# two ranks find the same poses
+ranks 2 train stack.h5 -o pair "${settings[@]}"
+[ $CODE -eq 0 ] || fail "exit code $CODE on two ranks"
+h5diff -q -d 1e-3 whole/start.h5 pair/start.h5 rotation || fail "two ranks start from other poses"
+right pair
+
+# refinement begins with what training kept
+run train stack.h5 -o whole "${settings[@]}" --refine --set refine.rounds=1 --set refine.epochs=1
+grep -q 'the poses kept in training' err || fail "refinement does not begin with the kept poses"
+right whole
+
+# what cannot be
+refused 2 'at least 200 images.*init.method=none' train few.h5 -o few "${settings[@]}"
+ends_with 75 train stack.h5 -o broken "${settings[@]}" --max-hours 0.00001
+head -c 3000 broken/start.h5 >cut && mv cut broken/start.h5
+refused 1 'start.h5' train stack.h5 -o broken "${settings[@]}"
