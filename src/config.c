@@ -65,6 +65,8 @@ static const row rows[] = {
      "passes of the decoder over the start's images at the poses found", NULL},
     {"init.keep_epochs", NUMBER, AT(init.keep_epochs), 1e6, 0, 1e6, FIXED,
      "epochs in which task one uses the poses found, while task two teaches the encoder", NULL},
+    {"init.lambda_z", NUMBER, AT(init.lambda_z), 0.03, 0, 1e6, FREE,
+     "weight of the conformation of synthetic images, which the encoder learns meanwhile", NULL},
     {"init.rate_z", NUMBER, AT(init.rate_z), 0.1, 0, 10, FREE,
      "Adam's rate for the conformation of each image meanwhile", NULL},
     {"train.seed", WHOLE, AT(train.seed), 1, 0, 9007199254740992.0, FIXED, "seed of every random number",

@@ -42,6 +42,7 @@ typedef struct het_config_init {
     int64_t rounds;       /* of expectation-maximisation */
     double epochs;        /* passes of the decoder over these images at the poses found */
     double keep_epochs;   /* then: epochs in which task one uses the poses found, while task two teaches the encoder */
+    double lambda_z;      /* weight of the conformation of synthetic images, which the encoder learns meanwhile */
     double rate_z;        /* Adam's rate for the conformation of each image meanwhile */
 } het_config_init;
 

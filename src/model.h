@@ -33,6 +33,7 @@ typedef struct het_tally {
     double image_loss, kl, shift_penalty, zero_loss, mirrored; /* task one; zero_loss: of predicting nothing */
     double images;
     double pose_loss, rotation_error, synthetic; /* task two: eq. 8, |R-R'|^2 */
+    double conformation_loss;                    /* task two, with z given in task one */
     double spread, spread_pairs;                 /* |R_i - R_j|^2 of predicted rotations in task one */
     double z_square, z_std;
     double non_finite;
@@ -63,6 +64,7 @@ typedef struct het_model {
     het_task task;
     int pairs;            /* rows per image of the last image step: 2 with its mirror */
     int encoded, given;   /* the last image step ran the encoder; had its poses given */
+    int z_given;          /* and its z: task two then teaches the conformation head too */
     int frozen;           /* FCH: z carries nothing yet; set by forward, or by who loads a checkpoint */
     struct het_model_buffers *buffers;
 } het_model;

@@ -121,6 +121,7 @@ static void forward_image(het_model *m, const het_batch *batch, int64_t step)
         ops->upload(m->dev, b->rows_synthetic + j, batch->ctf + j / k, sizeof *batch->ctf);
     m->step_images = n;
     m->given = given;
+    m->z_given = given && batch->z != NULL;
 }
 
 static void backward_image(het_model *m, het_ready ready, void *context)
@@ -204,6 +205,35 @@ static void synthesise(het_model *m, int64_t first, int64_t step)
     ops->points_to_image(m->fourier, b->image, points, b->window, b->scale, n, p);
 }
 
+/* With every image's z given in task one, the encoder learns z as it learns poses: from synthetic images, whose z is known.
+ *      L_z = 1/(2 Z) sum_j ( (z_j - mu_j)^2 / v_j + log v_j ),   v = exp(logvar) within exp(+-10)
+ *  (the log-likelihood of z under the posterior), gradients times `weight`. */
+static void conformation_loss(het_model *m, float weight, int64_t n)
+{
+    const het_ops *ops = m->dev->ops;
+    const int64_t z = m->config.z_dim;
+    float head[128], target[64], dhead[128];
+    for (int64_t i = 0; i < n; i++) {
+        ops->download(m->dev, head, m->buffers->head[HET_ENCODER_LATENT] + 2 * z * i, (size_t)(2 * z) * sizeof *head);
+        ops->download(m->dev, target, m->buffers->z_synthetic + z * i, (size_t)z * sizeof *target);
+        float loss = 0.0F;
+        for (int64_t j = 0; j < z; j++) {
+            const float logvar = fminf(10.0F, fmaxf(-10.0F, head[z + j])), variance = expf(logvar), d = head[j] - target[j];
+            loss += (d * d / variance + logvar) / (2.0F * (float)z);
+            dhead[j] = weight / (float)z * d / variance;
+            dhead[z + j] = fabsf(head[z + j]) < 10.0F ? weight / (2.0F * (float)z) * (1.0F - d * d / variance) : 0.0F;
+        }
+        ops->upload(m->dev, m->buffers->dhead[HET_ENCODER_LATENT] + 2 * z * i, dhead, (size_t)(2 * z) * sizeof *dhead);
+        ops->upload(m->dev, m->buffers->kl + i, &loss, sizeof loss);
+    }
+}
+
+/* Whether task two teaches the conformation head. */
+static int teaches_z(const het_model *m)
+{
+    return m->z_given && !m->frozen;
+}
+
 static void forward_pose(het_model *m, const het_batch *batch, int64_t step)
 {
     const het_ops *ops = m->dev->ops;
@@ -221,6 +251,8 @@ static void forward_pose(het_model *m, const het_batch *batch, int64_t step)
     ops->pose_loss(m->dev, b->loss, b->drot, b->dhead[HET_ENCODER_SHIFT], b->rot, b->head[HET_ENCODER_SHIFT],
                    b->rot_true, b->shift_true,
                    (float)(m->config.train.lambda_pose / (double)(m->spec.global_batch * k)), n);
+    if (teaches_z(m))
+        conformation_loss(m, (float)(m->config.init.lambda_z / (double)(m->spec.global_batch * k)), n);
 }
 
 static void backward_pose(het_model *m, het_ready ready, void *context)
@@ -228,7 +260,7 @@ static void backward_pose(het_model *m, het_ready ready, void *context)
     het_model_buffers *b = m->buffers;
     m->dev->ops->s2s2_backward(m->dev, b->dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION],
                                m->synthetic);
-    float *dhead[HET_ENCODER_HEADS] = {b->dhead[0], b->dhead[1], NULL};
+    float *dhead[HET_ENCODER_HEADS] = {b->dhead[0], b->dhead[1], teaches_z(m) ? b->dhead[HET_ENCODER_LATENT] : NULL};
     het_encoder_backward(m->encoder[1], m->grads, dhead, m->params, 1.0f / (float)m->spec.global_groups, ready, context);
 }
 
@@ -299,6 +331,12 @@ static void tally_pose(het_model *m, het_tally *tally)
         m->dev->ops->download(m->dev, rot, b->rot + 9 * j, sizeof rot);
         m->dev->ops->download(m->dev, truth, b->rot_true + 9 * j, sizeof truth);
         tally->pose_loss += loss;
+        if (teaches_z(m)) {
+            float about_z;
+            m->dev->ops->download(m->dev, &about_z, b->kl + j, sizeof about_z);
+            tally->conformation_loss += about_z;
+            tally->non_finite += !isfinite(about_z);
+        }
         for (int i = 0; i < 9; i++) tally->rotation_error += (rot[i] - truth[i]) * (rot[i] - truth[i]);
         tally->non_finite += !isfinite(loss);
     }

@@ -61,9 +61,10 @@ static json_t *object_of(const het_tally *t, const het_decision *d, const het_su
                          double skewness, int findings)
 {
     const double n = fmax(t->images, 1.0), s = fmax(t->synthetic, 1.0), p = fmax(t->spread_pairs, 1.0);
-    return json_pack("{s:I, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:f, s:f, s:I, s:i, s:f}",
+    return json_pack("{s:I, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:f, s:f, s:I, s:i, s:f}",
                      "step", (json_int_t)(d->step + 1), "epoch", d->epoch, "images", (json_int_t)images, "image_loss",
                      t->image_loss / n, "zero_loss", t->zero_loss / n, "kl", t->kl / n, "pose_loss", t->pose_loss / s,
+                     "conformation_loss", t->conformation_loss / s,
                      "pose_rotation_error", t->rotation_error / s, "rotation_spread", t->spread / p, "mirrored",
                      t->mirrored / n, "z_rms", sqrt(t->z_square / n), "z_std", t->z_std / n, "radius", d->radius,
                      "rate", d->rate_encoder, "frozen", d->frozen, "snr_db", 10.0 * log10(survey->snr), "images_per_second", rate,

@@ -105,8 +105,13 @@ static inline double fixture_run(fixture *f, het_task task, int64_t step, int fr
         for (int64_t j = 0; j < f->spec.batch; j++) sum += b->total[b->which[j]];
         sum /= (double)f->spec.global_batch;
     } else {
-        for (int64_t j = 0; j < m->synthetic; j++) sum += b->loss[j];
-        sum *= f->config.train.lambda_pose / (double)(f->spec.global_batch * f->config.train.pose_images);
+        double about_z = 0.0; /* where task one had z given */
+        for (int64_t j = 0; j < m->synthetic; j++) {
+            sum += b->loss[j];
+            if (m->z_given && !frozen) about_z += b->kl[j];
+        }
+        sum = (sum * f->config.train.lambda_pose + about_z * f->config.init.lambda_z) /
+              (double)(f->spec.global_batch * f->config.train.pose_images);
     }
     het_model_backward(m, NULL, NULL);
     return sum;
