@@ -278,6 +278,9 @@ void het_model_update(het_model *m, double rate_encoder, double rate_decoder)
     /* A plain mean until it is as long as the running one, so that the first batches count and the start does not. */
     const double momentum = fmax(m->config.encoder.stats_momentum, 1.0 / (double)(seen > 0 ? seen : 1));
     ops->blend(m->dev, m->running + set * stats, m->grads + m->trained_encoder, (float)momentum, stats);
+    /* Where the encoder sees no real images, those of synthetic ones are the best there are for them. */
+    if (m->task == HET_TASK_POSE && m->given && !m->encoded && m->config.encoder.separate_stats)
+        ops->blend(m->dev, m->running + HET_STATS_REAL * stats, m->grads + m->trained_encoder, (float)momentum, stats);
 }
 
 void het_model_forget_moments(het_model *m)

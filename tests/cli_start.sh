@@ -26,6 +26,8 @@ right whole
 h5diff -q whole/predictions.h5 whole/kept.h5 rotation || fail "predict does not give the poses that training kept"
 run predict whole stack.h5 --amortised -o encoder.h5
 h5diff -q encoder.h5 whole/kept.h5 rotation && fail "--amortised does not ask the encoder"
+h5dump -d loss -w 1 encoder.h5 | awk '/^ *\([0-9]+\):/ { v = $2 + 0; if (n++ == 0) first = v; if (v != first) other = 1 }
+    END { exit n < 300 || !other }' || fail "the encoder says the same of every image"
 
 # stopped after each of the first cycles, it goes on to the same numbers
 for ((i = 0; i < 3; i++)); do ends_with 75 train stack.h5 -o timed "${settings[@]}" --max-hours 0.00001; done
