@@ -1,4 +1,4 @@
-/* The model: construction, buffers, parameters. The two tasks are in model_tasks.c, inference in model_infer.c. */
+/* The model: construction, buffers, parameters. The two tasks: model_tasks.c; inference: model_infer.c. */
 #include "model.h"
 
 #include <math.h>
@@ -111,14 +111,16 @@ static het_status allocate(het_model *m)
     const int training = m->grads != NULL && m->moment1 != NULL && m->moment2 != NULL;
     if (m->params == NULL || m->running == NULL || ws.base == NULL || m->envelope_shells == NULL ||
         (!training && !m->spec.infer_only))
-        return het_fail(HET_E_MEMORY, "no memory: %.1f MiB of parameters and optimiser, %.1f MiB of workspace; "
-                        "a smaller train.batch needs less", 4.0 * (double)bytes / 1048576.0,
-                        (double)m->buffers->workspace_bytes / 1048576.0);
+        return het_fail(HET_E_MEMORY,
+                        "no memory: %.1f MiB of parameters and optimiser, %.1f MiB of workspace; "
+                        "a smaller train.batch needs less",
+                        4.0 * (double)bytes / 1048576.0, (double)m->buffers->workspace_bytes / 1048576.0);
     bind_buffers(m, &ws);
     return HET_OK;
 }
 
-/* Soft circular window (METHOD 3): 1 inside `inner`, 0 outside `outer` (fractions of the half-box), cosine between. */
+/* Soft circular window (METHOD 3): 1 inside `inner`, 0 outside `outer` (fractions of the half-box), cosine
+ * between. */
 static void make_window(float *window, int64_t d, double inner, double outer)
 {
     const double half = (double)d / 2.0;
@@ -147,7 +149,8 @@ static het_status fill_constants(het_model *m)
     m->dev->ops->upload(m->dev, m->buffers->mirrored, mirrored, (size_t)both);
     het_layout_initialise(&m->layout, host, (uint64_t)m->config.train.seed);
     m->dev->ops->upload(m->dev, m->params, host, (size_t)m->layout.total * sizeof *host);
-    for (int64_t i = 0; i < stats; i++) host[i] = 1.0f; /* mean 1 is as good as any: replaced by the first batch */
+    /* as good as any: replaced by the first batch */
+    for (int64_t i = 0; i < stats; i++) host[i] = 1.0f;
     m->dev->ops->upload(m->dev, m->running, host, (size_t)stats * sizeof *host);
     het_decoder_load(m->decoder, m->params);
 done:
@@ -156,7 +159,8 @@ done:
     return status;
 }
 
-het_status het_model_new(het_model **model, het_device *dev, const het_config *config, const het_model_spec *spec)
+het_status het_model_new(het_model **model, het_device *dev, const het_config *config,
+                         const het_model_spec *spec)
 {
     het_status status = HET_OK;
     het_model *m = het_alloc(sizeof *m);
@@ -176,12 +180,13 @@ het_status het_model_new(het_model **model, het_device *dev, const het_config *c
     HET_TRY(new_encoders(m));
     m->trained_encoder = het_encoder_stats_offset(m->encoder[0]);
     m->decoder_first = m->layout.total;
-    const int64_t most = m->synthetic > spec->batch * WIDEST_BATCH_PER_IMAGE ? m->synthetic
-                                                                              : spec->batch * WIDEST_BATCH_PER_IMAGE;
+    const int64_t most = m->synthetic > spec->batch * WIDEST_BATCH_PER_IMAGE
+                             ? m->synthetic
+                             : spec->batch * WIDEST_BATCH_PER_IMAGE;
     const het_decoder_spec decoder = {spec->box, config->decoder.frequencies, config->decoder.width,
                                       config->decoder.layers, config->z_dim, most, config->decoder.sigma};
-    HET_TRY(het_decoder_new(&m->decoder, dev, &decoder, m->points.count, m->points.kxy, (uint64_t)config->train.seed,
-                            &m->layout));
+    HET_TRY(het_decoder_new(&m->decoder, dev, &decoder, m->points.count, m->points.kxy,
+                            (uint64_t)config->train.seed, &m->layout));
     HET_TRY(allocate(m));
     HET_TRY(fill_constants(m));
 done:
@@ -268,19 +273,22 @@ void het_model_update(het_model *m, double rate_encoder, double rate_decoder)
                   m->layout.total - first, (float)rate_decoder, b1, b2, eps, ++m->adam_steps[1]);
         het_decoder_load(m->decoder, m->params);
     }
-    if (rate_encoder <= 0.0 || (m->task == HET_TASK_IMAGE && !m->encoded)) return;
-    ops->adam(m->dev, m->params, m->moment1, m->moment2, m->grads, m->trained_encoder, (float)rate_encoder, b1, b2, eps,
-              ++m->adam_steps[0]);
+    if (rate_encoder <= 0.0 || (m->task == HET_TASK_IMAGE && m->given)) return;
+    ops->adam(m->dev, m->params, m->moment1, m->moment2, m->grads, m->trained_encoder, (float)rate_encoder,
+              b1, b2, eps, ++m->adam_steps[0]);
     const int64_t stats = het_encoder_stats(m->encoder[0]);
-    const int set = m->task == HET_TASK_POSE && m->config.encoder.separate_stats ? HET_STATS_SYNTHETIC : HET_STATS_REAL;
+    const int set = m->task == HET_TASK_POSE && m->config.encoder.separate_stats ? HET_STATS_SYNTHETIC
+                                                                                 : HET_STATS_REAL;
     const int64_t images = m->adam_steps[1], all = m->adam_steps[0];
-    const int64_t seen = !m->config.encoder.separate_stats ? all : set == HET_STATS_REAL ? images : all - images;
-    /* A plain mean until it is as long as the running one, so that the first batches count and the start does not. */
+    int64_t seen = all;
+    if (m->config.encoder.separate_stats) seen = set == HET_STATS_REAL ? images : all - images;
+    /* A plain mean until it is as long as the running one: the first batches count, the start does not. */
     const double momentum = fmax(m->config.encoder.stats_momentum, 1.0 / (double)(seen > 0 ? seen : 1));
     ops->blend(m->dev, m->running + set * stats, m->grads + m->trained_encoder, (float)momentum, stats);
     /* Where the encoder sees no real images, those of synthetic ones are the best there are for them. */
-    if (m->task == HET_TASK_POSE && m->given && !m->encoded && m->config.encoder.separate_stats)
-        ops->blend(m->dev, m->running + HET_STATS_REAL * stats, m->grads + m->trained_encoder, (float)momentum, stats);
+    if (m->task == HET_TASK_POSE && m->given && m->config.encoder.separate_stats)
+        ops->blend(m->dev, m->running + HET_STATS_REAL * stats, m->grads + m->trained_encoder,
+                   (float)momentum, stats);
 }
 
 void het_model_forget_moments(het_model *m)

@@ -8,12 +8,14 @@
 
 /** The two networks joined by the physics of image formation: METHOD sections 2 to 5.
  *
- *  Task one (image):  image and mirror -> encoder -> R, t, z -> slice -> CTF, shift -> loss against the image; the better of
- *                     image and mirror counts, and only it goes through the decoder's backward.
- *  Task two (pose):   drawn R, t and z of the images seen last -> slice -> CTF, shift, noise -> encoder -> pose loss.
+ *  Task one (image):  image and mirror -> encoder -> R, t, z -> slice -> CTF, shift -> loss against the
+ *                     image; the better of image and mirror counts, and only it goes through the decoder's
+ *                     backward.
+ *  Task two (pose):   drawn R, t and z of the images seen last -> slice -> CTF, shift, noise -> encoder ->
+ *                     pose loss.
  *
- *  A model lives on one rank. Its gradients are sums over this rank's images divided by the *global* batch, so ranks only
- *  have to be added up. Not collective. */
+ *  A model lives on one rank. Its gradients are sums over this rank's images divided by the *global* batch,
+ *  so ranks only have to be added up. Not collective. */
 
 typedef enum het_task { HET_TASK_IMAGE, HET_TASK_POSE } het_task;
 
@@ -30,7 +32,8 @@ typedef struct het_model_spec {
 
 /** Sums over images of one step; added over ranks. */
 typedef struct het_tally {
-    double image_loss, kl, shift_penalty, zero_loss, mirrored; /* task one; zero_loss: of predicting nothing */
+    /* task one; zero_loss: of predicting nothing */
+    double image_loss, kl, shift_penalty, zero_loss, mirrored;
     double images;
     double pose_loss, rotation_error, synthetic; /* task two: eq. 8, |R-R'|^2 */
     double conformation_loss;                    /* task two, with z given in task one */
@@ -63,7 +66,7 @@ typedef struct het_model {
     int64_t step_images;  /* images of the last image step: 0 before the first */
     het_task task;
     int pairs;            /* rows per image of the last image step: 2 with its mirror */
-    int encoded, given;   /* the last image step ran the encoder; had its poses given */
+    int given;            /* the last image step had its poses given: the encoder did not run */
     int z_given;          /* and its z: task two then teaches the conformation head too */
     int frozen;           /* FCH: z carries nothing yet; set by forward, or by who loads a checkpoint */
     struct het_model_buffers *buffers;
@@ -71,7 +74,8 @@ typedef struct het_model {
 
 /** Build networks and buffers and draw initial parameters from config->train.seed. dev is borrowed.
  *  Errors: HET_E_SHAPE, HET_E_MEMORY. */
-het_status het_model_new(het_model **model, het_device *dev, const het_config *config, const het_model_spec *spec);
+het_status het_model_new(het_model **model, het_device *dev, const het_config *config,
+                         const het_model_spec *spec);
 void het_model_free(het_model *model);
 /** Bytes of parameters, gradients, optimiser and workspace on the device. */
 void het_model_memory(const het_model *model, size_t bytes[4]);
@@ -83,39 +87,43 @@ void het_model_set_radius(het_model *model, double radius, const het_survey *sur
 void het_model_zero_grad(het_model *model);
 /** Forward pass of a task. batch is used by task one only; task two takes CTFs and z of the last task one.
  *  step keys the random numbers; frozen: the conformation head is not trained (FCH).
- *  With poses given in the batch the encoder serves for z only, and not at all when frozen or when z is given too: then
- *  task one looks at the image alone, without its mirror. */
+ *  With poses given in the batch task one does without the encoder: it looks at the image alone, not at its
+ *  mirror, with the z given too. Only when frozen z may be missing: then it carries nothing of the image. */
 void het_model_forward(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen);
-/** Backward of the last forward; `ready` is told about final gradients, from the end of the block to its start. */
+/** Backward of the last forward; `ready` is told about final gradients, from the end of the block to its
+ *  start. */
 void het_model_backward(het_model *model, het_ready ready, void *context);
 /** Add the numbers of the last step to *tally; waits for the device, whose faults show here. */
 het_status het_model_tally(het_model *model, het_tally *tally);
-/** One Adam step of what the last task trains, and the running statistics. A network whose rate is 0 stays as it is. */
+/** One Adam step of what the last task trains, and the running statistics. A network whose rate is 0 stays as
+ *  it is. */
 void het_model_update(het_model *model, double rate_encoder, double rate_decoder);
-/** Of the last step of task one, for its n images: slopes of each image's own loss along the z it was given, dz (n,Z), and the
- *  loss (n), eq. 4; [host]. After the backward pass of a batch with z given. */
+/** Of the last step of task one, for its n images: slopes of each image's own loss along the z it was given,
+ *  dz (n,Z), and the loss (n), eq. 4; [host]. After the backward pass of a batch with z given. */
 void het_model_answers_given(het_model *model, float *dz, float *loss);
 /** Adam begins anew: moments and their counts are 0. */
 void het_model_forget_moments(het_model *model);
 
-/** Answers for n <= spec.batch standardised images (n,D,D): rotation (n,9), shift (n,2) px, z mean (n,Z), z standard
- *  deviation (n,Z), loss (n), mirrored (n). Uses running statistics; the better of image and mirror, mapped back. */
+/** Answers for n <= spec.batch standardised images (n,D,D): rotation (n,9), shift (n,2) px, z mean (n,Z), z
+ *  standard deviation (n,Z), loss (n), mirrored (n). Uses running statistics; the better of image and mirror,
+ *  mapped back. */
 typedef struct het_answers {
     float *rotation, *shift, *z, *z_std, *loss;
     uint8_t *mirrored;
-    float *other_rotation, *other_shift; /* the worse of the two, mapped back (n,9), (n,2); NULL: not wanted */
+    float *other_rotation, *other_shift; /* the worse one, mapped back (n,9), (n,2); NULL: not wanted */
 } het_answers;
 het_status het_model_infer(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n,
                            const het_answers *answers);
 
-/** What the loss compares, to the host: the points (n,P,2) of n <= spec.batch standardised images within the present radius,
- *  P = model->active, and their CTFs times the envelope (n,P). */
-het_status het_model_observe(het_model *model, float *points, float *ctf, const float *images, const het_ctf_row *rows,
-                             int64_t n);
-/** The decoder's slices (n,p,2), before the CTF, at rotations rot (n,9) and conformations z (n,Z), any n, p <= P; all on the
- *  host. */
-void het_model_slices(het_model *model, float *slices, const float *rot, const float *z, int64_t n, int64_t p);
+/** What the loss compares, to the host: the points (n,P,2) of n <= spec.batch standardised images within the
+ *  present radius, P = model->active, and their CTFs times the envelope (n,P). */
+het_status het_model_observe(het_model *model, float *points, float *ctf, const float *images,
+                             const het_ctf_row *rows, int64_t n);
+/** The decoder's slices (n,p,2), before the CTF, at rotations rot (n,9) and conformations z (n,Z), any n,
+ *  p <= P; all on the host. */
+void het_model_slices(het_model *model, float *slices, const float *rot, const float *z, int64_t n,
+                      int64_t p);
 
-/** The volume of one conformation: real space, (D,D,D) [z][y][x], in units of standardised images (projection sums along z).
- *  Frequencies beyond the present radius are 0. D is the run's box. */
+/** The volume of one conformation: real space, (D,D,D) [z][y][x], in units of standardised images (projection
+ *  sums along z). Frequencies beyond the present radius are 0. D is the run's box. */
 het_status het_model_volume(het_model *model, const float *z, float *volume);

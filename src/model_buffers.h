@@ -24,7 +24,7 @@ typedef struct het_model_buffers {
 
 /* Amplitude of the decoder's unit at a radius in Fourier pixels. */
 float het_model_envelope(const het_model *model, double radius);
-/* Images to targets, rows of the image and (pairs = 2) its mirror, and, when `encode`, to what the encoder sees. */
-void het_model_show(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n, int pairs, int encode);
-/* The pose of an image's mirror, and back: the same volume seen from behind, R' = diag(-1,1,-1) R, t' = (-tx, ty) (METHOD 4). */
-void het_model_mirror_pose(float rot[9], float shift[2]);
+/* Images to targets, rows of the image and (pairs = 2) its mirror, and, when `encode`, to what the encoder
+ * sees. */
+void het_model_show(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n, int pairs,
+                    int encode);

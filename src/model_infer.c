@@ -1,4 +1,5 @@
-/* Inference: the encoder with running statistics, and the choice between image and mirror by the decoder's loss. */
+/* Inference: the encoder with running statistics, and the choice between image and mirror by the decoder's
+ * loss. */
 #include <math.h>
 #include <string.h>
 
@@ -6,7 +7,9 @@
 #include "model.h"
 #include "model_buffers.h"
 
-void het_model_mirror_pose(float rot[9], float shift[2])
+/* The pose of an image's mirror, and back: the same volume seen from behind, R' = diag(-1,1,-1) R,
+ * t' = (-tx, ty) (METHOD 4). */
+static void mirror_pose(float rot[9], float shift[2])
 {
     for (int j = 0; j < 3; j++) {
         rot[j] = -rot[j];
@@ -16,15 +19,16 @@ void het_model_mirror_pose(float rot[9], float shift[2])
 }
 
 /* The pose of one row: pixels, mapped back. */
-static void pose_of(const het_model *m, float *rotation, float *shift, int mirrored, const float *rot, const float *fraction)
+static void pose_of(const het_model *m, float *rotation, float *shift, int mirrored, const float *rot,
+                    const float *fraction)
 {
     memcpy(rotation, rot, 9 * sizeof *rot);
     for (int j = 0; j < 2; j++) shift[j] = fraction[j] * (float)m->spec.box;
-    if (mirrored) het_model_mirror_pose(rotation, shift);
+    if (mirrored) mirror_pose(rotation, shift);
 }
 
-static void answer(const het_model *m, const het_answers *out, int64_t i, int mirrored, float loss, const float *rot,
-                   const float *shift, const float *latent)
+static void answer(const het_model *m, const het_answers *out, int64_t i, int mirrored, float loss,
+                   const float *rot, const float *shift, const float *latent)
 {
     const int64_t z = m->config.z_dim;
     pose_of(m, out->rotation + 9 * i, out->shift + 2 * i, mirrored, rot, shift);
@@ -41,14 +45,16 @@ het_status het_model_infer(het_model *m, const float *images, const het_ctf_row 
     het_status status = HET_OK;
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
-    const int64_t pairs = m->config.train.mirror ? 2 : 1, both = n * pairs, z = m->config.z_dim, p = m->active;
+    const int64_t pairs = m->config.train.mirror ? 2 : 1, both = n * pairs, z = m->config.z_dim,
+                  p = m->active;
     HET_ASSERT(n >= 1 && n <= m->spec.batch);
     het_model_show(m, images, ctf, n, (int)pairs, 1);
     het_encoder_infer(m->encoder[0], b->head, m->params, m->running, b->image);
     ops->s2s2(m->dev, b->rot, b->head[HET_ENCODER_ROTATION], both);
     const size_t count = (size_t)both;
     float *rot = het_alloc(count * 9 * sizeof *rot), *shift = het_alloc(count * 2 * sizeof *shift);
-    float *latent = het_alloc(count * 2 * (size_t)z * sizeof *latent), *mean = het_alloc(count * (size_t)z * sizeof *mean);
+    float *latent = het_alloc(count * 2 * (size_t)z * sizeof *latent),
+          *mean = het_alloc(count * (size_t)z * sizeof *mean);
     float *loss = het_alloc(count * sizeof *loss), *pixels = het_alloc(count * 2 * sizeof *pixels);
     if (rot == NULL || shift == NULL || latent == NULL || mean == NULL || loss == NULL ||
         pixels == NULL)
@@ -62,7 +68,8 @@ het_status het_model_infer(het_model *m, const float *images, const het_ctf_row 
     for (int64_t i = 0; i < 2 * both; i++) pixels[i] = shift[i] * (float)m->spec.box;
     ops->upload(m->dev, b->shift_px, pixels, count * 2 * sizeof *pixels);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot, b->z, NULL, both, p);
-    ops->project_loss(m->fourier, b->loss, b->dslice, b->dshift_px, b->slice, b->ctf, b->shift_px, b->target, both, p);
+    ops->project_loss(m->fourier, b->loss, b->dslice, b->dshift_px, b->slice, b->ctf, b->shift_px, b->target,
+                      both, p);
     ops->download(m->dev, loss, b->loss, count * sizeof *loss);
     for (int64_t i = 0; i < n; i++) {
         const int mirrored = pairs == 2 && loss[2 * i + 1] < loss[2 * i];
@@ -70,8 +77,8 @@ het_status het_model_infer(het_model *m, const float *images, const het_ctf_row 
         answer(m, out, i, mirrored, loss[row], rot + 9 * row, shift + 2 * row, latent + 2 * z * row);
         if (out->other_rotation == NULL) continue;
         const int64_t other = i * pairs + (pairs - 1 - mirrored); /* without a mirror: the same again */
-        pose_of(m, out->other_rotation + 9 * i, out->other_shift + 2 * i, pairs == 2 && !mirrored, rot + 9 * other,
-                shift + 2 * other);
+        pose_of(m, out->other_rotation + 9 * i, out->other_shift + 2 * i, pairs == 2 && !mirrored,
+                rot + 9 * other, shift + 2 * other);
     }
     HET_TRY(ops->sync(m->dev));
 done:
@@ -84,7 +91,8 @@ done:
     return status;
 }
 
-het_status het_model_observe(het_model *m, float *points, float *ctf, const float *images, const het_ctf_row *rows, int64_t n)
+het_status het_model_observe(het_model *m, float *points, float *ctf, const float *images,
+                             const het_ctf_row *rows, int64_t n)
 {
     const het_ops *ops = m->dev->ops;
     HET_ASSERT(n >= 1 && n <= m->spec.batch);

@@ -16,7 +16,8 @@ static void fill(het_model *m, float *device, float value, int64_t n)
         m->dev->ops->upload(m->dev, device + i, host, (size_t)(n - i < 256 ? n - i : 256) * sizeof *host);
 }
 
-void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, int64_t n, int pairs, int encode)
+void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, int64_t n, int pairs,
+                    int encode)
 {
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
@@ -29,7 +30,8 @@ void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, i
         ops->gather_rows(m->dev, b->target, b->points, NULL, n, 1, 2 * p);
     for (int64_t i = 0; i < both; i++)
         ops->upload(m->dev, b->rows + i, ctf + i / pairs, sizeof *ctf);
-    ops->ctf(m->fourier, b->ctf, b->rows, pairs == 2 ? b->mirrored : NULL, b->envelope, (float)m->spec.apix, both, p);
+    ops->ctf(m->fourier, b->ctf, b->rows, pairs == 2 ? b->mirrored : NULL, b->envelope, (float)m->spec.apix,
+             both, p);
     if (!encode) return;
     fill(m, b->scale, (float)m->real_scale, both);
     ops->points_to_image(m->fourier, b->image, b->target, b->window, b->scale, both, p);
@@ -49,20 +51,14 @@ static void draw_normal(het_model *m, float *device, int64_t rows, int64_t first
     }
 }
 
-/* rot, shift_px (and the penalised shift) from the encoder's heads, or as given. */
+/* rot, shift_px (and the penalised shift) of all rows from the encoder's heads, or as given. */
 static void poses_of(het_model *m, const het_batch *batch, int64_t both)
 {
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
-    if (batch->rotation != NULL) {
-        for (int64_t i = 0; i < both; i++) {
-            float rot[9], shift[2];
-            memcpy(rot, batch->rotation + 9 * (i / m->pairs), sizeof rot);
-            memcpy(shift, batch->shift + 2 * (i / m->pairs), sizeof shift);
-            if (i % m->pairs == 1) het_model_mirror_pose(rot, shift);
-            ops->upload(m->dev, b->rot + 9 * i, rot, sizeof rot);
-            ops->upload(m->dev, b->shift_px + 2 * i, shift, sizeof shift);
-        }
+    if (m->given) {
+        ops->upload(m->dev, b->rot, batch->rotation, (size_t)(9 * both) * sizeof(float));
+        ops->upload(m->dev, b->shift_px, batch->shift, (size_t)(2 * both) * sizeof(float));
         ops->zero(m->dev, b->head[HET_ENCODER_SHIFT], (size_t)(2 * both) * sizeof(float));
         return;
     }
@@ -78,7 +74,7 @@ static void conformations_of(het_model *m, const het_batch *batch, int64_t both,
     het_model_buffers *b = m->buffers;
     const int64_t z = m->config.z_dim;
     draw_normal(m, b->eps, both, batch->first * m->pairs, step);
-    if (m->encoded && !m->frozen && batch->z == NULL) {
+    if (!m->given && !m->frozen) {
         ops->latent(m->dev, b->z, b->kl, b->head[HET_ENCODER_LATENT], b->eps, both, z);
         return;
     }
@@ -95,33 +91,26 @@ static void forward_image(het_model *m, const het_batch *batch, int64_t step)
 {
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
-    const int given = batch->rotation != NULL;
-    m->encoded = !given || (!m->frozen && batch->z == NULL);
-    m->pairs = m->config.train.mirror && m->encoded ? 2 : 1;
+    m->given = batch->rotation != NULL;
+    m->z_given = m->given && batch->z != NULL;
+    m->pairs = m->config.train.mirror && !m->given ? 2 : 1;
+    HET_ASSERT(!m->given || m->z_given || m->frozen);
     const int64_t n = batch->count, both = n * m->pairs, p = m->active, z = m->config.z_dim;
-    het_model_show(m, batch->images, batch->ctf, n, m->pairs, m->encoded);
-    if (m->encoded) het_encoder_forward(m->encoder[0], b->head, m->params, b->image);
+    het_model_show(m, batch->images, batch->ctf, n, m->pairs, !m->given);
+    if (!m->given) het_encoder_forward(m->encoder[0], b->head, m->params, b->image);
     poses_of(m, batch, both);
     conformations_of(m, batch, both, step);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot, b->z, NULL, both, p);
-    ops->project_loss(m->fourier, b->loss, b->dslice, b->dshift_px, b->slice, b->ctf, b->shift_px, b->target, both, p);
-    /* With given poses image and mirror are equally right: both count, or the choice would tell the decoder what z should. */
-    const int choices = given ? 1 : m->pairs;
+    ops->project_loss(m->fourier, b->loss, b->dslice, b->dshift_px, b->slice, b->ctf, b->shift_px, b->target,
+                      both, p);
     ops->winners(m->dev, b->total, b->which, b->weight, b->loss, b->kl, b->head[HET_ENCODER_SHIFT],
                  (float)m->config.train.lambda_z, (float)m->config.train.lambda_t,
-                 (float)choices / (float)(m->pairs * m->spec.global_batch), both, choices);
-    if (given)
-        for (int32_t j = 0; j < n; j++) {
-            const int32_t row = j * m->pairs;
-            ops->upload(m->dev, b->which + j, &row, sizeof row);
-        }
+                 1.0f / (float)m->spec.global_batch, both, m->pairs);
     ops->gather_rows(m->dev, b->z_seen, b->z, b->which, n, 1, z);
     const int64_t k = m->config.train.pose_images;
     for (int64_t j = 0; j < m->synthetic; j++)
         ops->upload(m->dev, b->rows_synthetic + j, batch->ctf + j / k, sizeof *batch->ctf);
     m->step_images = n;
-    m->given = given;
-    m->z_given = given && batch->z != NULL;
 }
 
 static void backward_image(het_model *m, het_ready ready, void *context)
@@ -131,28 +120,26 @@ static void backward_image(het_model *m, het_ready ready, void *context)
     const int64_t n = m->step_images, both = n * m->pairs, p = m->active, z = m->config.z_dim;
     ops->scale_rows(m->dev, b->dslice, b->dslice, b->weight, both, 2 * p);
     het_decoder_backward(m->decoder, m->grads, b->drot, b->dz, b->dslice, m->params, b->rot, b->z,
-                         m->given ? NULL : b->which, m->given ? both : n, both, p);
+                         b->which, n, both, p);
     if (ready != NULL) ready(context, m->decoder_first);
-    if (!m->encoded) return;
-    float *dhead[HET_ENCODER_HEADS] = {NULL};
-    if (!m->given) {
-        ops->s2s2_backward(m->dev, b->dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION], both);
-        ops->shift_backward(m->dev, b->dhead[HET_ENCODER_SHIFT], b->dshift_px, b->head[HET_ENCODER_SHIFT], b->weight,
-                            (float)m->config.train.lambda_t, (float)m->spec.box, both);
-        dhead[HET_ENCODER_ROTATION] = b->dhead[HET_ENCODER_ROTATION];
-        dhead[HET_ENCODER_SHIFT] = b->dhead[HET_ENCODER_SHIFT];
-    }
+    if (m->given) return;
+    float *dhead[HET_ENCODER_HEADS] = {[HET_ENCODER_ROTATION] = b->dhead[HET_ENCODER_ROTATION],
+                                       [HET_ENCODER_SHIFT] = b->dhead[HET_ENCODER_SHIFT]};
+    ops->s2s2_backward(m->dev, dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION], both);
+    ops->shift_backward(m->dev, dhead[HET_ENCODER_SHIFT], b->dshift_px, b->head[HET_ENCODER_SHIFT], b->weight,
+                        (float)m->config.train.lambda_t, (float)m->spec.box, both);
     if (!m->frozen) {
         fill(m, b->scale, (float)m->config.train.lambda_z, both);
         ops->scale_rows(m->dev, b->scale, b->weight, b->scale, both, 1); /* dkl = lambda_z weight */
-        ops->latent_backward(m->dev, b->dhead[HET_ENCODER_LATENT], b->dz, b->scale, b->head[HET_ENCODER_LATENT], b->eps,
-                             both, z);
+        ops->latent_backward(m->dev, b->dhead[HET_ENCODER_LATENT], b->dz, b->scale,
+                             b->head[HET_ENCODER_LATENT], b->eps, both, z);
         dhead[HET_ENCODER_LATENT] = b->dhead[HET_ENCODER_LATENT];
     }
-    het_encoder_backward(m->encoder[0], m->grads, dhead, m->params, 1.0f / (float)m->spec.global_groups, ready, context);
+    het_encoder_backward(m->encoder[0], m->grads, dhead, m->params, 1.0f / (float)m->spec.global_groups,
+                         ready, context);
 }
 
-/* R uniform on SO(3), t uniform in the shift range, keyed by the synthetic image's place in the global batch. */
+/* R uniform on SO(3), t uniform in the shift range, keyed by the image's place in the global batch. */
 static void draw_poses(het_model *m, int64_t first, int64_t step)
 {
     const uint64_t seed = (uint64_t)m->config.train.seed;
@@ -198,14 +185,17 @@ static void synthesise(het_model *m, int64_t first, int64_t step)
     ops->download(m->dev, power, b->power, (size_t)g * sizeof *power);
     noise_levels(m, power, level);
     ops->upload(m->dev, b->sigma2, level, (size_t)g * sizeof *level);
-    ops->add_noise(m->fourier, points, b->sigma2, (uint64_t)m->config.train.seed, (uint64_t)step, (uint64_t)first, n, p, g);
+    ops->add_noise(m->fourier, points, b->sigma2, (uint64_t)m->config.train.seed, (uint64_t)step,
+                   (uint64_t)first, n, p, g);
     ops->points_power(m->fourier, b->power, points, n, p, g);
     ops->download(m->dev, power, b->power, (size_t)g * sizeof *power);
-    for (int64_t i = 0; i < g; i++) fill(m, b->scale + i * (n / g), 1.0f / sqrtf(fmaxf(power[i], 1e-12f)), n / g);
+    for (int64_t i = 0; i < g; i++)
+        fill(m, b->scale + i * (n / g), 1.0f / sqrtf(fmaxf(power[i], 1e-12f)), n / g);
     ops->points_to_image(m->fourier, b->image, points, b->window, b->scale, n, p);
 }
 
-/* With every image's z given in task one, the encoder learns z as it learns poses: from synthetic images, whose z is known.
+/* With every image's z given in task one, the encoder learns z as it learns poses: from synthetic images,
+ * whose z is known.
  *      L_z = 1/(2 Z) sum_j ( (z_j - mu_j)^2 / v_j + log v_j ),   v = exp(logvar) within exp(+-10)
  *  (the log-likelihood of z under the posterior), gradients times `weight`. */
 static void conformation_loss(het_model *m, float weight, int64_t n)
@@ -214,16 +204,20 @@ static void conformation_loss(het_model *m, float weight, int64_t n)
     const int64_t z = m->config.z_dim;
     float head[128], target[64], dhead[128];
     for (int64_t i = 0; i < n; i++) {
-        ops->download(m->dev, head, m->buffers->head[HET_ENCODER_LATENT] + 2 * z * i, (size_t)(2 * z) * sizeof *head);
+        ops->download(m->dev, head, m->buffers->head[HET_ENCODER_LATENT] + 2 * z * i,
+                      (size_t)(2 * z) * sizeof *head);
         ops->download(m->dev, target, m->buffers->z_synthetic + z * i, (size_t)z * sizeof *target);
         float loss = 0.0F;
         for (int64_t j = 0; j < z; j++) {
-            const float logvar = fminf(10.0F, fmaxf(-10.0F, head[z + j])), variance = expf(logvar), d = head[j] - target[j];
+            const float logvar = fminf(10.0F, fmaxf(-10.0F, head[z + j])), variance = expf(logvar),
+                        d = head[j] - target[j];
             loss += (d * d / variance + logvar) / (2.0F * (float)z);
             dhead[j] = weight / (float)z * d / variance;
-            dhead[z + j] = fabsf(head[z + j]) < 10.0F ? weight / (2.0F * (float)z) * (1.0F - d * d / variance) : 0.0F;
+            dhead[z + j] = fabsf(head[z + j]) < 10.0F ? weight / (2.0F * (float)z) * (1.0F - d * d / variance)
+                                                      : 0.0F;
         }
-        ops->upload(m->dev, m->buffers->dhead[HET_ENCODER_LATENT] + 2 * z * i, dhead, (size_t)(2 * z) * sizeof *dhead);
+        ops->upload(m->dev, m->buffers->dhead[HET_ENCODER_LATENT] + 2 * z * i, dhead,
+                    (size_t)(2 * z) * sizeof *dhead);
         ops->upload(m->dev, m->buffers->kl + i, &loss, sizeof loss);
     }
 }
@@ -260,8 +254,10 @@ static void backward_pose(het_model *m, het_ready ready, void *context)
     het_model_buffers *b = m->buffers;
     m->dev->ops->s2s2_backward(m->dev, b->dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION],
                                m->synthetic);
-    float *dhead[HET_ENCODER_HEADS] = {b->dhead[0], b->dhead[1], teaches_z(m) ? b->dhead[HET_ENCODER_LATENT] : NULL};
-    het_encoder_backward(m->encoder[1], m->grads, dhead, m->params, 1.0f / (float)m->spec.global_groups, ready, context);
+    float *dhead[HET_ENCODER_HEADS] = {b->dhead[0], b->dhead[1],
+                                       teaches_z(m) ? b->dhead[HET_ENCODER_LATENT] : NULL};
+    het_encoder_backward(m->encoder[1], m->grads, dhead, m->params, 1.0f / (float)m->spec.global_groups,
+                         ready, context);
 }
 
 void het_model_forward(het_model *m, het_task task, const het_batch *batch, int64_t step, int frozen)
@@ -282,12 +278,29 @@ void het_model_backward(het_model *m, het_ready ready, void *context)
         backward_pose(m, ready, context);
 }
 
+/* z of one row: the posterior, or as given. With poses given while frozen it carries nothing: not counted. */
+static void tally_conformation(const het_model *m, het_tally *tally, int32_t row)
+{
+    const het_ops *ops = m->dev->ops;
+    const int64_t z = m->config.z_dim;
+    const float *mean = m->given ? m->buffers->z + z * row
+                                 : m->buffers->head[HET_ENCODER_LATENT] + 2 * z * row;
+    float mu, logvar;
+    for (int64_t i = 0; i < z && !(m->given && m->frozen); i++) {
+        ops->download(m->dev, &mu, mean + i, sizeof mu);
+        tally->z_square += mu * mu / (double)z;
+        if (m->given) continue;
+        ops->download(m->dev, &logvar, mean + z + i, sizeof logvar);
+        tally->z_std += exp(0.5 * fmin(10.0, fmax(-10.0, logvar))) / (double)z;
+    }
+}
+
 static void tally_image(het_model *m, het_tally *tally)
 {
     const het_model_buffers *b = m->buffers;
     const het_ops *ops = m->dev->ops;
-    const int64_t n = m->step_images, z = m->encoded ? m->config.z_dim : 0;
-    float loss, kl, rot[9], last[9], logvar, mu, shift[2], power;
+    const int64_t n = m->step_images;
+    float loss, kl, rot[9], last[9], shift[2], power;
     int32_t winner;
     for (int64_t j = 0; j < n; j++) {
         ops->download(m->dev, &winner, b->which + j, sizeof winner);
@@ -300,16 +313,7 @@ static void tally_image(het_model *m, het_tally *tally)
         tally->shift_penalty += 0.5 * (fabsf(shift[0]) + fabsf(shift[1]));
         tally->mirrored += winner != j * m->pairs;
         tally->non_finite += !isfinite(loss);
-        for (int64_t i = 0; m->given && !m->frozen && i < m->config.z_dim; i++) { /* z as given */
-            ops->download(m->dev, &mu, b->z + m->config.z_dim * winner + i, sizeof mu);
-            tally->z_square += mu * mu / (double)m->config.z_dim;
-        }
-        for (int64_t i = 0; !m->given && i < z; i++) {
-            ops->download(m->dev, &mu, b->head[HET_ENCODER_LATENT] + 2 * z * winner + i, sizeof mu);
-            ops->download(m->dev, &logvar, b->head[HET_ENCODER_LATENT] + 2 * z * winner + z + i, sizeof logvar);
-            tally->z_square += mu * mu / (double)z;
-            tally->z_std += exp(0.5 * fmin(10.0, fmax(-10.0, logvar))) / (double)z;
-        }
+        tally_conformation(m, tally, winner);
         if (j > 0) {
             for (int i = 0; i < 9; i++) tally->spread += (rot[i] - last[i]) * (rot[i] - last[i]);
             tally->spread_pairs++;
@@ -355,8 +359,9 @@ het_status het_model_tally(het_model *m, het_tally *tally)
 void het_model_answers_given(het_model *m, float *dz, float *loss)
 {
     const int64_t n = m->step_images, z = m->config.z_dim;
-    HET_ASSERT(m->given && m->pairs == 1);
+    HET_ASSERT(m->given);
     m->dev->ops->download(m->dev, dz, m->buffers->dz, (size_t)(n * z) * sizeof *dz);
     m->dev->ops->download(m->dev, loss, m->buffers->loss, (size_t)n * sizeof *loss);
-    for (int64_t i = 0; i < n * z; i++) dz[i] *= (float)m->spec.global_batch; /* the gradients are of the batch's mean */
+    /* the gradients are of the batch's mean */
+    for (int64_t i = 0; i < n * z; i++) dz[i] *= (float)m->spec.global_batch;
 }
