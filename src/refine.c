@@ -2,11 +2,10 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "arena.h"
+#include "given.h"
 #include "log.h"
 #include "refine_poses.h"
 
@@ -16,7 +15,7 @@ typedef struct refiner {
     const het_config_refine *config;
     het_poses poses;
     het_loader *loader;
-    float *rotation, *shift, *z; /* a batch's poses and z */
+    het_given given;
     double started;
 } refiner;
 
@@ -40,26 +39,12 @@ static double mean_loss(const het_poses *poses)
     return sum / (double)poses->all.count;
 }
 
-static void give(refiner *r, het_batch *batch)
-{
-    const het_predictions *all = &r->poses.all;
-    const int64_t z = all->z_dim;
-    for (int64_t i = 0; i < batch->count; i++) {
-        const int64_t at = batch->index[i];
-        memcpy(r->rotation + 9 * i, all->rotation + 9 * at, 9 * sizeof *r->rotation);
-        memcpy(r->shift + 2 * i, all->shift + 2 * at, 2 * sizeof *r->shift);
-        memcpy(r->z + z * i, all->z + z * at, (size_t)z * sizeof *r->z);
-    }
-    batch->rotation = r->rotation;
-    batch->shift = r->shift;
-    batch->z = r->z;
-}
-
 /* The decoder learns the images at their poses. */
 static het_status update_volumes(refiner *r, int64_t round, int *stopped)
 {
     het_status status = HET_OK;
     const int64_t steps = (int64_t)ceil(r->config->epochs * (double)het_loader_steps_per_epoch(r->loader));
+    const het_predictions *all = &r->poses.all;
     het_tally tally = {0};
     double loss = 0.0, images = 0.0;
     for (int64_t step = 0; step < steps && !*stopped; step++) {
@@ -70,7 +55,7 @@ static het_status update_volumes(refiner *r, int64_t round, int *stopped)
                                 .frozen = r->job->state->frozen,
                                 .rate_decoder = r->config->rate * rate};
         HET_TRY(het_comm_agree(r->job->comm, het_loader_next(r->loader, d.step, &batch)));
-        give(r, &batch);
+        het_given_set(&r->given, &batch, all->rotation, all->shift, all->z);
         tally = (het_tally){0};
         HET_TRY(het_step_once(r->job->stepper, &d, &batch, &tally));
         *stopped = tally.stop > 0.0;
@@ -87,14 +72,7 @@ static het_status save(const refiner *r, het_run *out)
     het_status status = HET_OK;
     char path[1200];
     const het_poses *p = &r->poses;
-    het_predictions part = p->all;
-    part.count = p->count;
-    part.rotation += 9 * p->first;
-    part.shift += 2 * p->first;
-    part.z += part.z_dim * p->first;
-    part.zstd += part.z_dim * p->first;
-    part.loss += p->first;
-    part.mirrored += p->first;
+    const het_predictions part = het_predictions_rows(&p->all, p->first, p->count);
     HET_TRY(het_run_save(out, r->model, r->job->survey, r->job->state));
     snprintf(path, sizeof path, "%s/predictions.h5", out->path);
     HET_TRY(het_predictions_save(r->job->comm, path, p->all.count, p->first, &part, HET_OK));
@@ -107,13 +85,8 @@ static het_status prepare(refiner *r)
 {
     het_status status = HET_OK;
     const het_config *c = &r->model->config;
-    const size_t batch = (size_t)r->model->spec.batch;
     HET_TRY(het_poses_open(&r->poses, r->job->comm, r->model, r->job->stack, r->job->survey->noise_variance));
-    r->rotation = het_alloc(batch * 9 * sizeof *r->rotation);
-    r->shift = het_alloc(batch * 2 * sizeof *r->shift);
-    r->z = het_alloc(batch * (size_t)c->z_dim * sizeof *r->z);
-    if (r->rotation == NULL || r->shift == NULL || r->z == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the poses of a batch"));
+    HET_TRY(het_given_new(&r->given, r->model->spec.batch, c->z_dim));
     status = het_loader_new(&r->loader, r->job->stack, r->job->comm, (uint64_t)c->train.seed, c->train.batch);
 done:
     return status;
@@ -190,8 +163,6 @@ het_status het_refine(const het_refine_job *job, int *interrupted)
 done:
     het_loader_free(r.loader);
     het_poses_close(&r.poses);
-    het_release(r.rotation);
-    het_release(r.shift);
-    het_release(r.z);
+    het_given_free(&r.given);
     return status;
 }

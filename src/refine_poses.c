@@ -14,11 +14,8 @@ static const double SAME = 0.02; /* |R-R'|^2 of one minimum: 6 degrees */
 het_status het_poses_observe(het_poses *s, het_ctf_row *rows, int64_t n)
 {
     het_status status = HET_OK;
-    const het_stack_info *info = het_stack_get_info(s->stack);
     for (int64_t i = 0; i < n; i++) rows[i] = het_stack_ctf(s->stack)[s->in_batch[i]];
-    HET_TRY(het_stack_read(s->stack, s->images, s->in_batch, n));
-    for (int64_t i = 0; i < n * info->box * info->box; i++)
-        s->images[i] = (float)((s->images[i] - info->mean) / info->std);
+    HET_TRY(het_stack_read_standardised(s->stack, s->images, s->in_batch, n));
     status = het_model_observe(s->model, s->transform, s->ctf, s->images, rows, n);
 done:
     return status;
@@ -170,7 +167,8 @@ static void slices_of_images(void *context, float *slices, const float *rot, con
     }
 }
 
-/* The best of an image's fitted candidates to the front, after it the best of another minimum; returns how many. */
+/* The best of an image's fitted candidates to the front, after it the best of another minimum; returns how
+ * many. */
 static int finalists(het_fit_pose *list, int n)
 {
     int found = 0;

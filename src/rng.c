@@ -67,6 +67,15 @@ uint64_t het_rng_below(het_rng *rng, uint64_t limit)
     }
 }
 
+void het_rng_shuffle(het_rng *rng, int64_t *list, int64_t count)
+{
+    for (int64_t i = count - 1; i > 0; i--) {
+        const int64_t j = (int64_t)het_rng_below(rng, (uint64_t)i + 1), t = list[i];
+        list[i] = list[j];
+        list[j] = t;
+    }
+}
+
 void het_rng_choose(het_rng *rng, int64_t *list, int64_t count, int64_t take)
 {
     for (int64_t i = 0; i < take; i++) {

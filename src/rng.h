@@ -1,10 +1,12 @@
 #pragma once
 #include <stdint.h>
 
-/** Counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011, "Parallel random numbers: as easy as 1, 2, 3").
+/** Counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011, "Parallel random numbers: as easy as
+ *  1, 2, 3").
  *
- *  A number is a pure function of (seed, stream, step, sample, index), so results do not depend on how samples are
- *  spread over ranks or threads, and a restart needs no generator state. Test: tests/test_rng.c */
+ *  A number is a pure function of (seed, stream, step, sample, index), so results do not depend on how
+ *  samples are spread over ranks or threads, and a restart needs no generator state. Test:
+ *  tests/test_rng.c */
 
 typedef enum het_stream {
     HET_STREAM_INIT = 1,    /* network weights and Fourier frequencies */
@@ -32,9 +34,11 @@ het_rng het_rng_at(uint64_t seed, het_stream stream, uint64_t step, uint64_t sam
 
 uint32_t het_rng_u32(het_rng *rng);
 float het_rng_uniform(het_rng *rng);                  /* in (0, 1), never 0 or 1 */
-float het_rng_normal(het_rng *rng);                   /* N(0,1), Box-Muller, one pair per two calls is not cached */
+float het_rng_normal(het_rng *rng);                   /* N(0,1), Box-Muller; the pair's other is not kept */
 uint64_t het_rng_below(het_rng *rng, uint64_t limit); /* uniform in [0, limit), limit > 0 */
 
-/** Bring a draw without repetition to the front: the first `take` of the `count` entries of `list`, in the order drawn; the
- *  others follow in any order (Fisher-Yates). take <= count. */
+/** Bring the `count` entries of `list` into random order, any as likely (Fisher-Yates, from the end). */
+void het_rng_shuffle(het_rng *rng, int64_t *list, int64_t count);
+/** Bring a draw without repetition to the front: the first `take` of the `count` entries of `list`, in the
+ *  order drawn; the others follow in any order (Fisher-Yates). take <= count. */
 void het_rng_choose(het_rng *rng, int64_t *list, int64_t count, int64_t take);

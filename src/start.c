@@ -15,7 +15,8 @@
 enum { FIELDS = 2, IMAGES_LEAST = 200, CHUNK = 512 };
 static const float Z_SPREAD = 0.3F; /* of the first conformations: enough to tell them apart */
 
-/* What rank 0 works on: the chosen images in random order, so that the references stand for all of the stack. */
+/* What rank 0 works on: the chosen images in random order, so that the references stand for all of the
+ * stack. */
 typedef struct work {
     const het_config_init *config;
     het_device *dev;
@@ -27,16 +28,6 @@ typedef struct work {
     float *rotation, *shift;          /* (count,9), (count,2): from the lines */
     int64_t *average;                 /* (count): -1 where the lines say nothing */
 } work;
-
-static het_status read_standardised(float *images, const het_stack *stack, const int64_t *index, int64_t n)
-{
-    const het_stack_info *info = het_stack_get_info(stack);
-    const het_status status = het_stack_read(stack, images, index, n);
-    if (status == HET_OK)
-        for (int64_t i = 0; i < n * info->box * info->box; i++)
-            images[i] = (float)((images[i] - info->mean) / info->std);
-    return status;
-}
 
 static het_status read_images(work *w, const het_stack *stack, uint64_t seed)
 {
@@ -51,16 +42,13 @@ static het_status read_images(work *w, const het_stack *stack, uint64_t seed)
     w->average = het_alloc((size_t)n * sizeof *w->average);
     if (w->index == NULL || w->images == NULL || w->ctf == NULL || w->rotation == NULL || w->shift == NULL ||
         w->average == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the %lld images of the start: choose fewer by init.images",
+        HET_TRY(het_fail(HET_E_MEMORY,
+                         "no memory for the %lld images of the start: choose fewer by init.images",
                          (long long)n));
     for (int64_t i = 0; i < n; i++) w->index[i] = i * info->count / n;
     het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 0, 0);
-    for (int64_t i = n - 1; i > 0; i--) {
-        const int64_t j = (int64_t)het_rng_below(&rng, (uint64_t)i + 1), kept = w->index[i];
-        w->index[i] = w->index[j];
-        w->index[j] = kept;
-    }
-    HET_TRY(read_standardised(w->images, stack, w->index, n));
+    het_rng_shuffle(&rng, w->index, n);
+    HET_TRY(het_stack_read_standardised(stack, w->images, w->index, n));
     for (int64_t i = 0; i < n; i++) w->ctf[i] = het_stack_ctf(stack)[w->index[i]];
 done:
     return status;
@@ -83,15 +71,24 @@ static het_status poses_from_lines(work *w)
 {
     het_status status = HET_OK;
     const int64_t m = w->averages;
-    const het_averages_spec spec = {.box = w->box, .images = w->count, .averages = m,
-                                    .neighbours = (int)w->config->neighbours, .radius = (int)w->radius,
-                                    .apix = w->apix, .shift_range = w->shift_range, .noise_variance = w->noise_variance};
+    const het_averages_spec spec = {.box = w->box,
+                                    .images = w->count,
+                                    .averages = m,
+                                    .neighbours = (int)w->config->neighbours,
+                                    .radius = (int)w->radius,
+                                    .apix = w->apix,
+                                    .shift_range = w->shift_range,
+                                    .noise_variance = w->noise_variance};
     het_averages averages = {0};
-    float *direction = het_alloc((size_t)(m * m * 2) * sizeof *direction), *shift = het_alloc((size_t)(m * m) * sizeof *shift);
-    float *rotation = het_alloc((size_t)m * 9 * sizeof *rotation), *centre = het_alloc((size_t)m * 2 * sizeof *centre);
+    float *direction = het_alloc((size_t)(m * m * 2) * sizeof *direction),
+          *shift = het_alloc((size_t)(m * m) * sizeof *shift);
+    float *rotation = het_alloc((size_t)m * 9 * sizeof *rotation),
+          *centre = het_alloc((size_t)m * 2 * sizeof *centre);
     float *consistency = het_alloc((size_t)m * sizeof *consistency);
     if (direction == NULL || shift == NULL || rotation == NULL || centre == NULL || consistency == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the lines of %lld averages: choose fewer by init.averages", (long long)m));
+        HET_TRY(het_fail(HET_E_MEMORY,
+                         "no memory for the lines of %lld averages: choose fewer by init.averages",
+                         (long long)m));
     HET_TRY(het_averages_new(&averages, w->dev, &spec, w->images, w->ctf));
     HET_TRY(het_lines_find(direction, shift, w->dev, &averages));
     HET_TRY(het_lines_synchronise(rotation, consistency, direction, m, w->dev->threads));
@@ -101,8 +98,8 @@ static het_status poses_from_lines(work *w)
     het_info("start: %lld averages of %d images; %.0f %% of their common lines agree", (long long)m,
              spec.neighbours, 100.0 * consistency[m / 2]);
     if (consistency[m / 2] < 0.08F)
-        het_warn("the common lines of the averages hardly agree: the start may be wrong; try more init.images and "
-                 "init.neighbours, another train.seed, or init.method=none");
+        het_warn("the common lines of the averages hardly agree: the start may be wrong; try more "
+                 "init.images and init.neighbours, another train.seed, or init.method=none");
 done:
     het_averages_free(&averages);
     het_release(direction);
@@ -126,10 +123,19 @@ static het_status refine_poses(work *w, het_first_volume *volume)
     if (noise == NULL || valid == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the start"));
     for (int64_t i = 0; i < p; i++) noise[i] = (float)w->noise_variance;
     for (int64_t i = 0; i < w->count; i++) valid[i] = w->average[i] >= 0;
-    const het_first_volume_spec spec = {.box = w->box, .count = w->count, .apix = w->apix, .images = w->images, .ctf = w->ctf,
-                                        .rotation = w->rotation, .shift = w->shift, .valid = valid,
-                                        .radius = w->radius, .rounds = (int)w->config->rounds,
-                                        .shift_range = w->shift_range, .noise = noise, .seed = 1};
+    const het_first_volume_spec spec = {.box = w->box,
+                                        .count = w->count,
+                                        .apix = w->apix,
+                                        .images = w->images,
+                                        .ctf = w->ctf,
+                                        .rotation = w->rotation,
+                                        .shift = w->shift,
+                                        .valid = valid,
+                                        .radius = w->radius,
+                                        .rounds = (int)w->config->rounds,
+                                        .shift_range = w->shift_range,
+                                        .noise = noise,
+                                        .seed = 1};
     HET_TRY(het_first_volume_find(volume, w->dev, &spec));
     het_info("start: volume to %.1f A explains %.0f %% of the signal of %lld images",
              (double)w->box * w->apix / w->radius, 100.0 * volume->explained, (long long)w->count);
@@ -140,17 +146,26 @@ done:
     return status;
 }
 
-static het_status find_volume(het_first_volume *volume, het_device *dev, const het_stack *stack, const het_survey *survey,
-                              const het_config *config, double radius, double shift_range)
+static het_status find_volume(het_first_volume *volume, het_device *dev, const het_stack *stack,
+                              const het_survey *survey, const het_config *config, double radius,
+                              double shift_range)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
     const int64_t n = info->count < config->init.images ? info->count : config->init.images;
-    work w = {.config = &config->init, .dev = dev, .count = n, .box = info->box, .apix = info->apix, .radius = radius,
+    work w = {.config = &config->init,
+              .dev = dev,
+              .count = n,
+              .box = info->box,
+              .apix = info->apix,
+              .radius = radius,
               .averages = config->init.averages < n / 4 ? config->init.averages : n / 4,
-              .noise_variance = survey->noise_variance, .shift_range = shift_range};
+              .noise_variance = survey->noise_variance,
+              .shift_range = shift_range};
     if (n < IMAGES_LEAST)
-        return het_fail(HET_E_USAGE, "a start from common lines needs at least %d images, there are %lld: use init.method=none",
+        return het_fail(HET_E_USAGE,
+                        "a start from common lines needs at least %d images, there are %lld: use "
+                        "init.method=none",
                         IMAGES_LEAST, (long long)n);
     HET_TRY(read_images(&w, stack, (uint64_t)config->train.seed));
     HET_TRY(poses_from_lines(&w));
@@ -161,11 +176,15 @@ done:
 }
 
 /* Rank 0's volume for all. */
-static het_status share_volume(het_first_volume *volume, het_comm *comm, het_device *dev, int64_t box, double radius)
+static het_status share_volume(het_first_volume *volume, het_comm *comm, het_device *dev, int64_t box,
+                               double radius)
 {
     het_status status = HET_OK;
     const int root = het_comm_rank(comm) == 0;
-    struct { int64_t box; double apix, scale; } head = {volume->map.box, volume->map.apix, volume->slice_scale};
+    struct {
+        int64_t box;
+        double apix, scale;
+    } head = {volume->map.box, volume->map.apix, volume->slice_scale};
     HET_TRY(het_comm_broadcast(comm, &head, sizeof head, 0));
     if (!root) {
         volume->threads = dev->threads;
@@ -178,7 +197,8 @@ static het_status share_volume(het_first_volume *volume, het_comm *comm, het_dev
         }
     }
     HET_TRY(het_comm_agree(comm, status));
-    const size_t voxels = (size_t)(head.box * head.box * head.box), p = (size_t)het_points_within(&volume->points, radius);
+    const size_t voxels = (size_t)(head.box * head.box * head.box),
+                 p = (size_t)het_points_within(&volume->points, radius);
     HET_TRY(het_comm_broadcast(comm, volume->map.data, voxels * sizeof *volume->map.data, 0));
     HET_TRY(het_comm_broadcast(comm, volume->noise, p * sizeof *volume->noise, 0));
     if (!root) status = het_slicer_new(&volume->slicer, &volume->map);
@@ -188,8 +208,8 @@ done:
 }
 
 /* The poses of this rank's share of the stack, in place; the other rows stay 0. */
-static het_status search_share(het_start *s, const het_first_volume *volume, const het_comm *comm, het_device *dev,
-                               const het_stack *stack, double radius, double shift_range)
+static het_status search_share(het_start *s, const het_first_volume *volume, const het_comm *comm,
+                               het_device *dev, const het_stack *stack, double radius, double shift_range)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
@@ -201,9 +221,14 @@ static het_status search_share(het_start *s, const het_first_volume *volume, con
     for (int64_t at = first; at < first + count; at += CHUNK) {
         const int64_t n = first + count - at < CHUNK ? first + count - at : CHUNK;
         for (int64_t i = 0; i < n; i++) index[i] = at + i;
-        HET_TRY(read_standardised(images, stack, index, n));
-        const het_first_volume_spec spec = {.box = info->box, .count = n, .apix = info->apix, .images = images,
-                                            .ctf = het_stack_ctf(stack) + at, .radius = radius, .shift_range = shift_range};
+        HET_TRY(het_stack_read_standardised(stack, images, index, n));
+        const het_first_volume_spec spec = {.box = info->box,
+                                            .count = n,
+                                            .apix = info->apix,
+                                            .images = images,
+                                            .ctf = het_stack_ctf(stack) + at,
+                                            .radius = radius,
+                                            .shift_range = shift_range};
         HET_TRY(het_first_volume_search(volume, pose, dev, &spec));
         for (int64_t i = 0; i < n; i++) {
             memcpy(s->rotation + 9 * (at + i), pose[i].rotation, sizeof pose[i].rotation);
@@ -216,30 +241,34 @@ done:
     return status;
 }
 
-static het_status start_new(het_start *s, int64_t count, const het_config *config, const het_model_spec *model)
+static het_status start_new(het_start *s, int64_t count, const het_config *config,
+                            const het_model_spec *model)
 {
+    het_status status = HET_OK;
     const int64_t z = config->z_dim, b = model->batch, g = model->global_batch;
-    *s = (het_start){.count = count, .z_dim = z, .batch = b, .global_batch = g};
+    *s = (het_start){.count = count, .z_dim = z, .global_batch = g};
     const struct { float **to; int64_t floats; } arrays[] = {
         {&s->rotation, 9 * count}, {&s->shift, 2 * count}, {&s->z, z * count}, {&s->moment1, z * count},
-        {&s->moment2, z * count}, {&s->visits, count}, {&s->loss, count}, {&s->batch_rotation, 9 * b},
-        {&s->batch_shift, 2 * b}, {&s->batch_z, z * b}, {&s->batch_dz, z * b}, {&s->batch_loss, b}, {&s->shared, (3 * z + 1) * g}};
+        {&s->moment2, z * count}, {&s->visits, count}, {&s->loss, count}, {&s->batch_dz, z * b},
+        {&s->batch_loss, b}, {&s->shared, (3 * z + 1) * g}};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         *arrays[i].to = het_alloc((size_t)arrays[i].floats * sizeof(float));
         if (*arrays[i].to == NULL)
             return het_fail(HET_E_MEMORY, "no memory for the start's %lld poses", (long long)count);
     }
     s->shared_index = het_alloc((size_t)g * sizeof *s->shared_index);
-    if (s->shared_index == NULL) return het_fail(HET_E_MEMORY, "no memory for the start");
+    if (s->shared_index == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the start"));
+    HET_TRY(het_given_new(&s->given, b, z));
     for (int64_t i = 0; i < count; i++) {
         het_rng rng = het_rng_at((uint64_t)config->train.seed, HET_STREAM_SEARCH, 1, (uint64_t)i);
         for (int64_t j = 0; j < z; j++) s->z[i * z + j] = Z_SPREAD * het_rng_normal(&rng);
     }
-    return HET_OK;
+done:
+    return status;
 }
 
-het_status het_start_find(het_start *s, het_comm *comm, het_device *dev, const het_stack *stack, const het_survey *survey,
-                          const het_config *config, const het_model_spec *model)
+het_status het_start_find(het_start *s, het_comm *comm, het_device *dev, const het_stack *stack,
+                          const het_survey *survey, const het_config *config, const het_model_spec *model)
 {
     const het_stack_info *info = het_stack_get_info(stack);
     const double radius = fmin(config->init.radius, (double)(info->box / 2 - 1));
@@ -278,7 +307,8 @@ het_status het_start_save(const het_start *s, het_run *run)
     return het_checkpoint_save(run->comm, path, field, FIELDS, json);
 }
 
-static het_status load(het_start *s, const char *path, const het_config *config, const het_model_spec *model, int64_t images)
+static het_status load(het_start *s, const char *path, const het_config *config, const het_model_spec *model,
+                       int64_t images)
 {
     het_status status = HET_OK;
     het_field field[FIELDS];
@@ -289,8 +319,8 @@ done:
     return status;
 }
 
-het_status het_start_load(het_start *s, const het_run *run, const het_config *config, const het_model_spec *model,
-                          int64_t images)
+het_status het_start_load(het_start *s, const het_run *run, const het_config *config,
+                          const het_model_spec *model, int64_t images)
 {
     char path[1100];
     file_of(path, run);
@@ -308,25 +338,16 @@ void het_start_fields(het_field field[HET_START_FIELDS], const het_start *s)
 
 void het_start_free(het_start *s)
 {
-    void *const all[] = {s->rotation, s->shift, s->z, s->moment1, s->moment2, s->visits, s->loss, s->batch_rotation,
-                         s->batch_shift, s->batch_z, s->batch_dz, s->batch_loss, s->shared_index, s->shared};
+    void *const all[] = {s->rotation, s->shift, s->z, s->moment1, s->moment2, s->visits, s->loss, s->batch_dz,
+                         s->batch_loss, s->shared_index, s->shared};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) het_release(all[i]);
+    het_given_free(&s->given);
     *s = (het_start){0};
 }
 
 void het_start_give(het_start *s, het_batch *batch, int frozen)
 {
-    const int64_t z = s->z_dim;
-    HET_ASSERT(batch->count <= s->batch);
-    for (int64_t i = 0; i < batch->count; i++) {
-        const int64_t at = batch->index[i];
-        memcpy(s->batch_rotation + 9 * i, s->rotation + 9 * at, 9 * sizeof *s->rotation);
-        memcpy(s->batch_shift + 2 * i, s->shift + 2 * at, 2 * sizeof *s->shift);
-        memcpy(s->batch_z + z * i, s->z + z * at, (size_t)z * sizeof *s->z);
-    }
-    batch->rotation = s->batch_rotation;
-    batch->shift = s->batch_shift;
-    batch->z = frozen ? NULL : s->batch_z;
+    het_given_set(&s->given, batch, s->rotation, s->shift, frozen ? NULL : s->z);
 }
 
 /* Adam on one image's z; it is visited once per epoch, so the means are short. */
@@ -335,7 +356,8 @@ static void learn_one(het_start *s, int64_t at, const float *dz, double lambda, 
     const double b1 = 0.8, b2 = 0.95, eps = 1e-8;
     const double n = s->visits[at] += 1.0F;
     for (int64_t j = 0; j < s->z_dim; j++) {
-        float *z = s->z + at * s->z_dim + j, *m = s->moment1 + at * s->z_dim + j, *v = s->moment2 + at * s->z_dim + j;
+        float *z = s->z + at * s->z_dim + j, *m = s->moment1 + at * s->z_dim + j,
+              *v = s->moment2 + at * s->z_dim + j;
         const double g = (double)dz[j] + lambda * *z;
         *m = (float)(b1 * *m + (1.0 - b1) * g);
         *v = (float)(b2 * *v + (1.0 - b2) * g * g);

@@ -13,7 +13,7 @@ static const double SNR_FLOOR = 0.002, LEAST_AMPLITUDE = 0.02;
 typedef struct work {
     het_points points;
     het_fourier *plan;
-    float *host, *image, *transform, *ctf, *copy; /* host pixels; device; device; device; host copy of one of both */
+    float *host, *image, *transform, *ctf, *copy; /* host; device; device; device; host, of the last two */
     het_ctf_row *rows;                            /* device */
     int64_t index[BLOCK];
     double *sums; /* (3 shells): power, points, C^2; added over ranks with the noise tally */
@@ -71,13 +71,13 @@ static void work_free(work *w, het_device *dev)
     het_points_free(&w->points);
 }
 
-static het_status add_block(work *w, het_noise_tally *tally, het_device *dev, const het_stack *stack, int64_t n)
+static het_status add_block(work *w, het_noise_tally *tally, het_device *dev, const het_stack *stack,
+                            int64_t n)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
     const int64_t d = info->box, p = w->points.count, shells = d / 2;
-    HET_TRY(het_stack_read(stack, w->host, w->index, n));
-    for (int64_t i = 0; i < n * d * d; i++) w->host[i] = (float)((w->host[i] - info->mean) / info->std);
+    HET_TRY(het_stack_read_standardised(stack, w->host, w->index, n));
     het_noise_tally_add(tally, w->host, n, d);
     dev->ops->upload(dev, w->image, w->host, (size_t)(n * d * d) * sizeof *w->host);
     dev->ops->image_to_points(w->plan, w->transform, w->image, n, p);
@@ -96,8 +96,8 @@ done:
     return status;
 }
 
-static void conclude(het_survey *survey, const work *w, const het_noise_tally *tally, const het_config *config,
-                     int64_t images, int64_t box)
+static void conclude(het_survey *survey, const work *w, const het_noise_tally *tally,
+                     const het_config *config, int64_t images, int64_t box)
 {
     const int64_t shells = survey->shells;
     const double *power = w->sums, *count = w->sums + shells;

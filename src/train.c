@@ -1,4 +1,5 @@
-/* The training loop: the first file to read. Everything that it calls is explained in the headers named here. */
+/* The training loop: the first file to read. Everything that it calls is explained in the headers named
+ * here. */
 #include "train.h"
 
 #include <math.h>
@@ -69,13 +70,15 @@ static het_status train_loop(trainer *t, int *interrupted)
         het_tally tally = {0};
         HET_TRY(het_step_once(&t->stepper, &now, &batch, &tally));
         if (now.given && !now.pose_task)
-            HET_TRY(het_start_learn(&t->start, t->comm, &batch, t->model, t->config->init.rate_z * now.rate_decoder));
+            HET_TRY(het_start_learn(&t->start, t->comm, &batch, t->model,
+                                    t->config->init.rate_z * now.rate_decoder));
         stop_asked |= tally.stop > 0.0;
         het_report_add(&t->report, &tally);
         t->state.step = step + 1;
         t->state.epoch = now.epoch;
         t->state.frozen = now.frozen;
-        if (now.report) HET_TRY(het_report_write(&t->report, &t->run, t->model, &t->survey, &t->coordinator, &now));
+        if (now.report)
+            HET_TRY(het_report_write(&t->report, &t->run, t->model, &t->survey, &t->coordinator, &now));
         t->state.tally = t->report.tally;
         if (now.checkpoint) HET_TRY(save(t, &now));
     }
@@ -88,7 +91,8 @@ done:
 static het_status teach_decoder(trainer *t)
 {
     het_status status = HET_OK;
-    const int64_t steps = (int64_t)ceil(t->config->init.epochs * (double)het_loader_steps_per_epoch(t->loader));
+    const int64_t steps = (int64_t)ceil(t->config->init.epochs *
+                                        (double)het_loader_steps_per_epoch(t->loader));
     het_model_set_radius(t->model, t->config->init.radius, &t->survey);
     for (int64_t step = 0; step < steps; step++) {
         het_batch batch;
@@ -98,8 +102,9 @@ static het_status teach_decoder(trainer *t)
         het_start_give(&t->start, &batch, 1);
         HET_TRY(het_step_once(&t->stepper, &d, &batch, &tally));
         if (step == 0 || step == steps - 1)
-            het_info("start: the decoder %s: image loss %.4f (nothing %.4f)", step == 0 ? "before" : "after learning",
-                     tally.image_loss / tally.images, tally.zero_loss / tally.images);
+            het_info("start: the decoder %s: image loss %.4f (nothing %.4f)",
+                     step == 0 ? "before" : "after learning", tally.image_loss / tally.images,
+                     tally.zero_loss / tally.images);
     }
     het_model_forget_moments(t->model);
     t->state.radius = t->config->init.radius;
@@ -115,14 +120,16 @@ static het_status take_start(trainer *t, int going_on)
     if (going_on) {
         if (!het_schedule_given(t->config, t->state.epoch)) return HET_OK;
         het_field fields[HET_START_FIELDS];
-        HET_TRY(het_start_load(&t->start, &t->run, t->config, &t->model->spec, het_stack_get_info(t->stack)->count));
+        HET_TRY(het_start_load(&t->start, &t->run, t->config, &t->model->spec,
+                               het_stack_get_info(t->stack)->count));
         het_start_fields(fields, &t->start);
         HET_TRY(het_comm_agree(t->comm, het_checkpoint_load(t->run.newest, fields, HET_START_FIELDS)));
     } else {
-        HET_TRY(het_start_find(&t->start, t->comm, t->model->dev, t->stack, &t->survey, t->config, &t->model->spec));
+        HET_TRY(het_start_find(&t->start, t->comm, t->model->dev, t->stack, &t->survey, t->config,
+                               &t->model->spec));
         HET_TRY(het_start_save(&t->start, &t->run));
+        HET_TRY(teach_decoder(t));
     }
-    if (!going_on) HET_TRY(teach_decoder(t));
 done:
     return status;
 }
@@ -133,10 +140,12 @@ static het_status check_batch(const trainer *t, const het_train_options *options
     const int64_t count = het_stack_get_info(t->stack)->count, batch = t->config->train.batch;
     const int ranks = het_comm_size(t->comm);
     if (count < batch)
-        return het_fail(HET_E_USAGE, "%s holds %lld images, fewer than train.batch = %lld: choose a smaller batch",
+        return het_fail(HET_E_USAGE,
+                        "%s holds %lld images, fewer than train.batch = %lld: choose a smaller batch",
                         options->stack, (long long)count, (long long)batch);
     if (batch % ranks != 0)
-        return het_fail(HET_E_USAGE, "train.batch = %lld cannot be shared by %d ranks: choose a multiple of them",
+        return het_fail(HET_E_USAGE,
+                        "train.batch = %lld cannot be shared by %d ranks: choose a multiple of them",
                         (long long)batch, ranks);
     return HET_OK;
 }
@@ -148,15 +157,22 @@ static het_status model_shape(const trainer *t, het_model_spec *spec)
     const int64_t ranks = het_comm_size(t->comm), batch = t->config->train.batch;
     int64_t shards = t->config->train.shards == 0 ? ranks : t->config->train.shards;
     if (shards % ranks != 0) {
-        het_warn("train.shards = %lld cannot be spread over %lld ranks: %lld are used, and losses will not equal those of "
-                 "another rank count", (long long)shards, (long long)ranks, (long long)ranks);
+        het_warn("train.shards = %lld cannot be spread over %lld ranks: %lld are used, and losses will not "
+                 "equal those of another rank count",
+                 (long long)shards, (long long)ranks, (long long)ranks);
         shards = ranks;
     }
     if (shards / ranks > HET_GROUPS_MAX)
-        return het_fail(HET_E_USAGE, "train.shards = %lld on %lld ranks: at most %d on each; take more ranks, or fewer in a "
-                        "new run", (long long)shards, (long long)ranks, HET_GROUPS_MAX);
-    *spec = (het_model_spec){.box = info->box, .apix = info->apix, .batch = batch / ranks, .global_batch = batch,
-                             .groups = shards / ranks, .global_groups = shards,
+        return het_fail(HET_E_USAGE,
+                        "train.shards = %lld on %lld ranks: at most %d on each; take more ranks, or fewer "
+                        "in a new run",
+                        (long long)shards, (long long)ranks, HET_GROUPS_MAX);
+    *spec = (het_model_spec){.box = info->box,
+                             .apix = info->apix,
+                             .batch = batch / ranks,
+                             .global_batch = batch,
+                             .groups = shards / ranks,
+                             .global_groups = shards,
                              .shift_range = t->config->train.shift_range >= 0.0 ? t->config->train.shift_range
                                                                                 : info->shift_range};
     return HET_OK;
@@ -176,8 +192,12 @@ static het_status start_or_resume(trainer *t)
         goto done;
     }
     HET_TRY(het_survey_take(&t->survey, t->comm, t->model->dev, t->stack, t->config));
-    t->state = (het_run_state){.count = info->count, .box = info->box, .global_groups = t->model->spec.global_groups,
-                               .apix = info->apix, .mean = info->mean, .std = info->std,
+    t->state = (het_run_state){.count = info->count,
+                               .box = info->box,
+                               .global_groups = t->model->spec.global_groups,
+                               .apix = info->apix,
+                               .mean = info->mean,
+                               .std = info->std,
                                .shift_range = t->model->spec.shift_range};
     het_model_set_survey(t->model, &t->survey);
     HET_TRY(take_start(t, 0));
@@ -209,7 +229,8 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     het_report_start(&t.report, t.model, &t.survey, &t.coordinator, t.state.step);
     HET_TRY(train_loop(&t, interrupted));
     if (options->refine && !*interrupted)
-        HET_TRY(het_refine(&(het_refine_job){comm, t.stack, &t.stepper, &t.survey, &t.run, &t.state}, interrupted));
+        HET_TRY(het_refine(&(het_refine_job){comm, t.stack, &t.stepper, &t.survey, &t.run, &t.state},
+                           interrupted));
 done:
     het_loader_free(t.loader);
     het_start_free(&t.start);

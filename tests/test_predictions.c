@@ -356,6 +356,29 @@ static void star_keeps_the_source_rows(void **state)
     het_predictions_free(&p);
 }
 
+/* A view of some images, saved, is these images. */
+static void rows_are_a_view(void **state)
+{
+    (void)state;
+    enum { FIRST = 2, COUNT = 3 };
+    het_predictions p = make(), q;
+    const het_predictions rows = het_predictions_rows(&p, FIRST, COUNT);
+    save(&rows);
+    assert_int_equal(het_predictions_load(&q, file), HET_OK);
+    assert_int_equal(q.count, COUNT);
+    assert_int_equal(q.z_dim, Z);
+    assert_int_equal(q.box, D);
+    assert_true(q.apix == p.apix);
+    assert_memory_equal(q.rotation, p.rotation + 9 * FIRST, 9 * COUNT * sizeof *q.rotation);
+    assert_memory_equal(q.shift, p.shift + 2 * FIRST, 2 * COUNT * sizeof *q.shift);
+    assert_memory_equal(q.z, p.z + Z * FIRST, Z * COUNT * sizeof *q.z);
+    assert_memory_equal(q.zstd, p.zstd + Z * FIRST, Z * COUNT * sizeof *q.zstd);
+    assert_memory_equal(q.loss, p.loss + FIRST, COUNT * sizeof *q.loss);
+    assert_memory_equal(q.mirrored, p.mirrored + FIRST, COUNT * sizeof *q.mirrored);
+    het_predictions_free(&q);
+    het_predictions_free(&p);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -378,7 +401,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),          cmocka_unit_test(failure_leaves_the_old_file),
+        cmocka_unit_test(round_trip),          cmocka_unit_test(rows_are_a_view),
+                cmocka_unit_test(failure_leaves_the_old_file),
         cmocka_unit_test(bad_values),          cmocka_unit_test(bad_shapes),
         cmocka_unit_test(bad_files),           cmocka_unit_test(star_without_source),
         cmocka_unit_test(star_names_the_mrc_stack), cmocka_unit_test(star_keeps_the_source_rows),

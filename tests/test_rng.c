@@ -169,6 +169,39 @@ static void a_draw_repeats_nothing(void **state)
         assert_true(fabs(hits[i] / (double)TIMES - 1.0 / 3.0) < 4.0 * sqrt(2.0 / 9.0 / TIMES));
 }
 
+/* Every entry stays once, each is as likely in any place, by the very draws expected. */
+static void a_shuffle_keeps_all(void **state)
+{
+    (void)state;
+    enum { COUNT = 5, TIMES = 5000 };
+    het_rng rng = het_rng_at(8, HET_STREAM_SHUFFLE, 0, 0), same = rng;
+    int hits[COUNT][COUNT] = {{0}};
+    for (int t = 0; t < TIMES; t++) {
+        int64_t list[COUNT] = {0, 1, 2, 3, 4}, expected[COUNT] = {0, 1, 2, 3, 4};
+        het_rng_shuffle(&rng, list, COUNT);
+        for (int i = COUNT - 1; i > 0; i--) { /* the order of runs begun earlier depends on these draws */
+            const int j = (int)het_rng_below(&same, (uint64_t)i + 1);
+            const int64_t kept = expected[i];
+            expected[i] = expected[j];
+            expected[j] = kept;
+        }
+        assert_memory_equal(list, expected, sizeof list);
+        int seen = 0;
+        for (int i = 0; i < COUNT; i++) {
+            seen |= 1 << list[i];
+            hits[i][list[i]]++;
+        }
+        assert_int_equal(seen, (1 << COUNT) - 1);
+    }
+    assert_int_equal(het_rng_u32(&rng), het_rng_u32(&same));
+    for (int i = 0; i < COUNT * COUNT; i++)
+        assert_true(fabs(hits[i / COUNT][i % COUNT] / (double)TIMES - 0.2) < 4.0 * sqrt(0.16 / TIMES));
+    int64_t one = 7;
+    het_rng_shuffle(&rng, &one, 1);
+    het_rng_shuffle(&rng, &one, 0);
+    assert_int_equal(one, 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +209,7 @@ int main(void)
         cmocka_unit_test(addresses_are_distinct),   cmocka_unit_test(sequences_do_not_depend_on_order),
         cmocka_unit_test(uniform_is_flat_and_open), cmocka_unit_test(normal_has_its_moments),
         cmocka_unit_test(below_is_unbiased),        cmocka_unit_test(a_draw_repeats_nothing),
+        cmocka_unit_test(a_shuffle_keeps_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

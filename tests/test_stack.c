@@ -1,5 +1,5 @@
-/* The particle stack in one process: what is written is read, damaged files are refused by name, failed writes leave
- * nothing behind. */
+/* The particle stack in one process: what is written is read, damaged files are refused by name, failed
+ * writes leave nothing behind. */
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -110,7 +110,7 @@ static void round_trip(het_dtype type, float tolerance)
 {
     het_stack *stack;
     const char *path = in_folder("a.h5");
-    static float read[N * PIXELS], r[9 * 4], t[2 * 4], c[4];
+    static float read[N * PIXELS], standard[N * PIXELS], r[9 * 4], t[2 * 4], c[4];
     int64_t index[N], k[4], row = -1;
     const char *file = NULL;
     write_stack(path, type, 0, N);
@@ -125,11 +125,13 @@ static void round_trip(het_dtype type, float tolerance)
     assert_memory_equal(het_stack_ctf(stack), ctf, sizeof ctf);
     for (int i = 0; i < N; i++) index[i] = i % 2 ? i : (i * 7) % N; /* runs and jumps */
     assert_ok(het_stack_read(stack, read, index, N));
+    assert_ok(het_stack_read_standardised(stack, standard, index, N));
     double sum = 0, square = 0;
     for (int i = 0; i < N; i++) {
         for (int j = 0; j < PIXELS; j++) {
-            const float x = images[index[i] * PIXELS + j];
-            assert_true(fabsf(read[i * PIXELS + j] - x) <= tolerance * fabsf(x));
+            const float x = images[index[i] * PIXELS + j], stored = read[i * PIXELS + j];
+            assert_true(fabsf(stored - x) <= tolerance * fabsf(x));
+            assert_true(standard[i * PIXELS + j] == (float)((stored - info->mean) / info->std));
         }
     }
     for (int i = 0; i < N * PIXELS; i++) sum += images[i];
@@ -242,6 +244,7 @@ static void damaged_files(void **state)
     assert_ok(het_stack_read(stack, read, index, 1));
     assert_int_equal(truncate(path, at_images + 16 * PIXELS * 4 + 10), 0);
     assert_int_equal(het_stack_read(stack, read, index, 1), HET_E_IO);
+    assert_int_equal(het_stack_read_standardised(stack, read, index, 1), HET_E_IO);
     assert_message("shorter");
     het_stack_close(stack);
     assert_int_equal(het_stack_open(&stack, path), HET_E_INPUT);
@@ -270,7 +273,8 @@ static void bad_pixels_are_not_written(void **state)
     assert_int_equal(het_stack_write(writer, 0, 2, bad, ctf, NULL), HET_E_INPUT);
     assert_message("image 1");
     assert_message("65504");
-    assert_int_equal(het_stack_finish(writer, 1, HET_OK), HET_E_INPUT); /* even if the caller has not noticed */
+    /* even if the caller has not noticed */
+    assert_int_equal(het_stack_finish(writer, 1, HET_OK), HET_E_INPUT);
     assert_int_equal(access(in_folder("b.h5"), F_OK), -1);
     assert_int_equal(access(in_folder("b.h5.tmp"), F_OK), -1);
 }

@@ -17,43 +17,47 @@ enum { BATCH = 64 };
 
 static const char usage[] =
     "usage: hetacumn predict RUN stack.h5 [-o out.star|out.h5]\n"
-    "Poses and conformations of a stack, trained on or not, from the run's newest checkpoint. After train --refine\n"
+    "Poses and conformations of a stack, trained on or not, from the run's newest checkpoint. "
+    "After train --refine\n"
     "poses are refined: those of the run's own stack are there already, for another one they are searched.\n"
     "  -o, --output FILE   .star: poses for RELION with columns hetZ1..; .h5: default, RUN/predictions.h5\n"
     "      --amortised     the encoder's answers alone\n"
     "      --help\n";
 
-static const struct option options[] = {
-    {"output", required_argument, NULL, 'o'}, {"amortised", no_argument, NULL, 'a'}, {"help", no_argument, NULL, 'h'}, {0}};
+static const struct option options[] = {{"output", required_argument, NULL, 'o'},
+                                        {"amortised", no_argument, NULL, 'a'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {0}};
 
 typedef struct job {
     const char *run, *stack_path, *out;
-    int amortised, kept; /* the encoder alone; what training kept image by image */
+    int amortised, refined, kept; /* the encoder alone; from refinement; what training kept of each image */
     char folder[1100], standard[1200]; /* of the results in use; RUN/predictions.h5 */
     het_stack *stack;
     het_device dev;
     het_model *model;
     het_survey survey;
     het_run_state state;
-    het_predictions part;
+    het_predictions all, part; /* the arrays; a view of them: this rank's images, from `first` on */
     int64_t first;
 } job;
 
 static het_status predict_batch(job *j, float *images, het_ctf_row *ctf, int64_t at, int64_t n)
 {
     het_status status = HET_OK;
-    const het_stack_info *info = het_stack_get_info(j->stack);
-    const int64_t pixels = info->box * info->box, z = j->part.z_dim;
     int64_t index[BATCH];
     for (int64_t i = 0; i < n; i++) {
         index[i] = j->first + at + i;
         ctf[i] = het_stack_ctf(j->stack)[index[i]];
     }
-    HET_TRY(het_stack_read(j->stack, images, index, n));
-    for (int64_t i = 0; i < n * pixels; i++) images[i] = (float)((images[i] - info->mean) / info->std);
-    const het_answers answers = {.rotation = j->part.rotation + 9 * at, .shift = j->part.shift + 2 * at,
-                                 .z = j->part.z + z * at, .z_std = j->part.zstd + z * at, .loss = j->part.loss + at,
-                                 .mirrored = j->part.mirrored + at};
+    HET_TRY(het_stack_read_standardised(j->stack, images, index, n));
+    const het_predictions to = het_predictions_rows(&j->part, at, n);
+    const het_answers answers = {.rotation = to.rotation,
+                                 .shift = to.shift,
+                                 .z = to.z,
+                                 .z_std = to.zstd,
+                                 .loss = to.loss,
+                                 .mirrored = to.mirrored};
     status = het_model_infer(j->model, images, ctf, n, &answers);
 done:
     return status;
@@ -68,9 +72,10 @@ static het_status predict_share(job *j, het_comm *comm)
     int64_t count;
     het_progress progress;
     het_comm_share(comm, info->count, &j->first, &count);
-    HET_TRY(het_predictions_new(&j->part, count, j->model->config.z_dim));
-    j->part.box = info->box;
-    j->part.apix = info->apix;
+    HET_TRY(het_predictions_new(&j->all, count, j->model->config.z_dim));
+    j->all.box = info->box;
+    j->all.apix = info->apix;
+    j->part = j->all;
     images = het_alloc((size_t)(BATCH * info->box * info->box) * sizeof *images);
     if (images == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for a batch of images"));
     het_progress_start(&progress, comm, "predict", info->count);
@@ -84,24 +89,14 @@ done:
     return status;
 }
 
-/* Copy this rank's share of `all`. */
-static het_status take_share(job *j, het_comm *comm, const het_predictions *all)
+/* Make `all`, which it takes, the job's; the part is this rank's share. */
+static void take_share(job *j, const het_comm *comm, het_predictions *all)
 {
-    het_status status = HET_OK;
     int64_t count;
-    const int64_t z = all->z_dim;
-    het_comm_share(comm, all->count, &j->first, &count);
-    HET_TRY(het_predictions_new(&j->part, count, z));
-    j->part.box = all->box;
-    j->part.apix = all->apix;
-    memcpy(j->part.rotation, all->rotation + 9 * j->first, (size_t)(9 * count) * sizeof *all->rotation);
-    memcpy(j->part.shift, all->shift + 2 * j->first, (size_t)(2 * count) * sizeof *all->shift);
-    memcpy(j->part.z, all->z + z * j->first, (size_t)(z * count) * sizeof *all->z);
-    memcpy(j->part.zstd, all->zstd + z * j->first, (size_t)(z * count) * sizeof *all->zstd);
-    memcpy(j->part.loss, all->loss + j->first, (size_t)count * sizeof *all->loss);
-    memcpy(j->part.mirrored, all->mirrored + j->first, (size_t)count * sizeof *all->mirrored);
-done:
-    return status;
+    j->all = *all;
+    *all = (het_predictions){0};
+    het_comm_share(comm, j->all.count, &j->first, &count);
+    j->part = het_predictions_rows(&j->all, j->first, count);
 }
 
 /* Poses found image by image: the run's own, or (refined) found anew against its volumes. */
@@ -115,13 +110,13 @@ static het_status refined_share(job *j, het_comm *comm)
     if (het_run_is_of(&j->state, het_stack_get_info(j->stack))) {
         snprintf(path, sizeof path, "%s/%s", j->folder, j->kept ? HET_RUN_KEPT : "predictions.h5");
         HET_TRY(het_comm_agree(comm, het_predictions_load(&own, path)));
-        HET_TRY(take_share(j, comm, &own));
+        take_share(j, comm, &own);
         goto done;
     }
     HET_TRY(het_comm_agree(comm, het_poses_open(&poses, comm, j->model, j->stack, j->survey.noise_variance)));
     HET_TRY(het_poses_encode(&poses, &stopped));
     HET_TRY(het_poses_improve(&poses, 1, &stopped));
-    HET_TRY(take_share(j, comm, &poses.all));
+    take_share(j, comm, &poses.all);
 done:
     het_poses_close(&poses);
     het_predictions_free(&own);
@@ -138,10 +133,12 @@ static het_status load(job *j)
     const het_stack_info *info = het_stack_get_info(j->stack);
     char kept[1200];
     snprintf(kept, sizeof kept, "%s/%s", j->folder, HET_RUN_KEPT);
-    j->kept = !j->amortised && strcmp(j->folder, j->run) == 0 && het_run_is_of(&j->state, info) && access(kept, R_OK) == 0;
+    j->refined = strcmp(j->folder, j->run) != 0;
+    j->kept = !j->amortised && !j->refined && het_run_is_of(&j->state, info) && access(kept, R_OK) == 0;
     if (info->box != j->state.box)
-        HET_TRY(het_fail(HET_E_INPUT, "%s has box %lld, the run was trained on box %lld: import the stack with -D %lld",
-                         j->stack_path, (long long)info->box, (long long)j->state.box, (long long)j->state.box));
+        HET_TRY(het_fail(
+            HET_E_INPUT, "%s has box %lld, the run was trained on box %lld: import the stack with -D %lld",
+            j->stack_path, (long long)info->box, (long long)j->state.box, (long long)j->state.box));
 done:
     return status;
 }
@@ -176,7 +173,8 @@ static het_status parse(job *j, int argc, char **argv, int *help)
         if (option == '?' || option == ':') return het_options_refused(argv, option);
     }
     if (*help) return HET_OK;
-    if (optind + 2 != argc) return het_fail(HET_E_USAGE, "predict takes RUN and stack.h5; see hetacumn predict --help");
+    if (optind + 2 != argc)
+        return het_fail(HET_E_USAGE, "predict takes RUN and stack.h5; see hetacumn predict --help");
     j->run = argv[optind];
     j->stack_path = argv[optind + 1];
     snprintf(j->standard, sizeof j->standard, "%s/predictions.h5", j->run);
@@ -198,14 +196,15 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
     }
     const char *h5 = j.out != NULL && ends_with(j.out, ".h5") ? j.out : j.standard;
     HET_TRY(het_comm_agree(comm, load(&j)));
-    status = strcmp(j.folder, j.run) != 0 || j.kept ? refined_share(&j, comm) : predict_share(&j, comm);
+    status = j.refined || j.kept ? refined_share(&j, comm) : predict_share(&j, comm);
     HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));
     if (j.out != NULL && h5 != j.out && het_comm_rank(comm) == 0) status = write_star(&j, h5);
     HET_TRY(het_comm_agree(comm, status));
-    het_info("poses and conformations of %lld images are in %s%s%s", (long long)het_stack_get_info(j.stack)->count, h5,
-             h5 == j.out || j.out == NULL ? "" : " and ", h5 == j.out || j.out == NULL ? "" : j.out);
+    het_info("poses and conformations of %lld images are in %s%s%s",
+             (long long)het_stack_get_info(j.stack)->count, h5, h5 == j.out || j.out == NULL ? "" : " and ",
+             h5 == j.out || j.out == NULL ? "" : j.out);
 done:
-    het_predictions_free(&j.part);
+    het_predictions_free(&j.all);
     het_model_free(j.model);
     het_survey_free(&j.survey);
     if (j.dev.ops != NULL) het_device_close(&j.dev);

@@ -8,8 +8,8 @@
 #include "../arena.h"
 #include "../rng.h"
 
-/* The reading thread owns a slot while `wanted` >= 0 names the step it reads into slot `target`; otherwise both slots
- * belong to the caller. */
+/* The reading thread owns a slot while `wanted` >= 0 names the step it reads into slot `target`; otherwise
+ * both slots belong to the caller. */
 typedef struct slot {
     int64_t step; /* -1: holds nothing */
     het_status status;
@@ -25,9 +25,7 @@ struct het_loader {
     int64_t batch, first, count; /* global size; this rank's part */
     int64_t steps;               /* per epoch */
     float shift, scale;          /* standardised = (stored - shift) scale */
-    int64_t images;              /* N: of the stack or of the subset */
-    int64_t *subset;             /* (N) indices in the stack; NULL: all */
-    int64_t *order;              /* (N) permutation of `epoch`; the thread's own */
+    int64_t *order;              /* (images of the stack) permutation of `epoch`; the thread's own */
     int64_t epoch;
     het_arena memory;
     slot slots[2];
@@ -41,18 +39,13 @@ struct het_loader {
     int stop;
 };
 
-/* Fisher-Yates, keyed by the epoch alone: a resumed run finds the same order without any stored state. */
+/* Keyed by the epoch alone: a resumed run finds the same order without any stored state. */
 static void shuffle(het_loader *loader, int64_t epoch)
 {
-    const int64_t n = loader->images;
+    const int64_t n = het_stack_get_info(loader->stack)->count;
     het_rng rng = het_rng_at(loader->seed, HET_STREAM_SHUFFLE, (uint64_t)epoch, 0);
-    for (int64_t i = 0; i < n; i++) loader->order[i] = loader->subset != NULL ? loader->subset[i] : i;
-    for (int64_t i = n - 1; i > 0; i--) {
-        const int64_t j = (int64_t)het_rng_below(&rng, (uint64_t)i + 1);
-        const int64_t kept = loader->order[i];
-        loader->order[i] = loader->order[j];
-        loader->order[j] = kept;
-    }
+    for (int64_t i = 0; i < n; i++) loader->order[i] = i;
+    het_rng_shuffle(&rng, loader->order, n);
     loader->epoch = epoch;
 }
 
@@ -102,15 +95,15 @@ static het_status start_thread(het_loader *loader)
     return code == 0 ? HET_OK : het_fail(HET_E_MEMORY, "cannot start the reading thread: %s", strerror(code));
 }
 
-static het_status allocate(het_loader *loader, const int64_t *subset)
+static het_status allocate(het_loader *loader)
 {
     const het_stack_info *info = het_stack_get_info(loader->stack);
     const size_t images = (size_t)(loader->count * info->box * info->box) * sizeof(float);
     const size_t ctf = (size_t)loader->count * sizeof(het_ctf_row),
                  index = (size_t)loader->count * sizeof(int64_t);
-    const size_t order = (size_t)loader->images * sizeof(int64_t);
+    const size_t order = (size_t)info->count * sizeof(int64_t);
     const size_t one = het_arena_round(images) + het_arena_round(ctf) + het_arena_round(index);
-    const het_status status = het_arena_new(&loader->memory, 2 * one + 2 * het_arena_round(order));
+    const het_status status = het_arena_new(&loader->memory, 2 * one + het_arena_round(order));
     if (status != HET_OK) return status;
     for (int i = 0; i < 2; i++) {
         slot *s = &loader->slots[i];
@@ -120,30 +113,20 @@ static het_status allocate(het_loader *loader, const int64_t *subset)
         s->index = het_arena_take(&loader->memory, index);
     }
     loader->order = het_arena_take(&loader->memory, order);
-    if (subset != NULL) {
-        loader->subset = het_arena_take(&loader->memory, order);
-        memcpy(loader->subset, subset, order);
-    }
     return HET_OK;
 }
 
 het_status het_loader_new(het_loader **out, const het_stack *stack, const het_comm *comm, uint64_t seed,
                           int64_t batch)
 {
-    return het_loader_new_of(out, stack, comm, seed, batch, NULL, het_stack_get_info(stack)->count);
-}
-
-het_status het_loader_new_of(het_loader **out, const het_stack *stack, const het_comm *comm, uint64_t seed,
-                             int64_t batch, const int64_t *subset, int64_t n)
-{
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
     *out = NULL;
-    if (batch < het_comm_size(comm) || batch > n)
+    if (batch < het_comm_size(comm) || batch > info->count)
         return het_fail(
             HET_E_USAGE,
             "train.batch = %lld: it must be from %d (the ranks) to %lld (the images of the stack)",
-            (long long)batch, het_comm_size(comm), (long long)n);
+            (long long)batch, het_comm_size(comm), (long long)info->count);
     if (!(info->std > 0))
         return het_fail(HET_E_INPUT, "all pixels of the stack are equal: check what was imported");
     het_loader *loader = het_alloc(sizeof *loader);
@@ -151,8 +134,7 @@ het_status het_loader_new_of(het_loader **out, const het_stack *stack, const het
     loader->stack = stack;
     loader->seed = seed;
     loader->batch = batch;
-    loader->images = n;
-    loader->steps = n / batch;
+    loader->steps = info->count / batch;
     loader->shift = (float)info->mean;
     loader->scale = (float)(1.0 / info->std);
     loader->epoch = -1;
@@ -160,7 +142,7 @@ het_status het_loader_new_of(het_loader **out, const het_stack *stack, const het
     het_comm_share(comm, batch, &loader->first, &loader->count);
     pthread_mutex_init(&loader->lock, NULL);
     pthread_cond_init(&loader->changed, NULL);
-    HET_TRY(allocate(loader, subset));
+    HET_TRY(allocate(loader));
     HET_TRY(start_thread(loader));
     *out = loader;
     return HET_OK;
@@ -223,7 +205,10 @@ het_status het_loader_next(het_loader *loader, int64_t step, het_batch *batch)
     }
     pthread_mutex_unlock(&loader->lock);
     if (s->status != HET_OK) return het_fail(s->status, "%s", s->message);
-    *batch = (het_batch){.count = loader->count, .first = loader->first, .images = s->images, .ctf = s->ctf,
+    *batch = (het_batch){.count = loader->count,
+                         .first = loader->first,
+                         .images = s->images,
+                         .ctf = s->ctf,
                          .index = s->index};
     return HET_OK;
 }

@@ -74,6 +74,21 @@ void het_predictions_free(het_predictions *p)
     *p = (het_predictions){0};
 }
 
+het_predictions het_predictions_rows(const het_predictions *all, int64_t first, int64_t count)
+{
+    HET_ASSERT(first >= 0 && count >= 0 && first <= all->count - count);
+    return (het_predictions){.count = count,
+                             .z_dim = all->z_dim,
+                             .box = all->box,
+                             .apix = all->apix,
+                             .rotation = all->rotation + 9 * first,
+                             .shift = all->shift + 2 * first,
+                             .z = all->z + all->z_dim * first,
+                             .zstd = all->zstd + all->z_dim * first,
+                             .loss = all->loss + first,
+                             .mirrored = all->mirrored + first};
+}
+
 /* All data sets, then HDF5's own records on the disk, then this rank's rows of each. */
 static het_status save_arrays(het_h5_output *output, hid_t dataset[ARRAYS], int64_t total, int64_t first,
                               const het_predictions *part)

@@ -388,6 +388,16 @@ het_status het_stack_read(const het_stack *stack, float *images, const int64_t *
     return HET_OK;
 }
 
+het_status het_stack_read_standardised(const het_stack *stack, float *images, const int64_t *index, int64_t n)
+{
+    const het_stack_info *info = &stack->info;
+    const het_status status = het_stack_read(stack, images, index, n);
+    if (status != HET_OK) return status;
+    for (int64_t i = 0; i < n * info->box * info->box; i++)
+        images[i] = (float)((images[i] - info->mean) / info->std);
+    return HET_OK;
+}
+
 het_status het_stack_read_truth(const het_stack *stack, int64_t first, int64_t count,
                                 const het_stack_truth *truth)
 {

@@ -4,12 +4,15 @@
 #include "../status.h"
 
 /** The particle stack (docs/formats.md): stack.h5 with
- *    /images (N,D,D) float32 or float16, contiguous, real space, particles dark (density positive under METHOD 2's CTF)
- *    /ctf    (N,7) float32: het_ctf_row;   /source/file (strings), /source/row (N,2) int64: file, 0-based row, where known
+ *    /images (N,D,D) float32 or float16, contiguous, real space, particles dark (density positive under
+ *            METHOD 2's CTF)
+ *    /ctf    (N,7) float32: het_ctf_row
+ *    /source/file (strings), /source/row (N,2) int64: file, 0-based row, where known
  *    /source/shift (N,2) float32 px: what recentring took out, where it was done
  *    /truth/{rotation (N,3,3), shift (N,2) px, class (N) int64, z (N)} where known
- *  and attributes version, apix, box, sign, mean, std, shift_range. A stack may instead list other stacks: /parts, names of
- *  files relative to its folder, whose images follow one another. Tests: test_stack.c, mpi_stack.c */
+ *  and attributes version, apix, box, sign, mean, std, shift_range. A stack may instead list other stacks:
+ *  /parts, names of files relative to its folder, whose images follow one another. Tests: test_stack.c,
+ *  mpi_stack.c */
 
 typedef struct het_stack_info {
     int64_t count, box;
@@ -32,38 +35,48 @@ typedef struct het_stack_truth { /* any pointer may be NULL; rows of the range w
 typedef struct het_stack het_stack;
 typedef struct het_stack_writer het_stack_writer;
 
-/** Create path.tmp for parallel writing. Collective. info->mean/std/sign may still be unknown: they are set at close. */
-het_status het_stack_create(het_stack_writer **writer, het_comm *comm, const char *path, const het_stack_info *info);
-/** Write images [first, first+count) with their CTF rows and truth (NULL: none), converting to the stack's type.
- *  Collective: all ranks call it equally often; count may be 0. Errors, the same on every rank: HET_E_INPUT naming an image
- *  with a NaN, infinite or (float16) too large pixel; HET_E_IO. */
+/** Create path.tmp for parallel writing. Collective. info->mean/std/sign may still be unknown: they are set
+ *  at close. */
+het_status het_stack_create(het_stack_writer **writer, het_comm *comm, const char *path,
+                            const het_stack_info *info);
+/** Write images [first, first+count) with their CTF rows and truth (NULL: none), converting to the stack's
+ *  type. Collective: all ranks call it equally often; count may be 0. Errors, the same on every rank:
+ *  HET_E_INPUT naming an image with a NaN, infinite or (float16) too large pixel; HET_E_IO. */
 het_status het_stack_write(het_stack_writer *writer, int64_t first, int64_t count, const float *images,
                            const het_ctf_row *ctf, const het_stack_truth *truth);
-/** Say where the images came from: `files` (file_count names) and, for images [first, first+count), rows (count,2).
- *  Collective; once at most per range. */
-het_status het_stack_write_source(het_stack_writer *writer, int64_t file_count, const char *const *files, int64_t first,
-                                  int64_t count, const int64_t *rows);
-/** Say by how much the particles of images [first, first+count) were off centre in the source: moved (count,2),
- *  px of the stack, is t (METHOD 2) there minus t in the stored image. Only where info->recentred was set.
- *  Collective; once at most per range. */
+/** Say where the images came from: `files` (file_count names) and, for images [first, first+count), rows
+ *  (count,2). Collective; once at most per range. */
+het_status het_stack_write_source(het_stack_writer *writer, int64_t file_count, const char *const *files,
+                                  int64_t first, int64_t count, const int64_t *rows);
+/** Say by how much the particles of images [first, first+count) were off centre in the source: moved
+ *  (count,2), px of the stack, is t (METHOD 2) there minus t in the stored image. Only where info->recentred
+ *  was set. Collective; once at most per range. */
 het_status het_stack_write_moved(het_stack_writer *writer, int64_t first, int64_t count, const float *moved);
-/** Finish: attributes mean, std (of what all ranks wrote, as stored) and sign; fsync; rename to the final name. When any
- *  rank's status is a failure, an earlier write failed, or images are missing (HET_E_SHAPE), the .tmp is removed instead
- *  and that status returned on every rank. Collective; frees the writer (NULL: returns `mine`). */
+/** Finish: attributes mean, std (of what all ranks wrote, as stored) and sign; fsync; rename to the final
+ *  name. When any rank's status is a failure, an earlier write failed, or images are missing (HET_E_SHAPE),
+ *  the .tmp is removed instead and that status returned on every rank. Collective; frees the writer (NULL:
+ *  returns `mine`). */
 het_status het_stack_finish(het_stack_writer *writer, int sign, het_status mine);
 
 /** Open for reading; not collective. Sizes are checked against the file. Errors: HET_E_IO, HET_E_INPUT. */
 het_status het_stack_open(het_stack **stack, const char *path);
 void het_stack_close(het_stack *stack);
 const het_stack_info *het_stack_get_info(const het_stack *stack);
-/** Read n images by index (any order, 0 <= index < count) as float32 (n,D,D), stored values; thread-safe (pread at the
- *  data set's offset). Errors: HET_E_INPUT naming the first image with a NaN or infinite pixel; HET_E_IO. */
+/** Read n images by index (any order, 0 <= index < count) as float32 (n,D,D), stored values; thread-safe
+ *  (pread at the data set's offset). Errors: HET_E_INPUT naming the first image with a NaN or infinite pixel;
+ *  HET_E_IO. */
 het_status het_stack_read(const het_stack *stack, float *images, const int64_t *index, int64_t n);
+/** The same, standardised: (stored - mean)/std. */
+het_status het_stack_read_standardised(const het_stack *stack, float *images, const int64_t *index,
+                                       int64_t n);
 /** CTF rows of all images, loaded at open; borrowed. */
 const het_ctf_row *het_stack_ctf(const het_stack *stack);
-/** Read the truth of images [first, first+count) into the non-NULL arrays. Errors: HET_E_INPUT when there is none. */
-het_status het_stack_read_truth(const het_stack *stack, int64_t first, int64_t count, const het_stack_truth *truth);
+/** Read the truth of images [first, first+count) into the non-NULL arrays. Errors: HET_E_INPUT when there is
+ *  none. */
+het_status het_stack_read_truth(const het_stack *stack, int64_t first, int64_t count,
+                                const het_stack_truth *truth);
 /** Source of image i: file name (borrowed) and 0-based row; HET_E_INPUT when unknown. */
 het_status het_stack_source(const het_stack *stack, int64_t i, const char **file, int64_t *row);
-/** By how much the particle of image i was off centre in the source, px of the stack; 0 without recentring. */
+/** By how much the particle of image i was off centre in the source, px of the stack; 0 without
+ *  recentring. */
 void het_stack_moved(const het_stack *stack, int64_t i, double moved[2]);
