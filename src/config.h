@@ -8,6 +8,8 @@
  *  One row per key in config.c gives name, range, default and help. The resolved configuration is saved in the run. */
 
 typedef enum het_pool { HET_POOL_FLATTEN, HET_POOL_AVG } het_pool;
+/* What finds poses and conformations; what it implies for other keys: het_config_resolve(). */
+typedef enum het_method { HET_METHOD_HETACUMN, HET_METHOD_CRYOFIRE, HET_METHOD_CRYODRGN2 } het_method;
 typedef enum het_frozen_z { HET_FROZEN_ZERO, HET_FROZEN_NORMAL } het_frozen_z;
 
 typedef struct het_config_encoder {
@@ -47,6 +49,7 @@ typedef struct het_config_init {
 } het_config_init;
 
 typedef struct het_config_train {
+    het_method method;
     int64_t seed;
     int64_t batch;        /* images per step over all ranks */
     int64_t shards;       /* batch-norm groups the batch is cut into; ranks divide it; 0: the number of ranks at start */
@@ -69,6 +72,12 @@ typedef struct het_config_train {
     int precision;        /* het_precision: auto | fp32 | bf16 */
     int64_t threads;      /* 0: all cores of this rank */
 } het_config_train;
+
+/* Poses by search (train.method = cryodrgn2, searched.h). */
+typedef struct het_config_search {
+    double every;         /* epochs from one search to the next */
+    double pretrain;      /* images that the decoder sees at random poses before the first */
+} het_config_search;
 
 /* The stage after the amortised training (train --refine, refine.h). */
 typedef struct het_config_refine {
@@ -96,9 +105,11 @@ typedef struct het_config {
     het_config_decoder decoder;
     het_config_init init;
     het_config_train train;
+    het_config_search search;
     het_config_refine refine;
     het_config_ablation ablation;
     het_config_run run;
+    uint64_t named[2];    /* bit i: the i-th key was given by file or --set */
 } het_config;
 
 /** Defaults. */
@@ -107,6 +118,9 @@ void het_config_default(het_config *config);
 het_status het_config_load(het_config *config, const char *path);
 /** Apply one "section.key=value". Errors: HET_E_USAGE naming the key and the allowed values or range. */
 het_status het_config_set(het_config *config, const char *assignment);
+/** Set the keys that train.method implies, once all that was given is read. Errors: HET_E_USAGE where such a key was given
+ *  otherwise. */
+het_status het_config_resolve(het_config *config);
 /** Check ranges and combinations of a complete configuration. */
 het_status het_config_check(const het_config *config);
 /** Write the resolved configuration as YAML (to path.tmp, then renamed). */

@@ -33,7 +33,14 @@ int het_schedule_frozen(const het_config *c, double epoch, int64_t count)
 
 int het_schedule_given(const het_config *c, double epoch)
 {
+    if (c->train.method == HET_METHOD_CRYODRGN2) return 1;
     return c->init.method != HET_START_NONE && epoch < c->init.keep_epochs;
+}
+
+int het_schedule_search(const het_config *c, int64_t step, int64_t steps_per_epoch)
+{
+    const int64_t steps = (int64_t)ceil(c->search.every * (double)steps_per_epoch);
+    return c->train.method == HET_METHOD_CRYODRGN2 && step % steps == 0;
 }
 
 double het_schedule_rate(const het_config *c, double epoch)

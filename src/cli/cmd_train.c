@@ -13,6 +13,7 @@ static const char usage[] =
     "Train on a particle stack, or go on with the run in RUN (the same command line resumes it).\n"
     "  -o, --output RUN       folder of the run\n"
     "      --config FILE      YAML configuration\n"
+    "      --method NAME      hetacumn | cryofire | cryodrgn2: short for --set train.method=NAME\n"
     "      --set KEY=VALUE    override one key; may be repeated\n"
     "      --max-hours H      stop with a checkpoint after H hours (exit code 75: run again to go on)\n"
     "      --refine           then refine the poses of the stack's images and the volumes: results in RUN/refined\n"
@@ -25,7 +26,7 @@ static const struct option options[] = {
     {"output", required_argument, NULL, 'o'}, {"config", required_argument, NULL, 'c'},
     {"set", required_argument, NULL, 's'},    {"max-hours", required_argument, NULL, 'm'},
     {"device", required_argument, NULL, 'd'}, {"dry-run", no_argument, NULL, 'n'},
-    {"refine", no_argument, NULL, 'r'},
+    {"refine", no_argument, NULL, 'r'},        {"method", required_argument, NULL, 'M'},
     {"keys", no_argument, NULL, 'k'},         {"help", no_argument, NULL, 'h'},
     {0}};
 
@@ -44,6 +45,13 @@ static het_status parse_hours(const char *text, double *hours)
     if (end == text || *end != '\0' || !(*hours > 0.0))
         return het_fail(HET_E_USAGE, "--max-hours %s: it must be a number of hours above 0", text);
     return HET_OK;
+}
+
+static het_status set_method(het_config *config, const char *name)
+{
+    char assignment[64];
+    snprintf(assignment, sizeof assignment, "train.method=%.40s", name);
+    return het_config_set(config, assignment);
 }
 
 /* Overrides come after the file, whatever their order on the line: two passes. */
@@ -66,12 +74,14 @@ static het_status parse(int argc, char **argv, het_config *config, het_train_opt
             if (option == 'm') HET_TRY(parse_hours(optarg, &train->max_hours));
             if (option == 'd') HET_TRY(check_device(optarg));
             if (option == 'c' && pass == 0) HET_TRY(het_config_load(config, optarg));
+            if (option == 'M' && pass == 1) HET_TRY(set_method(config, optarg));
             if (option == 's' && pass == 1) HET_TRY(het_config_set(config, optarg));
         }
     }
     if (optind + 1 != argc) HET_TRY(het_fail(HET_E_USAGE, "train takes one stack.h5; see hetacumn train --help"));
     if (train->run == NULL) HET_TRY(het_fail(HET_E_USAGE, "train needs -o RUN, the folder of the run"));
     train->stack = argv[optind];
+    HET_TRY(het_config_resolve(config));
     HET_TRY(het_config_check(config));
 done:
     return status;

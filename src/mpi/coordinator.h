@@ -9,7 +9,8 @@ typedef struct het_decision {
     int64_t step;
     int64_t image_step;           /* batch number for the loader */
     int pose_task;                /* 0: task one, 1: task two */
-    int given;                    /* task one on the start's images, at the poses found for them */
+    int given;                    /* task one at poses known for the images */
+    int search;                   /* these are searched before this step */
     int frozen;                   /* FCH */
     int report, checkpoint, stop; /* after this step: log; save; leave (finished or interrupted) */
     int finished;                 /* the schedule's end is reached */
