@@ -273,7 +273,7 @@ void het_model_update(het_model *m, double rate_encoder, double rate_decoder)
                   m->layout.total - first, (float)rate_decoder, b1, b2, eps, ++m->adam_steps[1]);
         het_decoder_load(m->decoder, m->params);
     }
-    if (rate_encoder <= 0.0 || (m->task == HET_TASK_IMAGE && m->given)) return;
+    if (rate_encoder <= 0.0 || (m->task == HET_TASK_IMAGE && !m->encoded)) return;
     ops->adam(m->dev, m->params, m->moment1, m->moment2, m->grads, m->trained_encoder, (float)rate_encoder,
               b1, b2, eps, ++m->adam_steps[0]);
     const int64_t stats = het_encoder_stats(m->encoder[0]);
@@ -286,7 +286,7 @@ void het_model_update(het_model *m, double rate_encoder, double rate_decoder)
     const double momentum = fmax(m->config.encoder.stats_momentum, 1.0 / (double)(seen > 0 ? seen : 1));
     ops->blend(m->dev, m->running + set * stats, m->grads + m->trained_encoder, (float)momentum, stats);
     /* Where the encoder sees no real images, those of synthetic ones are the best there are for them. */
-    if (m->task == HET_TASK_POSE && m->given && m->config.encoder.separate_stats)
+    if (m->task == HET_TASK_POSE && !m->encoded && m->config.encoder.separate_stats)
         ops->blend(m->dev, m->running + HET_STATS_REAL * stats, m->grads + m->trained_encoder,
                    (float)momentum, stats);
 }

@@ -66,7 +66,8 @@ typedef struct het_model {
     int64_t step_images;  /* images of the last image step: 0 before the first */
     het_task task;
     int pairs;            /* rows per image of the last image step: 2 with its mirror */
-    int given;            /* the last image step had its poses given: the encoder did not run */
+    int given;            /* the last image step had its poses given */
+    int encoded;          /* and ran the encoder, for poses and z or for z alone */
     int z_given;          /* and its z: task two then teaches the conformation head too */
     int frozen;           /* FCH: z carries nothing yet; set by forward, or by who loads a checkpoint */
     struct het_model_buffers *buffers;
@@ -87,8 +88,9 @@ void het_model_set_radius(het_model *model, double radius, const het_survey *sur
 void het_model_zero_grad(het_model *model);
 /** Forward pass of a task. batch is used by task one only; task two takes CTFs and z of the last task one.
  *  step keys the random numbers; frozen: the conformation head is not trained (FCH).
- *  With poses given in the batch task one does without the encoder: it looks at the image alone, not at its
- *  mirror, with the z given too. Only when frozen z may be missing: then it carries nothing of the image. */
+ *  With poses given in the batch task one looks at the image alone, not at its mirror: both would be right, and
+ *  the choice between them told the decoder what z should. The encoder then serves for z, unless z is given too;
+ *  frozen, it does not run and z carries nothing of the image. */
 void het_model_forward(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen);
 /** Backward of the last forward; `ready` is told about final gradients, from the end of the block to its
  *  start. */

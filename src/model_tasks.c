@@ -74,7 +74,7 @@ static void conformations_of(het_model *m, const het_batch *batch, int64_t both,
     het_model_buffers *b = m->buffers;
     const int64_t z = m->config.z_dim;
     draw_normal(m, b->eps, both, batch->first * m->pairs, step);
-    if (!m->given && !m->frozen) {
+    if (!m->z_given && !m->frozen) {
         ops->latent(m->dev, b->z, b->kl, b->head[HET_ENCODER_LATENT], b->eps, both, z);
         return;
     }
@@ -94,10 +94,10 @@ static void forward_image(het_model *m, const het_batch *batch, int64_t step)
     m->given = batch->rotation != NULL;
     m->z_given = m->given && batch->z != NULL;
     m->pairs = m->config.train.mirror && !m->given ? 2 : 1;
-    HET_ASSERT(!m->given || m->z_given || m->frozen);
+    m->encoded = !m->given || (!m->z_given && !m->frozen);
     const int64_t n = batch->count, both = n * m->pairs, p = m->active, z = m->config.z_dim;
-    het_model_show(m, batch->images, batch->ctf, n, m->pairs, !m->given);
-    if (!m->given) het_encoder_forward(m->encoder[0], b->head, m->params, b->image);
+    het_model_show(m, batch->images, batch->ctf, n, m->pairs, m->encoded);
+    if (m->encoded) het_encoder_forward(m->encoder[0], b->head, m->params, b->image);
     poses_of(m, batch, both);
     conformations_of(m, batch, both, step);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot, b->z, NULL, both, p);
@@ -122,12 +122,15 @@ static void backward_image(het_model *m, het_ready ready, void *context)
     het_decoder_backward(m->decoder, m->grads, b->drot, b->dz, b->dslice, m->params, b->rot, b->z,
                          b->which, n, both, p);
     if (ready != NULL) ready(context, m->decoder_first);
-    if (m->given) return;
-    float *dhead[HET_ENCODER_HEADS] = {[HET_ENCODER_ROTATION] = b->dhead[HET_ENCODER_ROTATION],
-                                       [HET_ENCODER_SHIFT] = b->dhead[HET_ENCODER_SHIFT]};
-    ops->s2s2_backward(m->dev, dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION], both);
-    ops->shift_backward(m->dev, dhead[HET_ENCODER_SHIFT], b->dshift_px, b->head[HET_ENCODER_SHIFT], b->weight,
-                        (float)m->config.train.lambda_t, (float)m->spec.box, both);
+    if (!m->encoded) return;
+    float *dhead[HET_ENCODER_HEADS] = {NULL};
+    if (!m->given) {
+        dhead[HET_ENCODER_ROTATION] = b->dhead[HET_ENCODER_ROTATION];
+        dhead[HET_ENCODER_SHIFT] = b->dhead[HET_ENCODER_SHIFT];
+        ops->s2s2_backward(m->dev, dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION], both);
+        ops->shift_backward(m->dev, dhead[HET_ENCODER_SHIFT], b->dshift_px, b->head[HET_ENCODER_SHIFT], b->weight,
+                            (float)m->config.train.lambda_t, (float)m->spec.box, both);
+    }
     if (!m->frozen) {
         fill(m, b->scale, (float)m->config.train.lambda_z, both);
         ops->scale_rows(m->dev, b->scale, b->weight, b->scale, both, 1); /* dkl = lambda_z weight */
@@ -278,18 +281,18 @@ void het_model_backward(het_model *m, het_ready ready, void *context)
         backward_pose(m, ready, context);
 }
 
-/* z of one row: the posterior, or as given. With poses given while frozen it carries nothing: not counted. */
+/* z of one row: the posterior, or as given; nothing where the encoder did not run and none was given. */
 static void tally_conformation(const het_model *m, het_tally *tally, int32_t row)
 {
     const het_ops *ops = m->dev->ops;
     const int64_t z = m->config.z_dim;
-    const float *mean = m->given ? m->buffers->z + z * row
+    const float *mean = m->z_given ? m->buffers->z + z * row
                                  : m->buffers->head[HET_ENCODER_LATENT] + 2 * z * row;
     float mu, logvar;
-    for (int64_t i = 0; i < z && !(m->given && m->frozen); i++) {
+    for (int64_t i = 0; i < z && (m->encoded || (m->z_given && !m->frozen)); i++) {
         ops->download(m->dev, &mu, mean + i, sizeof mu);
         tally->z_square += mu * mu / (double)z;
-        if (m->given) continue;
+        if (m->z_given) continue;
         ops->download(m->dev, &logvar, mean + z + i, sizeof logvar);
         tally->z_std += exp(0.5 * fmin(10.0, fmax(-10.0, logvar))) / (double)z;
     }

@@ -44,7 +44,7 @@ het_status het_poses_open(het_poses *s, het_comm *comm, het_model *model, const 
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
-    const size_t batch = (size_t)model->spec.batch, p = (size_t)model->active;
+    const size_t batch = (size_t)model->spec.batch, p = (size_t)model->points.count;
     *s = (het_poses){.comm = comm,
                      .model = model,
                      .stack = stack,
@@ -81,8 +81,8 @@ static void clear_others(const het_poses *s, float *data, int64_t width)
     memset(data + end * width, 0, (size_t)((s->all.count - end) * width) * sizeof *data);
 }
 
-/* Every rank gets the others' rows: the sum of what is 0 elsewhere. */
-static het_status share(het_poses *s, het_status mine, int *stopped)
+/* The sum of what is 0 elsewhere. */
+het_status het_poses_share(het_poses *s, het_status mine, int *stopped)
 {
     het_status status = HET_OK;
     int64_t stop = *stopped;
@@ -143,7 +143,7 @@ het_status het_poses_encode(het_poses *s, int *stopped)
         status = encode_batch(s, i, s->count - i < batch ? s->count - i : batch);
         *stopped = het_signal_pending() != 0;
     }
-    return share(s, status, stopped);
+    return het_poses_share(s, status, stopped);
 }
 
 /* ---- to the minimum ---- */
@@ -286,5 +286,5 @@ het_status het_poses_improve(het_poses *s, int search, int *stopped)
     if (status == HET_OK && !*stopped) status = fit_all(s, stopped);
     for (int64_t i = 0; i < s->count; i++)
         s->candidate[i * s->places + HET_POSE_MIRROR].image = -1; /* tried once */
-    return share(s, status, stopped);
+    return het_poses_share(s, status, stopped);
 }

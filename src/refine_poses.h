@@ -38,7 +38,15 @@ het_status het_poses_encode(het_poses *poses, int *stopped);
  *  as above. */
 het_status het_poses_improve(het_poses *poses, int search, int *stopped);
 
-/* Shared by refine_poses.c and refine_search.c only. */
+/** Find the poses of all images, whatever the present ones are, by a search over all poses that gets finer from level to level
+ *  (Zhong et al. 2021, CryoDRGN2, ICCV), within the model's present radius. z is the encoder's mean, or 0 while the model is
+ *  frozen; loss that of eq. 4. Collective; *stopped as above. */
+het_status het_poses_locate(het_poses *poses, int *stopped);
+
+/* Shared by refine_poses.c, refine_search.c and refine_locate.c only. */
+
+/** Every rank gets the others' rows, or all fail or stop when one does. Collective. */
+het_status het_poses_share(het_poses *poses, het_status mine, int *stopped);
 
 /** Read the images in_batch[0..n): standardised, their CTF rows, points and CTFs. */
 het_status het_poses_observe(het_poses *poses, het_ctf_row *rows, int64_t n);

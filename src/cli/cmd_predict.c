@@ -19,7 +19,8 @@ static const char usage[] =
     "usage: hetacumn predict RUN stack.h5 [-o out.star|out.h5]\n"
     "Poses and conformations of a stack, trained on or not, from the run's newest checkpoint. "
     "After train --refine\n"
-    "poses are refined: those of the run's own stack are there already, for another one they are searched.\n"
+    "poses are refined: those of the run's own stack are there already, for another one they are searched; so they are\n"
+    "after train --method cryodrgn2.\n"
     "  -o, --output FILE   .star: poses for RELION with columns hetZ1..; .h5: default, RUN/predictions.h5\n"
     "      --amortised     the encoder's answers alone\n"
     "      --help\n";
@@ -99,23 +100,29 @@ static void take_share(job *j, const het_comm *comm, het_predictions *all)
     j->part = het_predictions_rows(&j->all, j->first, count);
 }
 
-/* Poses found image by image: the run's own, or (refined) found anew against its volumes. */
-static het_status refined_share(job *j, het_comm *comm)
+/* Whether the run has no encoder for poses. */
+static int searches(const job *j)
+{
+    return j->model->config.train.method == HET_METHOD_CRYODRGN2;
+}
+
+/* Poses found image by image: the run's own, or found anew against its volumes. */
+static het_status searched_share(job *j, het_comm *comm)
 {
     het_status status = HET_OK;
     char path[1200];
     int stopped = 0; /* no signals are noted here */
     het_poses poses = {0};
     het_predictions own = {0};
-    if (het_run_is_of(&j->state, het_stack_get_info(j->stack))) {
+    if ((j->refined || j->kept) && het_run_is_of(&j->state, het_stack_get_info(j->stack))) {
         snprintf(path, sizeof path, "%s/%s", j->folder, j->kept ? HET_RUN_KEPT : "predictions.h5");
         HET_TRY(het_comm_agree(comm, het_predictions_load(&own, path)));
         take_share(j, comm, &own);
         goto done;
     }
     HET_TRY(het_comm_agree(comm, het_poses_open(&poses, comm, j->model, j->stack, j->survey.noise_variance)));
-    HET_TRY(het_poses_encode(&poses, &stopped));
-    HET_TRY(het_poses_improve(&poses, 1, &stopped));
+    HET_TRY(searches(j) ? het_poses_locate(&poses, &stopped) : het_poses_encode(&poses, &stopped));
+    if (j->refined) HET_TRY(het_poses_improve(&poses, !searches(j), &stopped));
     take_share(j, comm, &poses.all);
 done:
     het_poses_close(&poses);
@@ -130,6 +137,9 @@ static het_status load(job *j)
     HET_TRY(het_device_open_cpu(&j->dev, 0, HET_PRECISION_F32));
     het_run_results(j->folder, sizeof j->folder, j->run, j->amortised);
     HET_TRY(het_run_load(j->folder, &j->dev, BATCH, &j->model, &j->survey, &j->state));
+    if (j->amortised && searches(j))
+        HET_TRY(het_fail(HET_E_USAGE, "--amortised: %s is a run of train.method=cryodrgn2, whose poses are found by search, not by "
+                         "an encoder: leave that out", j->run));
     const het_stack_info *info = het_stack_get_info(j->stack);
     char kept[1200];
     snprintf(kept, sizeof kept, "%s/%s", j->folder, HET_RUN_KEPT);
@@ -196,7 +206,7 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
     }
     const char *h5 = j.out != NULL && ends_with(j.out, ".h5") ? j.out : j.standard;
     HET_TRY(het_comm_agree(comm, load(&j)));
-    status = j.refined || j.kept ? refined_share(&j, comm) : predict_share(&j, comm);
+    status = j.refined || j.kept || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);
     HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));
     if (j.out != NULL && h5 != j.out && het_comm_rank(comm) == 0) status = write_star(&j, h5);
     HET_TRY(het_comm_agree(comm, status));
