@@ -70,7 +70,7 @@ static const row rows[] = {
     {"init.rate_z", NUMBER, AT(init.rate_z), 0.1, 0, 10, FREE,
      "Adam's rate for the conformation of each image meanwhile", NULL},
     {"train.method", CHOICE, AT(train.method), HET_METHOD_HETACUMN, 0, 2, FIXED,
-     "the method: this one, or one of those it is compared with", "hetacumn|cryofire|cryodrgn2"}, /* in the order of het_method */
+     "the method: this one, or one of those it is compared with", "hetacumn|cryofire|cryodrgn2"},
     {"train.seed", WHOLE, AT(train.seed), 1, 0, 9007199254740992.0, FIXED, "seed of every random number",
      NULL},
     {"train.batch", WHOLE, AT(train.batch), 64, 1, 1048576, FIXED, "images per step over all ranks", NULL},
@@ -109,7 +109,7 @@ static const row rows[] = {
      "auto|fp32|bf16"}, /* in the order of het_precision */
     {"train.threads", WHOLE, AT(train.threads), 0, 0, 4096, FREE, "per rank (0: all cores of the rank)",
      NULL},
-    {"search.every", NUMBER, AT(search.every), 5, 1e-3, 1e6, FREE,
+    {"search.every", NUMBER, AT(search.every), 2, 1e-3, 1e6, FREE,
      "of train.method=cryodrgn2: epochs from one search for poses to the next", NULL},
     {"search.pretrain", NUMBER, AT(search.pretrain), 10000, 0, 1e15, FIXED,
      "images that the decoder sees at random poses before the first search", NULL},
@@ -285,34 +285,48 @@ het_status het_config_set(het_config *config, const char *assignment)
     return unknown_key(name);
 }
 
-/* cryoFIRE (Levy et al. 2022, arXiv:2210.07387): one encoder for poses and conformations, the symmetrised loss, no second task.
- * cryoDRGN2 (Zhong et al. 2021, ICCV): poses by search, an encoder for conformations; with a pose for every image there is
- * nothing that its mirror could add. Neither has a start. */
+/* cryoFIRE (Levy et al. 2022, arXiv:2210.07387): one encoder for poses and conformations, the symmetrised loss,
+ * no second task. cryoDRGN2 (Zhong et al. 2021, ICCV): poses by search, an encoder for conformations; with a pose
+ * for every image there is nothing that its mirror could add. Neither has a start. The search finds nothing in the
+ * very coarse discs in which an encoder learns best: its published radii begin at 12 Fourier pixels, here
+ * at 6. */
 static const struct {
     het_method method;
     const char *key;
     double value;
-} implied[] = {{HET_METHOD_CRYOFIRE, "init.method", HET_START_NONE},  {HET_METHOD_CRYOFIRE, "ablation.cpp", 0},
-               {HET_METHOD_CRYOFIRE, "train.mirror", 1},              {HET_METHOD_CRYODRGN2, "init.method", HET_START_NONE},
-               {HET_METHOD_CRYODRGN2, "ablation.cpp", 0},             {HET_METHOD_CRYODRGN2, "train.mirror", 0}};
+    int firm; /* nothing else makes sense; 0: another default */
+} implied[] = {{HET_METHOD_CRYOFIRE, "init.method", HET_START_NONE, 1},
+               {HET_METHOD_CRYOFIRE, "ablation.cpp", 0, 1},
+               {HET_METHOD_CRYOFIRE, "train.mirror", 1, 1},
+               {HET_METHOD_CRYODRGN2, "init.method", HET_START_NONE, 1},
+               {HET_METHOD_CRYODRGN2, "ablation.cpp", 0, 1},
+               {HET_METHOD_CRYODRGN2, "train.mirror", 0, 1},
+               {HET_METHOD_CRYODRGN2, "train.march_start", 6, 0}};
+
+static const row *row_of(const char *name)
+{
+    const row *r = rows;
+    while (strcmp(r->name, name) != 0) r++;
+    return r;
+}
 
 het_status het_config_resolve(het_config *config)
 {
     for (size_t i = 0; i < sizeof implied / sizeof *implied; i++) {
-        if (implied[i].method != config->train.method) continue;
-        int at = 0;
-        while (strcmp(rows[at].name, implied[i].key) != 0) at++;
-        const double value = get(config, &rows[at]);
-        const int named = config->named[at / 64] >> at % 64 & 1;
-        if (named && value != implied[i].value) {
-            static const char *const methods[] = {"hetacumn", "cryofire", "cryodrgn2"};
-            char given[TEXT_SIZE], wanted[TEXT_SIZE];
-            print_value(given, &rows[at], value);
-            print_value(wanted, &rows[at], implied[i].value);
-            return het_fail(HET_E_USAGE, "%s = %s does not go with train.method=%s, which means %s: leave that key out",
-                            rows[at].name, given, methods[config->train.method], wanted);
+        const row *r = row_of(implied[i].key);
+        const int named = config->named[(r - rows) / 64] >> (r - rows) % 64 & 1;
+        if (implied[i].method != config->train.method || (named && get(config, r) == implied[i].value)) continue;
+        if (!named) {
+            put(config, r, implied[i].value);
+        } else if (implied[i].firm) {
+            const row *method = row_of("train.method");
+            char given[TEXT_SIZE], name[TEXT_SIZE], wanted[TEXT_SIZE];
+            print_value(given, r, get(config, r));
+            print_value(wanted, r, implied[i].value);
+            print_value(name, method, get(config, method));
+            return het_fail(HET_E_USAGE, "%s = %s does not go with %s=%s, which means %s: leave that key out", r->name,
+                            given, method->name, name, wanted);
         }
-        put(config, &rows[at], implied[i].value);
     }
     return HET_OK;
 }

@@ -118,8 +118,8 @@ void het_config_default(het_config *config);
 het_status het_config_load(het_config *config, const char *path);
 /** Apply one "section.key=value". Errors: HET_E_USAGE naming the key and the allowed values or range. */
 het_status het_config_set(het_config *config, const char *assignment);
-/** Set the keys that train.method implies, once all that was given is read. Errors: HET_E_USAGE where such a key was given
- *  otherwise. */
+/** Set the keys that train.method implies, once all that was given is read. Errors: HET_E_USAGE where such a key
+ *  was given otherwise. */
 het_status het_config_resolve(het_config *config);
 /** Check ranges and combinations of a complete configuration. */
 het_status het_config_check(const het_config *config);

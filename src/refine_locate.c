@@ -8,9 +8,10 @@
 #include "refine_poses.h"
 #include "signals.h"
 
-/* Published: a base grid of 15 degrees and the 8 best poses kept at each of the levels, radii from 12 to 32 of 64 Fourier pixels
- * (Zhong et al. 2021, and the program's defaults). Here radii follow from the base grid's step, and the 8 best are halved from
- * level to level (physics/search.h). */
+/* Published: a base grid of 15 degrees, the 8 best poses kept at each of the levels, radii from 12 to 32
+ * Fourier pixels of a box of 128 (Zhong et al. 2021, and the program's documented defaults). Here radii
+ * follow from the base grid's step and the schedule, and 16 candidates are halved from level to level
+ * (physics/search.h). */
 enum { CENTRES = 4, KEPT = 16, LEVELS_MAX = 8 };
 static const double BASE_RADIUS = 6.0; /* Fourier pixels: suits the grid's step */
 static const double LAST_TURN = 0.25;  /* Fourier pixels at the rim: the step of the last level at most */
@@ -50,7 +51,8 @@ static double loss_of_nothing(const het_model *m, const float *transform)
     return sum / (double)(m->spec.box * m->spec.box);
 }
 
-/* Images in_batch[0..n) of one cluster. The log-likelihood is a loss: g_p = weight_p / (2 noise), one noise for all points. */
+/* Images in_batch[0..n) of one cluster. With one noise for all points the log-likelihood tells the loss:
+ * L = nothing's loss - 2 noise loglik / D^2. */
 static het_status locate_batch(het_poses *s, het_search *search, source *from, const float *noise, int64_t n)
 {
     het_status status = HET_OK;
@@ -79,8 +81,8 @@ done:
 }
 
 /* This rank's images, cluster by cluster. centre (clusters,Z), label (all). */
-static het_status locate_clusters(het_poses *s, het_search *search, source *from, const double *centre, const int64_t *label,
-                                  int64_t clusters, const float *noise, int *stopped)
+static het_status locate_clusters(het_poses *s, het_search *search, source *from, const double *centre,
+                                  const int64_t *label, int64_t clusters, const float *noise, int *stopped)
 {
     het_status status = HET_OK;
     const int64_t batch = het_poses_batch(s), end = s->first + s->count, z = s->all.z_dim;
@@ -104,9 +106,10 @@ done:
 
 static het_status open_search(het_search **search, const het_poses *s)
 {
-    const double radius = het_poses_radius(s) + 1e-6; /* its square may have been rounded down */
+    const double radius = het_poses_radius(s) + 1e-6; /* else its square may be rounded down */
     int levels = 0;
-    while (levels < LEVELS_MAX && ldexp(2.0 * M_PI / HET_SEARCH_TURNS, -levels) * radius > LAST_TURN) levels++;
+    for (double turn = 2.0 * M_PI / HET_SEARCH_TURNS * radius; turn > LAST_TURN && levels < LEVELS_MAX; turn *= 0.5)
+        levels++;
     return het_search_new(search, s->model->dev,
                           &(het_search_spec){.box = s->model->spec.box,
                                              .base_radius = fmin(BASE_RADIUS, radius),
@@ -130,7 +133,8 @@ static het_status locate(het_poses *s, int *stopped)
     if (from.z == NULL || centre == NULL || label == NULL || noise == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
     for (int64_t i = 0; i < s->model->active; i++) noise[i] = (float)s->noise_variance;
-    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, clusters, (uint64_t)s->model->config.train.seed));
+    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, clusters,
+                       (uint64_t)s->model->config.train.seed));
     HET_TRY(open_search(&search, s));
     HET_ASSERT(het_search_points(search) == s->model->active);
     HET_TRY(locate_clusters(s, search, &from, centre, label, clusters, noise, stopped));

@@ -38,9 +38,9 @@ het_status het_poses_encode(het_poses *poses, int *stopped);
  *  as above. */
 het_status het_poses_improve(het_poses *poses, int search, int *stopped);
 
-/** Find the poses of all images, whatever the present ones are, by a search over all poses that gets finer from level to level
- *  (Zhong et al. 2021, CryoDRGN2, ICCV), within the model's present radius. z is the encoder's mean, or 0 while the model is
- *  frozen; loss that of eq. 4. Collective; *stopped as above. */
+/** Find the poses of all images, whatever the present ones are, by a search over all poses that gets finer from level
+ *  to level (Zhong et al. 2021, CryoDRGN2, ICCV), within the model's present radius. z is the encoder's mean, or 0
+ *  while the model is frozen; loss that of eq. 4. Collective; *stopped as above. */
 het_status het_poses_locate(het_poses *poses, int *stopped);
 
 /* Shared by refine_poses.c, refine_search.c and refine_locate.c only. */

@@ -14,7 +14,7 @@ int64_t het_schedule_end(const het_config *config, int64_t steps_per_epoch);
 double het_schedule_radius(const het_config *config, double epoch, int64_t box);
 /** FCH: whether the conformation head is still frozen after `epoch` passes over `count` images. */
 int het_schedule_frozen(const het_config *config, double epoch, int64_t count);
-/** Whether task one at `epoch` uses poses known for the images: those of the start, or those of the last search. */
+/** Whether task one at `epoch` uses poses known for the images: of the start, or of the last search. */
 int het_schedule_given(const het_config *config, double epoch);
 /** Whether poses are searched before image step `step`, and used until the next search (train.method = cryodrgn2). */
 int het_schedule_search(const het_config *config, int64_t step, int64_t steps_per_epoch);

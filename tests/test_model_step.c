@@ -352,42 +352,54 @@ static void one_dimension(void **state)
     fixture_close(&f);
 }
 
-/* Poses and conformations given from outside: gradients of the decoder, along z, and of the encoder, which then learns z from
- * synthetic images; the encoder takes no part in task one and is not moved by it. */
-static void given_answers(void **state)
+enum { GIVEN = 2 * BATCH, Z = 3 };
+
+/* Answers from outside for GIVEN images. */
+typedef struct outside {
+    float rot[9 * GIVEN], shift[2 * GIVEN], z[Z * GIVEN];
+} outside;
+
+static void draw_outside(outside *o)
 {
-    (void)state;
-    enum { Z = 3 };
-    fixture f;
-    float rot[9 * 2 * BATCH], shift[2 * 2 * BATCH], z[Z * 2 * BATCH], dz[Z * 2 * BATCH], loss[2 * BATCH], moved[2 * BATCH];
-    fixture_fill(&f, 32, 2 * BATCH);
-    f.radius = 4.0;
-    f.config.init.lambda_z = 0.5;
-    fixture_open(&f, HET_PRECISION_F32);
-    for (int i = 0; i < 2 * BATCH; i++) {
+    for (int i = 0; i < GIVEN; i++) {
         het_rng rng = het_rng_at(9, HET_STREAM_SEARCH, 0, (uint64_t)i);
         const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
         double r[9];
         het_rotation_uniform(r, u1, u2, u3);
-        for (int j = 0; j < 9; j++) rot[9 * i + j] = (float)r[j];
-        for (int j = 0; j < 2; j++) shift[2 * i + j] = het_rng_normal(&rng);
-        for (int j = 0; j < Z; j++) z[Z * i + j] = het_rng_normal(&rng);
+        for (int j = 0; j < 9; j++) o->rot[9 * i + j] = (float)r[j];
+        for (int j = 0; j < 2; j++) o->shift[2 * i + j] = het_rng_normal(&rng);
+        for (int j = 0; j < Z; j++) o->z[Z * i + j] = het_rng_normal(&rng);
     }
-    f.batch.rotation = rot;
-    f.batch.shift = shift;
-    f.batch.z = z;
+}
+
+/* Poses and conformations given from outside: gradients of the decoder, along z, and of the encoder, which then
+ * learns z from synthetic images; the encoder takes no part in task one and is not moved by it. */
+static void given_answers(void **state)
+{
+    (void)state;
+    fixture f;
+    outside o;
+    float *z = o.z, dz[Z * GIVEN], loss[GIVEN], moved[GIVEN];
+    draw_outside(&o);
+    fixture_fill(&f, 32, GIVEN);
+    f.radius = 4.0;
+    f.config.init.lambda_z = 0.5;
+    fixture_open(&f, HET_PRECISION_F32);
+    f.batch.rotation = o.rot;
+    f.batch.shift = o.shift;
+    f.batch.z = o.z;
     het_model *m = f.model;
     fixture_run(&f, HET_TASK_IMAGE, 0, 0);
     assert_true(size_of(m->grads, m->decoder_first) == 0.0);
     het_model_answers_given(m, dz, loss);
     const float h = 0.01F;
     for (int j = 0; j < Z; j++) {
-        for (int i = 0; i < 2 * BATCH; i++) z[Z * i + j] += h;
+        for (int i = 0; i < GIVEN; i++) z[Z * i + j] += h;
         fixture_run(&f, HET_TASK_IMAGE, 0, 0);
         memcpy(moved, m->buffers->loss, sizeof moved);
-        for (int i = 0; i < 2 * BATCH; i++) z[Z * i + j] -= 2 * h;
+        for (int i = 0; i < GIVEN; i++) z[Z * i + j] -= 2 * h;
         fixture_run(&f, HET_TASK_IMAGE, 0, 0);
-        for (int i = 0; i < 2 * BATCH; i++) {
+        for (int i = 0; i < GIVEN; i++) {
             const double slope = (double)(moved[i] - m->buffers->loss[i]) / (2.0 * (double)h);
             if (fabs(slope - dz[Z * i + j]) > 0.02 * fabs(slope) + 2e-4)
                 fail_msg("image %d: slope %.5g along z %d, gradient %.5g", i, slope, j, (double)dz[Z * i + j]);
@@ -403,6 +415,38 @@ static void given_answers(void **state)
     fixture_close(&f);
 }
 
+/* Poses given, conformations from the encoder, which learns them and nothing about poses; frozen, it rests. */
+static void given_poses(void **state)
+{
+    (void)state;
+    fixture f;
+    outside o;
+    draw_outside(&o);
+    fixture_fill(&f, 32, GIVEN);
+    f.radius = 4.0;
+    fixture_open(&f, HET_PRECISION_F32);
+    f.batch.rotation = o.rot;
+    f.batch.shift = o.shift;
+    het_model *m = f.model;
+    const het_model_buffers *b = m->buffers;
+    fixture_run(&f, HET_TASK_IMAGE, 0, 0);
+    assert_int_equal(m->pairs, 1); /* no mirror */
+    for (int i = 0; i < 9 * GIVEN; i++) assert_true(b->rot[i] == o.rot[i]);
+    for (int i = 0; i < GIVEN; i++) assert_int_equal(b->which[i], i);
+    assert_true(size_of(b->dhead[HET_ENCODER_LATENT], 2 * Z * GIVEN) > 0.0);
+    check_slopes(&f, HET_TASK_IMAGE, 0, m->trained_encoder, 1e-4, 0.02);
+    check_slopes(&f, HET_TASK_IMAGE, m->decoder_first, m->layout.total, 1e-3, 2e-3);
+    fixture_run(&f, HET_TASK_IMAGE, 0, 0);
+    het_model_update(m, 1e-3, 1e-3);
+    assert_int_equal(m->adam_steps[0], 1);
+    fixture_run(&f, HET_TASK_IMAGE, 1, 1);
+    assert_true(size_of(m->grads, m->decoder_first) == 0.0);
+    het_model_update(m, 1e-3, 1e-3);
+    assert_int_equal(m->adam_steps[0], 1);
+    assert_int_equal(m->adam_steps[1], 2);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,7 +454,7 @@ int main(void)
         cmocka_unit_test(groups_are_separate_batches), cmocka_unit_test(mirror_images_swap_roles),
         cmocka_unit_test(inference_of_mirror_images),  cmocka_unit_test(volume_has_the_slices),
         cmocka_unit_test(steps_are_tidy),              cmocka_unit_test(one_dimension),
-        cmocka_unit_test(given_answers),
+        cmocka_unit_test(given_answers),               cmocka_unit_test(given_poses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

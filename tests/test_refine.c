@@ -244,6 +244,41 @@ static void test_poses_of_a_stack(void **state)
     het_release(w);
 }
 
+/* The search alone, from no poses at all, against the decoder that made the images. */
+static void test_located(void **state)
+{
+    (void)state;
+    world *w = het_alloc(sizeof *w);
+    het_poses poses;
+    int stopped = 0;
+    world_open(w);
+    assert_ok(het_poses_open(&poses, comm, w->f.model, w->stack, 0.05));
+    for (int64_t i = 0; i < Z * COUNT; i++) poses.all.z[i] = 7.0f; /* frozen: z is 0 */
+    assert_ok(het_poses_locate(&poses, &stopped));
+    assert_int_equal(stopped, 0);
+    assert_true(share_found(w, &poses) > 0.9);
+    const het_predictions found = poses.all;
+    double worst = 0.0;
+    for (int64_t i = 0; i < COUNT; i++) worst = fmax(worst, found.loss[i]);
+    assert_true(worst < 0.1); /* of images of variance 1 without noise */
+    for (int64_t i = 0; i < Z * COUNT; i++) assert_true(found.z[i] == 0.0f);
+    /* the loss is that of training at these poses */
+    float *rotation = found.rotation, *shift = found.shift, loss[BATCH], z[Z * BATCH] = {0};
+    for (int64_t i = 0; i < BATCH; i++) loss[i] = found.loss[i];
+    int64_t index[BATCH];
+    for (int64_t i = 0; i < BATCH; i++) index[i] = i;
+    assert_ok(het_stack_read_standardised(w->stack, w->f.images, index, BATCH));
+    w->f.batch.rotation = rotation;
+    w->f.batch.shift = shift;
+    w->f.batch.z = z;
+    fixture_run(&w->f, HET_TASK_IMAGE, 0, 0);
+    for (int64_t i = 0; i < BATCH; i++)
+        assert_float_equal(w->f.model->buffers->loss[i], loss[i], 1e-3 * loss[i] + 1e-4);
+    het_poses_close(&poses);
+    world_close(w);
+    het_release(w);
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -262,6 +297,7 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_as_in_training),
-                                       cmocka_unit_test(test_poses_of_a_stack)};
+                                       cmocka_unit_test(test_poses_of_a_stack),
+                                       cmocka_unit_test(test_located)};
     return cmocka_run_group_tests(tests, begin, end);
 }

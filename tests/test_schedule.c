@@ -83,6 +83,22 @@ static void frozen_by_epochs_and_images(void **state)
     assert_false(het_schedule_frozen(&c, 0.0, 1000));
 }
 
+static void searches_in_time(void **state)
+{
+    (void)state;
+    het_config c = standard();
+    c.search.every = 2.0;
+    for (int64_t step = 0; step < 40; step++) assert_false(het_schedule_search(&c, step, 7));
+    c.train.method = HET_METHOD_CRYODRGN2;
+    for (int64_t step = 0; step < 40; step++)
+        assert_int_equal(het_schedule_search(&c, step, 7), step == 0 || step == 14 || step == 28);
+    c.search.every = 0.5; /* a part of a step is a step */
+    assert_true(het_schedule_search(&c, 4, 7));
+    assert_false(het_schedule_search(&c, 7, 7));
+    c.init.method = HET_START_NONE;
+    assert_true(het_schedule_given(&c, 1e5));
+}
+
 static void rate_falls_by_cosine(void **state)
 {
     (void)state;
@@ -109,6 +125,7 @@ int main(void)
         cmocka_unit_test(cycles_and_epochs),
         cmocka_unit_test(radius_marches),
         cmocka_unit_test(frozen_by_epochs_and_images),
+        cmocka_unit_test(searches_in_time),
         cmocka_unit_test(rate_falls_by_cosine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

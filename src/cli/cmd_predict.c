@@ -138,8 +138,8 @@ static het_status load(job *j)
     het_run_results(j->folder, sizeof j->folder, j->run, j->amortised);
     HET_TRY(het_run_load(j->folder, &j->dev, BATCH, &j->model, &j->survey, &j->state));
     if (j->amortised && searches(j))
-        HET_TRY(het_fail(HET_E_USAGE, "--amortised: %s is a run of train.method=cryodrgn2, whose poses are found by search, not by "
-                         "an encoder: leave that out", j->run));
+        HET_TRY(het_fail(HET_E_USAGE, "--amortised: %s is a run of train.method=cryodrgn2, which has no encoder "
+                         "for poses, but a search: leave that out", j->run));
     const het_stack_info *info = het_stack_get_info(j->stack);
     char kept[1200];
     snprintf(kept, sizeof kept, "%s/%s", j->folder, HET_RUN_KEPT);
