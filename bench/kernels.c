@@ -191,7 +191,7 @@ static int subject_new(subject *s, int isa, int64_t box, int threads, const arra
     setenv("HET_CPU_ISA", names[isa], 1);
     het_points points;
     HET_ASSERT(het_points_new(&points, box) == HET_OK);
-    const het_decode_spec spec = {box, FREQUENCIES, WIDTH, LAYERS, points.count, points.kxy};
+    const het_decode_spec spec = {box, FREQUENCIES, WIDTH, LAYERS, points.count, points.kxy, 0};
     het_device dev = {.precision = isa >= HET_ISA_BF16 ? HET_BF16 : HET_F32, .threads = threads};
     if (het_cpu_decode_new(&dev, &s->dec, &spec) != HET_OK) fprintf(stderr, "%s\n", het_status_message());
     unsetenv("HET_CPU_ISA");

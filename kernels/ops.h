@@ -29,11 +29,13 @@ typedef struct het_conv_spec {
     int64_t batch, in_h, in_w, in_c, out_c, kernel, stride, pad;
 } het_conv_spec;
 
-/** Batch normalisation over B/G images x H x W per channel, eps 1e-5, G groups of consecutive images with statistics
- *  of their own (so that a batch split over ranks gives the same numbers); `relu` fuses max(0, .). */
+/** Normalisation, eps 1e-5: statistics over B/G images x H x W x K channels, of each of G groups of consecutive images and
+ *  each K consecutive channels; `relu` fuses max(0, .). Batch norm has K = 1, and groups of its own so that a batch split
+ *  over ranks gives the same numbers; group norm (Wu & He 2018) has G = B and K > 1, and needs no running statistics. */
 typedef struct het_norm_spec {
     int64_t batch, hw, channels, groups;
     int relu;
+    int64_t joined; /* K, divides the channels */
 } het_norm_spec;
 
 enum { HET_DECODE_LAYERS_MAX = 8 };
@@ -43,7 +45,7 @@ enum { HET_DECODE_LAYERS_MAX = 8 };
  *      s     = +1/-1 by the sign of q_z (of q_y where q_z = 0, of q_x where both are), 0 at q = 0     (Hermitian fold)
  *      phase = 2 pi freq q (F);   x = [cos(phase) (F), s sin(phase) (F)]
  *      h_0   = relu(x W_0 + bias_b)            W_0 (2F,H); bias_b (H) per image carries the layer's bias and W_z z
- *      h_l   = h_{l-1} + relu(h_{l-1} W_l + b_l)    l = 1 .. layers-1, W_l (H,H)
+ *      h_l   = h_{l-1} + relu(h_{l-1} W_l + b_l)    l = 1 .. layers-1, W_l (H,H); without h_{l-1} + where `plain`
  *      out   = h W_out + b_out (2);   slice[b,p] = (out_re, s out_im)
  *  The phase is separable: cos/sin tables over kx and ky per image, products per point.
  *  params is one contiguous block: W_0 | W_1 b_1 | .. | W_out (H,2) b_out (2): het_decode_params_count() floats. */
@@ -51,6 +53,7 @@ typedef struct het_decode_spec {
     int64_t box, frequencies, width, layers;
     int64_t max_points;
     const int32_t *kxy; /* [host] (max_points, 2); copied */
+    int plain;          /* no residual sums */
 } het_decode_spec;
 
 static inline int64_t het_decode_params_count(int64_t frequencies, int64_t width, int64_t layers)
@@ -91,7 +94,8 @@ struct het_ops {
 
     het_status (*norm_new)(het_device *dev, het_norm **norm, const het_norm_spec *spec);
     void (*norm_free)(het_norm *norm);
-    /* y = [relu](gamma (x - mean_g)/sqrt(var_g + eps) + beta); mean, var (G,C) are computed (biased variance) */
+    /* y = [relu](gamma (x - mean_g)/sqrt(var_g + eps) + beta); mean, var (G,C) are computed (biased variance), the same
+       for joined channels */
     void (*norm_forward)(het_norm *norm, void *y_act, float *mean, float *var, const void *x_act, const float *gamma,
                          const float *beta);
     /* the same with given statistics mean, var (C) */
@@ -144,6 +148,9 @@ struct het_ops {
     /* S2S2 (Gram-Schmidt): v (B,6) = (a,b); e1 = a/|a|, e2 = (b-(e1.b)e1)/|..|, e3 = e1 x e2; rot (B,9) rows e1,e2,e3 */
     void (*s2s2)(het_device *dev, float *rot, const float *v, int64_t b);
     void (*s2s2_backward)(het_device *dev, float *dv, const float *drot, const float *v, int64_t b);
+    /* in place: the pose of an image that is turned (turn_points), rot (B,9) = diag(Q,1) rot, shift (B,2) = Q shift; back
+       (`back`): with Q^T. The gradients turn like the poses. */
+    void (*turn_poses)(het_device *dev, float *rot, float *shift, const uint8_t *quarters, int back, int64_t b);
     /* z = mu + exp(logvar/2) eps, head (B,2Z) = [mu | logvar], logvar clamped to [-10,10]; kl (B) = eq. 6 */
     void (*latent)(het_device *dev, float *z, float *kl, const float *head, const float *eps, int64_t b, int64_t zdim);
     /* dhead = from dz and dkl (B) */
@@ -159,8 +166,14 @@ struct het_ops {
     /* image (B,D,D) = window (D,D) x inverse of points x scale[b]; everything outside the P points is 0 */
     void (*points_to_image)(het_fourier *plan, float *image, const float *points, const float *window,
                             const float *scale, int64_t b, int64_t p);
+    /* every image (N) made of mean 0 and variance 1 within the window (N) it has been multiplied with, in place:
+       y = image - window sum image / sum window;  image = y / sqrt(mean y^2) */
+    void (*standardise)(het_device *dev, float *image, const float *window, int64_t b, int64_t n);
     /* both (2B,P,2): row 2b = points[b], row 2b+1 = its horizontal mirror x -> (D-x) mod D, (kx,ky) -> (-kx,ky) */
     void (*mirror_pairs)(het_fourier *plan, float *both, const float *points, int64_t b, int64_t p);
+    /* turned (B,P,2): images turned about the DC pixel by quarters[b] (0..3) times 90 degrees from x to y, I'(Q u) = I(u),
+       so F'(k) = F(Q^T k): exact on the grid */
+    void (*turn_points)(het_fourier *plan, float *turned, const float *points, const uint8_t *quarters, int64_t b, int64_t p);
     /* ctf (B,P) = C_b(k_p) envelope[p] (envelope NULL: 1), METHOD 2; apix A per pixel.
        mirrored[b] != 0 (NULL: none): the astigmatism angle is mirrored, angle -> pi - angle */
     void (*ctf)(het_fourier *plan, float *ctf, const het_ctf_row *rows, const uint8_t *mirrored, const float *envelope,
@@ -182,14 +195,14 @@ struct het_ops {
                       uint64_t first_sample, int64_t b, int64_t p, int64_t groups);
 
     /* ---- the two tasks (kernels/cpu/task.c) ------------------------------------------------------------------- */
-    /* Eq. 5 and 7: total[i] = loss[i] + lambda_z kl[i] + lambda_t/2 |t_i|_1 (t as a fraction of the box). For each of the
+    /* Eq. 5 and 7: total[i] = loss[i] + lambda_z kl[i] + lambda_t/2 |t_i|_1 (t in the unit of the shift head). For each of the
        n = b/group winners: which[j] = the image of least total among the `group` (1 or 2) consecutive ones (the first of
        equals), weight[i] = scale for winners, 0 for losers. */
     void (*winners)(het_device *dev, float *total, int32_t *which, float *weight, const float *loss, const float *kl,
                     const float *shift, float lambda_z, float lambda_t, float scale, int64_t b, int group);
-    /* dshift (B,2), gradient per fraction of the box = weight[i] (box dshift_px + lambda_t/2 sign(t)) */
+    /* dshift (B,2), gradient per unit of the shift head (of `pixels` each) = weight[i] (pixels dshift_px + lambda_t/2 sign(t)) */
     void (*shift_backward)(het_device *dev, float *dshift, const float *dshift_px, const float *shift,
-                           const float *weight, float lambda_t, float box, int64_t b);
+                           const float *weight, float lambda_t, float pixels, int64_t b);
     /* y (B,N) = scale[b] x (B,N); y may be x */
     void (*scale_rows)(het_device *dev, float *y, const float *x, const float *scale, int64_t b, int64_t n);
     /* y[j] = x[index[j / repeat]] for rows j of n numbers, j < rows; index NULL: row j / repeat */
@@ -201,7 +214,7 @@ struct het_ops {
     void (*blend)(het_device *dev, float *y, const float *x, float a, int64_t n);
 
     /* ---- losses --------------------------------------------------------------------------------------------- */
-    /* eq. 8 per image: loss[b] = 1/9 |R-R'|_F^2 + 1/2 |t-t'|_1, shifts as a fraction of the box;
+    /* eq. 8 per image: loss[b] = 1/9 |R-R'|_F^2 + 1/2 |t-t'|_1, shifts in the unit of the shift head;
        drot (B,9), dshift (B,2) = scale x gradient (subgradient 0 at t = t') */
     void (*pose_loss)(het_device *dev, float *loss, float *drot, float *dshift, const float *rot, const float *shift,
                       const float *rot_true, const float *shift_true, float scale, int64_t b);

@@ -8,6 +8,9 @@
  *  One row per key in config.c gives name, range, default and help. The resolved configuration is saved in the run. */
 
 typedef enum het_pool { HET_POOL_FLATTEN, HET_POOL_AVG } het_pool;
+typedef enum het_encoder_norm { HET_ENCODER_BATCH_NORM, HET_ENCODER_GROUP_NORM } het_encoder_norm;
+typedef enum het_shift_unit { HET_SHIFT_BOX, HET_SHIFT_PIXEL } het_shift_unit;
+typedef enum het_standardise { HET_STANDARDISE_SET, HET_STANDARDISE_IMAGE } het_standardise;
 /* What finds poses and conformations; what it implies for other keys: het_config_resolve(). */
 typedef enum het_method { HET_METHOD_HETACUMN, HET_METHOD_CRYOFIRE, HET_METHOD_CRYODRGN2 } het_method;
 typedef enum het_frozen_z { HET_FROZEN_ZERO, HET_FROZEN_NORMAL } het_frozen_z;
@@ -18,6 +21,9 @@ typedef struct het_config_encoder {
     int stem_pool;        /* 3x3/2 max pooling after the stem, as in ResNet-18 (false: keeps twice the resolution) */
     int stem_stride;      /* 2 as in ResNet-18, or 1 */
     int64_t head;         /* hidden width of each head (256) */
+    het_encoder_norm norm;       /* batch | group */
+    het_shift_unit shift_unit;   /* of the shift head, and of the shift terms of the losses: box | pixel */
+    het_standardise standardise; /* what the encoder sees: over the data set | each image by itself */
     double window_inner;  /* soft circular window, as a fraction of the half-box */
     double window_outer;
     int separate_stats;   /* running statistics of real and synthetic images kept apart */
@@ -28,6 +34,7 @@ typedef struct het_config_decoder {
     int64_t width;        /* 256 */
     int64_t frequencies;  /* 192 */
     int64_t layers;       /* hidden activations: 4 */
+    int residual;         /* h_l = h_{l-1} + relu(..) */
     double sigma;         /* of the frequencies, in units of D/4 pixels */
     int envelope;         /* scale the output by the data's radial amplitude */
 } het_config_decoder;
@@ -62,6 +69,7 @@ typedef struct het_config_train {
     int64_t pose_steps;   /* steps of task two per step of task one */
     int64_t pose_images;  /* synthetic images per real image in each of them */
     int mirror;           /* symmetrised loss, eq. 5 */
+    int augment;          /* task one shows the encoder images turned by multiples of 90 degrees */
     double march_start;   /* frequency marching: first radius in Fourier pixels (0: full disc from the start) */
     double march_rate;    /* growth per epoch, in Fourier pixels */
     double freeze_epochs; /* FCH: epochs with the conformation head frozen */

@@ -32,6 +32,7 @@ static void bind_buffers(het_model *m, het_workspace *ws)
     TAKE(b->rows, most);
     TAKE(b->rows_synthetic, most);
     TAKE(b->mirrored, most);
+    TAKE(b->quarters, both);
     TAKE(b->scale, most);
     TAKE(b->power, most);
     TAKE(b->sigma2, most);
@@ -77,7 +78,7 @@ static het_status new_encoders(het_model *m)
     het_encoder_spec spec = {.box = m->spec.box, .width = c->width, .head = c->head, .z_dim = m->config.z_dim,
                              .flatten = c->pool == HET_POOL_FLATTEN, .stem_pool = c->stem_pool,
                              .stem_stride = c->stem_stride, .batch = m->spec.batch * pairs(m),
-                             .groups = m->spec.groups};
+                             .groups = m->spec.groups, .group_norm = c->norm == HET_ENCODER_GROUP_NORM};
     HET_TRY(het_encoder_new(&m->encoder[0], m->dev, &spec, &m->layout));
     m->encoder[1] = m->encoder[0];
     if (m->synthetic != spec.batch) {
@@ -184,7 +185,8 @@ het_status het_model_new(het_model **model, het_device *dev, const het_config *c
                              ? m->synthetic
                              : spec->batch * WIDEST_BATCH_PER_IMAGE;
     const het_decoder_spec decoder = {spec->box, config->decoder.frequencies, config->decoder.width,
-                                      config->decoder.layers, config->z_dim, most, config->decoder.sigma};
+                                      config->decoder.layers, config->z_dim, most, config->decoder.sigma,
+                                      !config->decoder.residual};
     HET_TRY(het_decoder_new(&m->decoder, dev, &decoder, m->points.count, m->points.kxy,
                             (uint64_t)config->train.seed, &m->layout));
     HET_TRY(allocate(m));

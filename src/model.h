@@ -68,6 +68,7 @@ typedef struct het_model {
     int pairs;            /* rows per image of the last image step: 2 with its mirror */
     int given;            /* the last image step had its poses given */
     int encoded;          /* and ran the encoder, for poses and z or for z alone */
+    int turned;           /* it showed the encoder turned images (train.augment) */
     int z_given;          /* and its z: task two then teaches the conformation head too */
     int frozen;           /* FCH: z carries nothing yet; set by forward, or by who loads a checkpoint */
     struct het_model_buffers *buffers;

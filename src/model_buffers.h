@@ -11,7 +11,7 @@ typedef struct het_model_buffers {
     float *points, *target;       /* (B,P,2), (2B,P,2) */
     float *slice, *dslice, *ctf;  /* (B',P,2), (B',P,2), (B',P) */
     het_ctf_row *rows, *rows_synthetic; /* (2B), (k B) */
-    uint8_t *mirrored;            /* (2B) */
+    uint8_t *mirrored, *quarters; /* (2B) */
     float *scale, *power, *sigma2;
     float *head[HET_ENCODER_HEADS], *dhead[HET_ENCODER_HEADS];
     float *rot, *drot, *rot_true; /* (B',9) */
@@ -24,7 +24,9 @@ typedef struct het_model_buffers {
 
 /* Amplitude of the decoder's unit at a radius in Fourier pixels. */
 float het_model_envelope(const het_model *model, double radius);
-/* Images to targets, rows of the image and (pairs = 2) its mirror, and, when `encode`, to what the encoder
- * sees. */
-void het_model_show(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n, int pairs,
-                    int encode);
+/* Pixels in a unit of the shift head. */
+float het_model_shift_pixels(const het_model *model);
+/* Images to targets, rows of the image and (pairs = 2) its mirror, with their CTFs and the scale for the encoder. */
+void het_model_show(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n, int pairs);
+/* What the encoder sees of n images given as points (n,P,2), times `scale` of the buffers: `image`. */
+void het_model_look(het_model *model, const float *points, int64_t n);

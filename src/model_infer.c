@@ -20,10 +20,10 @@ static void mirror_pose(float rot[9], float shift[2])
 
 /* The pose of one row: pixels, mapped back. */
 static void pose_of(const het_model *m, float *rotation, float *shift, int mirrored, const float *rot,
-                    const float *fraction)
+                    const float *head)
 {
     memcpy(rotation, rot, 9 * sizeof *rot);
-    for (int j = 0; j < 2; j++) shift[j] = fraction[j] * (float)m->spec.box;
+    for (int j = 0; j < 2; j++) shift[j] = head[j] * het_model_shift_pixels(m);
     if (mirrored) mirror_pose(rotation, shift);
 }
 
@@ -48,7 +48,8 @@ het_status het_model_infer(het_model *m, const float *images, const het_ctf_row 
     const int64_t pairs = m->config.train.mirror ? 2 : 1, both = n * pairs, z = m->config.z_dim,
                   p = m->active;
     HET_ASSERT(n >= 1 && n <= m->spec.batch);
-    het_model_show(m, images, ctf, n, (int)pairs, 1);
+    het_model_show(m, images, ctf, n, (int)pairs);
+    het_model_look(m, b->target, both);
     het_encoder_infer(m->encoder[0], b->head, m->params, m->running, b->image);
     ops->s2s2(m->dev, b->rot, b->head[HET_ENCODER_ROTATION], both);
     const size_t count = (size_t)both;
@@ -65,7 +66,7 @@ het_status het_model_infer(het_model *m, const float *images, const het_ctf_row 
     for (int64_t i = 0; i < both; i++)
         for (int64_t j = 0; j < z; j++) mean[i * z + j] = m->frozen ? 0.0f : latent[i * 2 * z + j];
     ops->upload(m->dev, b->z, mean, count * (size_t)z * sizeof *mean);
-    for (int64_t i = 0; i < 2 * both; i++) pixels[i] = shift[i] * (float)m->spec.box;
+    for (int64_t i = 0; i < 2 * both; i++) pixels[i] = shift[i] * het_model_shift_pixels(m);
     ops->upload(m->dev, b->shift_px, pixels, count * 2 * sizeof *pixels);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot, b->z, NULL, both, p);
     ops->project_loss(m->fourier, b->loss, b->dslice, b->dshift_px, b->slice, b->ctf, b->shift_px, b->target,
@@ -96,7 +97,7 @@ het_status het_model_observe(het_model *m, float *points, float *ctf, const floa
 {
     const het_ops *ops = m->dev->ops;
     HET_ASSERT(n >= 1 && n <= m->spec.batch);
-    het_model_show(m, images, rows, n, 1, 0);
+    het_model_show(m, images, rows, n, 1);
     ops->download(m->dev, points, m->buffers->target, (size_t)(n * 2 * m->active) * sizeof *points);
     ops->download(m->dev, ctf, m->buffers->ctf, (size_t)(n * m->active) * sizeof *ctf);
     return ops->sync(m->dev);

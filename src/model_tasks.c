@@ -16,8 +16,12 @@ static void fill(het_model *m, float *device, float value, int64_t n)
         m->dev->ops->upload(m->dev, device + i, host, (size_t)(n - i < 256 ? n - i : 256) * sizeof *host);
 }
 
-void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, int64_t n, int pairs,
-                    int encode)
+float het_model_shift_pixels(const het_model *m)
+{
+    return m->config.encoder.shift_unit == HET_SHIFT_BOX ? (float)m->spec.box : 1.0f;
+}
+
+void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, int64_t n, int pairs)
 {
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
@@ -32,9 +36,33 @@ void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, i
         ops->upload(m->dev, b->rows + i, ctf + i / pairs, sizeof *ctf);
     ops->ctf(m->fourier, b->ctf, b->rows, pairs == 2 ? b->mirrored : NULL, b->envelope, (float)m->spec.apix,
              both, p);
-    if (!encode) return;
     fill(m, b->scale, (float)m->real_scale, both);
-    ops->points_to_image(m->fourier, b->image, b->target, b->window, b->scale, both, p);
+}
+
+void het_model_look(het_model *m, const float *points, int64_t n)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    ops->points_to_image(m->fourier, b->image, points, b->window, b->scale, n, m->active);
+    if (m->config.encoder.standardise == HET_STANDARDISE_IMAGE)
+        ops->standardise(m->dev, b->image, b->window, n, m->spec.box * m->spec.box);
+}
+
+/* The encoder looks at the targets, turned (train.augment) by multiples of 90 degrees, an image like its mirror, keyed by the
+ * image's place in the global batch. The loss is taken on the image as it is: there the pose is turned back (poses_of). */
+static void look_at_targets(het_model *m, const het_batch *batch, int64_t both, int64_t step)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    m->turned = m->config.train.augment;
+    for (int64_t i = 0; m->turned && i < both; i++) {
+        het_rng rng = het_rng_at((uint64_t)m->config.train.seed, HET_STREAM_TURN, (uint64_t)step,
+                                 (uint64_t)(batch->first + i / m->pairs));
+        const uint8_t quarters = (uint8_t)het_rng_below(&rng, 4);
+        ops->upload(m->dev, b->quarters + i, &quarters, 1);
+    }
+    if (m->turned) ops->turn_points(m->fourier, b->slice, b->target, b->quarters, both, m->active); /* slice: still free */
+    het_model_look(m, m->turned ? b->slice : b->target, both);
 }
 
 /* Standard normal numbers for z, keyed by the image's place in the global batch. */
@@ -63,8 +91,9 @@ static void poses_of(het_model *m, const het_batch *batch, int64_t both)
         return;
     }
     ops->s2s2(m->dev, b->rot, b->head[HET_ENCODER_ROTATION], both);
-    fill(m, b->weight, (float)m->spec.box, both);
+    fill(m, b->weight, het_model_shift_pixels(m), both);
     ops->scale_rows(m->dev, b->shift_px, b->head[HET_ENCODER_SHIFT], b->weight, both, 2);
+    if (m->turned) ops->turn_poses(m->dev, b->rot, b->shift_px, b->quarters, 1, both);
 }
 
 /* z and its KL term: as given; from the encoder; or, frozen (FCH), carrying nothing of the image. */
@@ -96,8 +125,11 @@ static void forward_image(het_model *m, const het_batch *batch, int64_t step)
     m->pairs = m->config.train.mirror && !m->given ? 2 : 1;
     m->encoded = !m->given || (!m->z_given && !m->frozen);
     const int64_t n = batch->count, both = n * m->pairs, p = m->active, z = m->config.z_dim;
-    het_model_show(m, batch->images, batch->ctf, n, m->pairs, m->encoded);
-    if (m->encoded) het_encoder_forward(m->encoder[0], b->head, m->params, b->image);
+    het_model_show(m, batch->images, batch->ctf, n, m->pairs);
+    if (m->encoded) {
+        look_at_targets(m, batch, both, step);
+        het_encoder_forward(m->encoder[0], b->head, m->params, b->image);
+    }
     poses_of(m, batch, both);
     conformations_of(m, batch, both, step);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot, b->z, NULL, both, p);
@@ -127,9 +159,10 @@ static void backward_image(het_model *m, het_ready ready, void *context)
     if (!m->given) {
         dhead[HET_ENCODER_ROTATION] = b->dhead[HET_ENCODER_ROTATION];
         dhead[HET_ENCODER_SHIFT] = b->dhead[HET_ENCODER_SHIFT];
+        if (m->turned) ops->turn_poses(m->dev, b->drot, b->dshift_px, b->quarters, 0, both);
         ops->s2s2_backward(m->dev, dhead[HET_ENCODER_ROTATION], b->drot, b->head[HET_ENCODER_ROTATION], both);
         ops->shift_backward(m->dev, dhead[HET_ENCODER_SHIFT], b->dshift_px, b->head[HET_ENCODER_SHIFT], b->weight,
-                            (float)m->config.train.lambda_t, (float)m->spec.box, both);
+                            (float)m->config.train.lambda_t, het_model_shift_pixels(m), both);
     }
     if (!m->frozen) {
         fill(m, b->scale, (float)m->config.train.lambda_z, both);
@@ -156,7 +189,7 @@ static void draw_poses(het_model *m, int64_t first, int64_t step)
         rng = het_rng_at(seed, HET_STREAM_SHIFT, (uint64_t)step, (uint64_t)(first + j));
         for (int i = 0; i < 2; i++) {
             px[i] = (float)((2.0 * het_rng_uniform(&rng) - 1.0) * m->spec.shift_range);
-            shift[i] = px[i] / (float)m->spec.box;
+            shift[i] = px[i] / het_model_shift_pixels(m);
         }
         m->dev->ops->upload(m->dev, m->buffers->rot_true + 9 * j, rot, sizeof rot);
         m->dev->ops->upload(m->dev, m->buffers->shift_true + 2 * j, shift, sizeof shift);
@@ -194,7 +227,7 @@ static void synthesise(het_model *m, int64_t first, int64_t step)
     ops->download(m->dev, power, b->power, (size_t)g * sizeof *power);
     for (int64_t i = 0; i < g; i++)
         fill(m, b->scale + i * (n / g), 1.0f / sqrtf(fmaxf(power[i], 1e-12f)), n / g);
-    ops->points_to_image(m->fourier, b->image, points, b->window, b->scale, n, p);
+    het_model_look(m, points, n);
 }
 
 /* With every image's z given in task one, the encoder learns z as it learns poses: from synthetic images,

@@ -16,7 +16,8 @@ typedef enum het_stream {
     HET_STREAM_SHIFT,       /* shifts of the synthetic images */
     HET_STREAM_NOISE,       /* noise of the synthetic images */
     HET_STREAM_SIMULATE,    /* `simulate`: poses, CTF rows, noise */
-    HET_STREAM_SEARCH       /* k-means seeds, anchors, subsets */
+    HET_STREAM_SEARCH,      /* k-means seeds, anchors, subsets */
+    HET_STREAM_TURN         /* turns of the images that the encoder sees */
 } het_stream;
 
 typedef struct het_rng {

@@ -50,7 +50,7 @@ static problem problem_new(int64_t box, int64_t f, int64_t h, int64_t layers, in
     problem t = {.b = b};
     assert_int_equal(het_points_new(&t.points, box), HET_OK);
     t.p = het_points_within(&t.points, radius);
-    t.spec = (het_decode_spec){box, f, h, layers, t.points.count, t.points.kxy};
+    t.spec = (het_decode_spec){box, f, h, layers, t.points.count, t.points.kxy, 0};
     t.params_count = het_decode_params_count(f, h, layers);
     t.params = random_array(t.params_count, sqrt(1.5 / (double)h), 1);
     t.freq = random_array(3 * f, (double)box / 4, 2);
@@ -72,7 +72,7 @@ static void problem_free(problem *t)
 static ref_decode reference(const problem *t, het_dtype precision)
 {
     return (ref_decode){t->spec.box, t->spec.frequencies, t->spec.width, t->spec.layers, t->points.kxy, t->params,
-                        t->freq, precision == HET_BF16};
+                        t->freq, precision == HET_BF16, t->spec.plain};
 }
 
 /* The variant's plan, loaded; NULL where this machine lacks it. */
@@ -135,15 +135,17 @@ static void check_forward(const problem *t, int isa, const float *kz)
     het_cpu_decode_free(dec);
 }
 
-/* Shapes: rows of several images in a tile; several tiles to an image; one layer; an image larger than the features. */
+/* Shapes: rows of several images in a tile; several tiles to an image; one layer; an image larger than the features; no residual
+ * sums. */
 static void test_forward(void **state)
 {
     (void)state;
-    static const struct { int64_t box, f, h, layers, b; double radius; } shapes[] = {
-        {16, 16, 32, 3, 5, 3.0}, {32, 48, 64, 4, 2, 15.0}, {8, 16, 96, 1, 3, 3.0}, {128, 16, 32, 2, 1, 40.0},
-        {64, 192, 256, 4, 3, 4.0}};
+    static const struct { int64_t box, f, h, layers, b; double radius; int plain; } shapes[] = {
+        {16, 16, 32, 3, 5, 3.0, 0}, {32, 48, 64, 4, 2, 15.0, 0}, {8, 16, 96, 1, 3, 3.0, 0}, {128, 16, 32, 2, 1, 40.0, 0},
+        {64, 192, 256, 4, 3, 4.0, 0}, {16, 16, 32, 2, 5, 3.0, 1}, {32, 48, 64, 4, 2, 15.0, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         problem t = problem_new(shapes[i].box, shapes[i].f, shapes[i].h, shapes[i].layers, shapes[i].b, shapes[i].radius);
+        t.spec.plain = shapes[i].plain;
         for (int isa = HET_ISA_PLAIN; isa <= HET_ISA_AMX; isa++) check_forward(&t, isa, NULL);
         problem_free(&t);
     }
@@ -207,10 +209,12 @@ static void check_backward(const problem *t, int isa, int threads, const int32_t
 static void test_backward(void **state)
 {
     (void)state;
-    static const struct { int64_t box, f, h, layers, b; double radius; } shapes[] = {
-        {16, 16, 32, 3, 5, 3.0}, {32, 48, 64, 4, 2, 15.0}, {8, 16, 96, 1, 3, 3.0}, {64, 192, 256, 4, 3, 4.0}};
+    static const struct { int64_t box, f, h, layers, b; double radius; int plain; } shapes[] = {
+        {16, 16, 32, 3, 5, 3.0, 0}, {32, 48, 64, 4, 2, 15.0, 0}, {8, 16, 96, 1, 3, 3.0, 0}, {64, 192, 256, 4, 3, 4.0, 0},
+        {16, 16, 32, 2, 5, 3.0, 1}, {32, 48, 64, 4, 2, 15.0, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         problem t = problem_new(shapes[i].box, shapes[i].f, shapes[i].h, shapes[i].layers, shapes[i].b, shapes[i].radius);
+        t.spec.plain = shapes[i].plain;
         for (int isa = HET_ISA_PLAIN; isa <= HET_ISA_AMX; isa++) check_backward(&t, isa, 1, NULL, t.b);
         problem_free(&t);
     }
@@ -337,9 +341,9 @@ static void test_refused_shapes(void **state)
 {
     (void)state;
     static const int32_t inside[] = {0, 0, 3, -3}, outside[] = {0, 0, 4, 0}, negative[] = {0, 0, -1, 0};
-    const het_decode_spec wrong[] = {{8, 8, 32, 2, 2, inside},  {8, 16, 48, 2, 2, inside},  {8, 16, 32, 0, 2, inside},
-                                     {8, 16, 32, 9, 2, inside}, {7, 16, 32, 2, 2, inside},  {8, 16, 32, 2, 0, inside},
-                                     {8, 16, 32, 2, 2, outside}, {8, 16, 32, 2, 2, negative}};
+    const het_decode_spec wrong[] = {{8, 8, 32, 2, 2, inside, 0},  {8, 16, 48, 2, 2, inside, 0},  {8, 16, 32, 0, 2, inside, 0},
+                                     {8, 16, 32, 9, 2, inside, 0}, {7, 16, 32, 2, 2, inside, 0},  {8, 16, 32, 2, 0, inside, 0},
+                                     {8, 16, 32, 2, 2, outside, 0}, {8, 16, 32, 2, 2, negative, 0}};
     het_device dev = {.precision = HET_F32, .threads = 1};
     het_decode *dec = NULL;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -348,7 +352,7 @@ static void test_refused_shapes(void **state)
     }
     setenv("HET_CPU_ISA", "plain", 1);
     dev.precision = HET_BF16;
-    const het_decode_spec right = {8, 16, 32, 2, 2, inside};
+    const het_decode_spec right = {8, 16, 32, 2, 2, inside, 0};
     assert_int_equal(het_cpu_decode_new(&dev, &dec, &right), HET_E_USAGE);
     unsetenv("HET_CPU_ISA");
     assert_int_equal(het_arena_live(), 0);

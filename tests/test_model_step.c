@@ -79,6 +79,29 @@ static void gradients_are_slopes(void **state)
     fixture_close(&f);
 }
 
+/* The choices that have a default of their own, the other way round. */
+static void set_open_choices(fixture *f)
+{
+    static const char *const settings[] = {"encoder.norm=group", "encoder.shift_unit=pixel", "encoder.standardise=image",
+                                           "decoder.residual=false", "train.augment=true"};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) assert_ok(het_config_set(&f->config, settings[i]));
+}
+
+static void gradients_are_slopes_otherwise(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_fill(&f, 32, 2 * BATCH);
+    f.radius = 4.0;
+    set_open_choices(&f);
+    fixture_open(&f, HET_PRECISION_F32);
+    const het_model *m = f.model;
+    check_slopes(&f, HET_TASK_IMAGE, 0, m->trained_encoder, 1e-4, 0.02);
+    check_slopes(&f, HET_TASK_IMAGE, m->decoder_first, m->layout.total, 1e-3, 2e-3);
+    check_slopes(&f, HET_TASK_POSE, 0, m->trained_encoder, 1e-4, 0.02);
+    fixture_close(&f);
+}
+
 static double size_of(const float *x, int64_t n)
 {
     return sqrt(dot(x, x, n));
@@ -192,6 +215,160 @@ static void infer(fixture *f, answers *a, int64_t n)
     const het_answers out = {a->rot,      a->shift,     a->z,          a->deviation, a->loss,
                              a->mirrored, a->other_rot, a->other_shift};
     assert_ok(het_model_infer(f->model, f->images, f->rows, n, &out));
+}
+
+/* (x,y) -> (-y,x) about pixel (D/2,D/2), `quarters` times */
+static void turn_image(float *image, int64_t d, int quarters)
+{
+    float *old = het_alloc((size_t)(d * d) * sizeof *old);
+    for (; quarters > 0; quarters--) {
+        memcpy(old, image, (size_t)(d * d) * sizeof *old);
+        for (int64_t y = 0; y < d; y++)
+            for (int64_t x = 0; x < d; x++) image[x * d + (d - y) % d] = old[y * d + x];
+    }
+    het_release(old);
+}
+
+/* train.augment: the encoder sees the very images, turned; its answers for them are turned back. That an encoder without
+ * error is then right: the model's image at the pose (R,t), turned, is that at the pose turned alike. */
+static void turned_images(void **state)
+{
+    (void)state;
+    enum { ROWS = 2 * BATCH, PIXELS = BOX * BOX };
+    fixture f;
+    float seen[ROWS * PIXELS], rot[9 * ROWS], shift[2 * ROWS];
+    int used = 0;
+    fixture_fill(&f, BOX, BATCH);
+    fixture_open(&f, HET_PRECISION_F32);
+    het_model *m = f.model;
+    const het_ops *ops = m->dev->ops;
+    const het_model_buffers *b = m->buffers;
+    const int64_t p = m->active;
+    for (int64_t step = 0; step < 4; step++) {
+        m->config.train.augment = 0;
+        fixture_run(&f, HET_TASK_IMAGE, step, 0);
+        memcpy(seen, b->image, sizeof seen);
+        m->config.train.augment = 1;
+        fixture_run(&f, HET_TASK_IMAGE, step, 0);
+        for (int i = 0; i < ROWS; i++) {
+            assert_int_equal(b->quarters[i], b->quarters[i - i % 2]);
+            used |= 1 << b->quarters[i];
+            turn_image(seen + i * PIXELS, BOX, b->quarters[i]);
+            for (int j = 0; j < PIXELS; j++) assert_true(fabsf(seen[i * PIXELS + j] - b->image[i * PIXELS + j]) < 1e-5f);
+        }
+        ops->s2s2(m->dev, rot, b->head[HET_ENCODER_ROTATION], ROWS);
+        for (int i = 0; i < 2 * ROWS; i++) shift[i] = (float)BOX * b->head[HET_ENCODER_SHIFT][i];
+        ops->turn_poses(m->dev, rot, shift, b->quarters, 1, ROWS);
+        assert_memory_equal(rot, b->rot, sizeof rot);
+        for (int i = 0; i < 2 * ROWS; i++) assert_true(shift[i] == b->shift_px[i]);
+    }
+    assert_int_equal(used, 15);
+    float *slice = het_alloc((size_t)(4 * ROWS * p * 2) * sizeof *slice), *image = slice + ROWS * p * 2,
+          *turned = image + ROWS * p * 2, *again = turned + ROWS * p * 2;
+    for (int64_t i = 0; i < ROWS * p; i++) b->ctf[i] = 1.0f; /* images, and so their CTF, are not turned in training */
+    het_decoder_forward(m->decoder, slice, m->params, rot, b->z, NULL, ROWS, p);
+    ops->project(m->fourier, image, slice, b->ctf, shift, ROWS, p);
+    ops->turn_points(m->fourier, turned, image, b->quarters, ROWS, p);
+    ops->turn_poses(m->dev, rot, shift, b->quarters, 0, ROWS);
+    het_decoder_forward(m->decoder, slice, m->params, rot, b->z, NULL, ROWS, p);
+    ops->project(m->fourier, again, slice, b->ctf, shift, ROWS, p);
+    for (int64_t i = 0; i < ROWS * p * 2; i++) {
+        if (!(fabsf(turned[i] - again[i]) < 1e-4f)) fail_msg("%g against %g", (double)turned[i], (double)again[i]);
+    }
+    het_release(slice);
+    fixture_close(&f);
+}
+
+/* With group norm an image's answer is the same in training and in inference, whatever the statistics kept. */
+static void group_norm_needs_no_statistics(void **state)
+{
+    (void)state;
+    fixture f;
+    answers a, b;
+    fixture_fill(&f, BOX, BATCH);
+    f.config.encoder.norm = HET_ENCODER_GROUP_NORM;
+    fixture_open(&f, HET_PRECISION_F32);
+    infer(&f, &a, BATCH);
+    infer(&f, &b, 1);
+    fixture_run(&f, HET_TASK_IMAGE, 0, 0);
+    for (int j = 0; j < BATCH; j++) {
+        const int64_t row = 2 * j + a.mirrored[j];
+        for (int i = 0; i < 9; i++) {
+            const float sign = a.mirrored[j] && i / 3 != 1 ? -1.0f : 1.0f;
+            assert_true(fabsf(f.model->buffers->rot[9 * row + i] - sign * a.rot[9 * j + i]) < 1e-5f);
+        }
+    }
+    for (int i = 0; i < 9; i++) assert_true(fabsf(a.rot[i] - b.rot[i]) < 1e-5f);
+    assert_true(size_of(f.model->grads + f.model->trained_encoder, het_encoder_stats(f.model->encoder[0])) == 0.0);
+    fixture_close(&f);
+}
+
+/* A shift head that answers in pixels has weights larger by the box: then images, and so losses, are the same. */
+static void shifts_in_pixels(void **state)
+{
+    (void)state;
+    enum { ROWS = 2 * BATCH };
+    fixture f[2];
+    float shift[2 * ROWS], pose_loss[2 * BATCH];
+    double loss[2];
+    answers a[2];
+    for (int u = 0; u < 2; u++) {
+        fixture_fill(&f[u], BOX, BATCH);
+        f[u].config.encoder.shift_unit = u == 0 ? HET_SHIFT_BOX : HET_SHIFT_PIXEL;
+        f[u].config.train.lambda_t = 0.05 / (u == 0 ? 1.0 : BOX);
+        fixture_open(&f[u], HET_PRECISION_F32);
+        het_model *m = f[u].model;
+        for (int i = 0; i < 2; i++) {
+            const het_parameter *w = het_layout_find(&m->layout, i == 0 ? "encoder.shift.w2" : "encoder.shift.b2");
+            for (int64_t j = 0; u == 1 && j < w->count; j++) m->params[w->offset + j] *= (float)BOX;
+        }
+        loss[u] = fixture_run(&f[u], HET_TASK_IMAGE, 0, 0);
+        if (u == 0) memcpy(shift, m->buffers->shift_px, sizeof shift);
+        for (int i = 0; i < 2 * ROWS; i++) assert_true(fabsf(m->buffers->shift_px[i] - shift[i]) < 1e-5f);
+        infer(&f[u], &a[u], BATCH);
+        fixture_run(&f[u], HET_TASK_POSE, 1, 0);
+        for (int64_t i = 0; i < m->synthetic && i < 2 * BATCH; i++) {
+            double about_rotation = 0.0;
+            for (int j = 0; j < 9; j++) about_rotation += pow(m->buffers->rot[9 * i + j] - m->buffers->rot_true[9 * i + j], 2.0);
+            const float about_shift = m->buffers->loss[i] - (float)(about_rotation / 9.0);
+            if (u == 0) pose_loss[i] = about_shift;
+            else assert_true(fabsf(about_shift - (float)BOX * pose_loss[i]) < 1e-4f * (1.0f + about_shift));
+        }
+    }
+    assert_true(fabs(loss[0] - loss[1]) < 1e-5 * loss[0]);
+    for (int i = 0; i < 2 * BATCH; i++) assert_true(fabsf(a[0].shift[i] - a[1].shift[i]) < 1e-5f);
+    fixture_close(&f[0]);
+    fixture_close(&f[1]);
+}
+
+static void check_standardised(const fixture *f, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float *image = f->model->buffers->image + i * BOX * BOX;
+        double sum = 0.0;
+        for (int j = 0; j < BOX * BOX; j++) sum += image[j];
+        assert_true(fabs(sum) < 1e-3 && image[0] == 0.0f && fabs(dot(image, image, BOX * BOX) / (BOX * BOX) - 1.0) < 1e-5);
+    }
+}
+
+/* In both tasks and in inference. */
+static void images_standardised_one_by_one(void **state)
+{
+    (void)state;
+    fixture f;
+    answers a;
+    fixture_fill(&f, BOX, BATCH);
+    f.config.encoder.standardise = HET_STANDARDISE_IMAGE;
+    fixture_open(&f, HET_PRECISION_F32);
+    const double loss = fixture_run(&f, HET_TASK_IMAGE, 0, 0);
+    check_standardised(&f, 2 * BATCH);
+    fixture_run(&f, HET_TASK_POSE, 1, 0);
+    check_standardised(&f, f.model->synthetic);
+    infer(&f, &a, BATCH);
+    check_standardised(&f, 2 * BATCH);
+    f.model->real_scale *= 3.0; /* without it the encoder would see other images */
+    assert_true(fabs(fixture_run(&f, HET_TASK_IMAGE, 0, 0) - loss) < 1e-5 * loss);
+    fixture_close(&f);
 }
 
 /* Image and mirror image get the same answers, the better and the other, up to R -> diag(-1,1,-1) R,
@@ -454,7 +631,10 @@ int main(void)
         cmocka_unit_test(groups_are_separate_batches), cmocka_unit_test(mirror_images_swap_roles),
         cmocka_unit_test(inference_of_mirror_images),  cmocka_unit_test(volume_has_the_slices),
         cmocka_unit_test(steps_are_tidy),              cmocka_unit_test(one_dimension),
-        cmocka_unit_test(given_answers),               cmocka_unit_test(given_poses),
+        cmocka_unit_test(given_answers),               cmocka_unit_test(gradients_are_slopes_otherwise),
+        cmocka_unit_test(turned_images),               cmocka_unit_test(group_norm_needs_no_statistics),
+        cmocka_unit_test(shifts_in_pixels),            cmocka_unit_test(images_standardised_one_by_one),
+        cmocka_unit_test(given_poses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,7 +53,7 @@ static void expect(const ref_array *array, const double *expected, double tolera
     assert_true(error < tolerance);
 }
 
-/* ---- batch norm ---- */
+/* ---- normalisation ---- */
 
 /* The offset is large against the spread, so that a variance by E[x^2] - mean^2 would fail. */
 static void check_norm_spec(het_device *dev, const het_norm_spec *s, double offset, double tolerance)
@@ -102,8 +102,9 @@ static void check_norm_spec(het_device *dev, const het_norm_spec *s, double offs
 
 static void check_norm(het_device *dev, double tolerance)
 {
-    const het_norm_spec specs[] = {{6, 9, 5, 1, 0},    {6, 9, 70, 2, 1}, {6, 1, 16, 3, 0},
-                                   {4, 300, 64, 2, 1}, {1, 7, 3, 1, 1},  {2, 4500, 8, 1, 1}};
+    const het_norm_spec specs[] = {{6, 9, 5, 1, 0, 1},    {6, 9, 70, 2, 1, 1}, {6, 1, 16, 3, 0, 1},
+                                   {4, 300, 64, 2, 1, 1}, {1, 7, 3, 1, 1, 1},  {2, 4500, 8, 1, 1, 1},
+                                   {6, 9, 32, 6, 1, 16},  {3, 1, 48, 3, 0, 16}, {2, 700, 6, 2, 1, 3}}; /* group norm */
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) check_norm_spec(dev, specs + i, 3.0, tolerance);
 }
 
@@ -119,35 +120,40 @@ static void norm_keeps_small_variance(void **state)
     (void)state;
     het_device dev;
     assert_int_equal(het_device_open_cpu(&dev, 1, HET_PRECISION_F32), HET_OK);
-    const het_norm_spec spec = {4, 500, 6, 2, 0};
+    const het_norm_spec spec = {4, 500, 6, 2, 0, 1};
     check_norm_spec(&dev, &spec, 1000.0, 1e-3);
     het_device_close(&dev);
 }
 
-/* Reference gradients against central differences of the reference along a random direction. */
+/* Reference gradients against central differences of the reference along random directions of x, gamma and beta. */
+static void check_norm_reference(het_device *dev, const het_norm_spec *s)
+{
+    enum { N = 6 * 5 * 4, C = 4, ALL = N + 2 * C };
+    ref_array at = ref_array_random(dev, ALL, 0, 1.0, 1.0, 1), v = ref_array_random(dev, ALL, 0, 1.0, 0.0, 2);
+    ref_array dy = ref_array_random(dev, N, 0, 1.0, 0.0, 3);
+    const double h = 1e-6;
+    double y[2][N], mean[6 * C], var[6 * C], slope[ALL] = {0}, numeric = 0.0, exact = 0.0;
+    for (int side = 0; side < 2; side++) {
+        double moved[ALL];
+        for (int i = 0; i < ALL; i++) moved[i] = at.host[i] + (side ? h : -h) * v.host[i];
+        ref_norm(y[side], mean, var, moved, moved + N, moved + N + C, s);
+    }
+    for (int i = 0; i < N; i++) numeric += dy.host[i] * (y[1][i] - y[0][i]) / (2 * h);
+    ref_norm_backward(slope, slope + N, slope + N + C, dy.host, at.host, y[1], at.host + N, s);
+    for (int i = 0; i < ALL; i++) exact += slope[i] * v.host[i];
+    assert_true(fabs(numeric - exact) < 1e-7 * (1.0 + fabs(exact)));
+    ref_array_free(&at);
+    ref_array_free(&v);
+    ref_array_free(&dy);
+}
+
 static void norm_reference_gradient(void **state)
 {
     (void)state;
     het_device dev;
     assert_int_equal(het_device_open_cpu(&dev, 1, HET_PRECISION_F32), HET_OK);
-    enum { N = 6 * 5 * 3 };
-    const het_norm_spec s = {6, 5, 3, 2, 1};
-    ref_array x = ref_array_random(&dev, N, 0, 1.0, 1.0, 1), v = ref_array_random(&dev, N, 0, 1.0, 0.0, 2);
-    ref_array dy = ref_array_random(&dev, N, 0, 1.0, 0.0, 3);
-    const double gamma[3] = {0.7, 1.2, -0.4}, beta[3] = {0.1, -0.2, 0.3}, h = 1e-6;
-    double y[2][N], mean[6], var[6], dx[N], dgamma[3] = {0}, dbeta[3] = {0}, numeric = 0.0, exact = 0.0;
-    for (int side = 0; side < 2; side++) {
-        double moved[N];
-        for (int i = 0; i < N; i++) moved[i] = x.host[i] + (side ? h : -h) * v.host[i];
-        ref_norm(y[side], mean, var, moved, gamma, beta, &s);
-    }
-    for (int i = 0; i < N; i++) numeric += dy.host[i] * (y[1][i] - y[0][i]) / (2 * h);
-    ref_norm_backward(dx, dgamma, dbeta, dy.host, x.host, y[1], gamma, &s);
-    for (int i = 0; i < N; i++) exact += dx[i] * v.host[i];
-    assert_true(fabs(numeric - exact) < 1e-7 * (1.0 + fabs(exact)));
-    ref_array_free(&x);
-    ref_array_free(&v);
-    ref_array_free(&dy);
+    check_norm_reference(&dev, &(het_norm_spec){6, 5, 4, 2, 1, 1});
+    check_norm_reference(&dev, &(het_norm_spec){6, 5, 4, 6, 1, 2});
     het_device_close(&dev);
 }
 
@@ -157,7 +163,9 @@ static void norm_refuses(void **state)
     het_device dev;
     het_norm *norm;
     assert_int_equal(het_device_open_cpu(&dev, 1, HET_PRECISION_F32), HET_OK);
-    assert_int_equal(dev.ops->norm_new(&dev, &norm, &(het_norm_spec){6, 4, 8, 4, 0}), HET_E_SHAPE);
+    assert_int_equal(dev.ops->norm_new(&dev, &norm, &(het_norm_spec){6, 4, 8, 4, 0, 1}), HET_E_SHAPE);
+    assert_null(norm);
+    assert_int_equal(dev.ops->norm_new(&dev, &norm, &(het_norm_spec){6, 4, 8, 6, 0, 3}), HET_E_SHAPE);
     assert_null(norm);
     het_device_close(&dev);
 }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "../kernels/cpu/fourier.h"
+#include "../kernels/cpu/task.h"
 #include "../src/arena.h"
 #include "../src/physics/points.h"
 #include "../src/rng.h"
@@ -157,6 +158,59 @@ static void mirror_and_shift_match_moved_images(void **state)
     free(image), free(moved), free(points), free(expected), free(both), free(model), free(ctf);
     free(mirrored), free(rolled);
     fixture_free(&f);
+}
+
+/* Points of really turned images, (x,y) -> (-y,x) about pixel (D/2,D/2) for every quarter. */
+static void turns_match_turned_images(void **state)
+{
+    (void)state;
+    const int64_t box = 14;
+    const uint8_t quarters[] = {0, 1, 2, 3};
+    fixture f = fixture_new(box, 2);
+    fixture_open(&f);
+    float *image = normals(f.pixels, 4), *moved = floats(4 * f.pixels), *points = floats(8 * f.p);
+    float *expected = floats(8 * f.p), *turned = floats(8 * f.p);
+    for (int64_t y = 0; y < box; y++)
+        for (int64_t x = 0; x < box; x++) {
+            const int64_t to[4][2] = {{x, y}, {box - y, x}, {box - x, box - y}, {y, box - x}};
+            for (int q = 0; q < 4; q++) moved[q * f.pixels + to[q][1] % box * box + to[q][0] % box] = image[y * box + x];
+        }
+    for (int q = 0; q < 4; q++) het_cpu_image_to_points(f.plan, points + 2 * q * f.p, image, 1, f.p);
+    het_cpu_image_to_points(f.plan, expected, moved, 4, f.p);
+    het_cpu_turn_points(f.plan, turned, points, quarters, 4, f.p);
+    double *truth = doubles(expected, 8 * f.p);
+    assert_below(largest_difference(turned, truth, 8 * f.p), 2e-6);
+    free(image), free(moved), free(points), free(expected), free(turned), free(truth);
+    fixture_free(&f);
+}
+
+static void standardised_images(void **state)
+{
+    (void)state;
+    enum { B = 3, N = 500 };
+    het_device dev = {.precision = HET_F32, .threads = 2};
+    float *image = normals(B * N, 3), *window = floats(N);
+    for (int j = 0; j < N; j++) window[j] = j < 300 ? 1.0f : j < 400 ? 0.01f * (float)(400 - j) : 0.0f;
+    for (int i = 0; i < B * N; i++) image[i] = window[i % N] * (i < 2 * N ? (float)(3 * i / N + 1) * image[i] + 5.0f : 0.0f);
+    double *given = doubles(image, B * N);
+    het_cpu_standardise(&dev, image, window, B, N);
+    for (int i = 0; i < B; i++) {
+        double sum = 0.0, square = 0.0, area = 0.0, total = 0.0, variance = 0.0;
+        for (int j = 0; j < N; j++) {
+            area += window[j];
+            total += given[i * N + j];
+        }
+        for (int j = 0; j < N; j++) variance += pow(given[i * N + j] - total / area * window[j], 2.0) / N;
+        for (int j = 0; j < N; j++) {
+            const double y = image[i * N + j], expected = (given[i * N + j] - total / area * window[j]) / sqrt(variance + 1e-30);
+            assert_below(fabs(y - expected), 1e-5);
+            sum += y;
+            square += y * y;
+        }
+        assert_below(fabs(sum), 1e-3);
+        assert_below(fabs(square / N - (i < 2)), 1e-5); /* the last one is empty, and stays so */
+    }
+    free(image), free(window), free(given);
 }
 
 static const het_ctf_row astigmatic = {.defocus_u = 31000.0f, .defocus_v = 24000.0f, .angle = 0.6f,
@@ -466,6 +520,8 @@ int main(void)
         cmocka_unit_test(transforms_match_plain_sums),
         cmocka_unit_test(round_trip),
         cmocka_unit_test(mirror_and_shift_match_moved_images),
+        cmocka_unit_test(turns_match_turned_images),
+        cmocka_unit_test(standardised_images),
         cmocka_unit_test(ctf_matches_formula),
         cmocka_unit_test(wavelength_is_physical),
         cmocka_unit_test(mirrored_ctf),

@@ -252,12 +252,41 @@ static void norm_of_huge_numbers_is_finite(void **state)
     assert_near(sum / 1.8e77, 1.0, 1e-6);
 }
 
+/* diag(Q,1) rot and Q shift with Q the rotation by 90 degrees from x to y, and back. */
+static void poses_turn(void **state)
+{
+    (void)state;
+    enum { N = 4 };
+    const uint8_t quarters[N] = {0, 1, 2, 3};
+    float rot[9 * N], shift[2 * N], turned[9 * N], moved[2 * N];
+    fill(rot, 9 * N, 31);
+    fill(shift, 2 * N, 32);
+    memcpy(turned, rot, sizeof rot);
+    memcpy(moved, shift, sizeof shift);
+    het_cpu_turn_poses(&device, turned, moved, quarters, 0, N);
+    for (int n = 0; n < N; n++) {
+        const double angle = n * 1.57079632679489662, c = cos(angle), s = sin(angle);
+        for (int i = 0; i < 3; i++) {
+            const float *r = rot + 9 * n + i, *t = turned + 9 * n + i;
+            assert_near(t[0], c * r[0] - s * r[3], 1e-6);
+            assert_near(t[3], s * r[0] + c * r[3], 1e-6);
+            assert_true(t[6] == r[6]);
+        }
+        assert_near(moved[2 * n], c * shift[2 * n] - s * shift[2 * n + 1], 1e-6);
+        assert_near(moved[2 * n + 1], s * shift[2 * n] + c * shift[2 * n + 1], 1e-6);
+    }
+    het_cpu_turn_poses(&device, turned, moved, quarters, 1, N);
+    for (int i = 0; i < 9 * N; i++) assert_true(turned[i] == rot[i]);
+    for (int i = 0; i < 2 * N; i++) assert_true(moved[i] == shift[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s2s2_and_gradient),        cmocka_unit_test(s2s2_of_degenerate_vectors_is_finite),
         cmocka_unit_test(latent_and_gradient),      cmocka_unit_test(latent_keeps_nan_visible),
         cmocka_unit_test(pose_loss_and_gradient),   cmocka_unit_test(adam_matches_formula),
+        cmocka_unit_test(poses_turn),
         cmocka_unit_test(norm_counts_and_sums),     cmocka_unit_test(norm_of_huge_numbers_is_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,6 +88,7 @@ const het_ops het_ops_cpu = {
 
     .s2s2 = het_cpu_s2s2,
     .s2s2_backward = het_cpu_s2s2_backward,
+    .turn_poses = het_cpu_turn_poses,
     .latent = het_cpu_latent,
     .latent_backward = het_cpu_latent_backward,
 
@@ -95,7 +96,9 @@ const het_ops het_ops_cpu = {
     .fourier_free = het_cpu_fourier_free,
     .image_to_points = het_cpu_image_to_points,
     .points_to_image = het_cpu_points_to_image,
+    .standardise = het_cpu_standardise,
     .mirror_pairs = het_cpu_mirror_pairs,
+    .turn_points = het_cpu_turn_points,
     .ctf = het_cpu_ctf,
     .project = het_cpu_project,
     .project_loss = het_cpu_project_loss,

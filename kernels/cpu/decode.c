@@ -195,6 +195,7 @@ het_status het_cpu_decode_new(het_device *dev, het_decode **out, const het_decod
     dec->net.frequencies = spec->frequencies;
     dec->net.width = spec->width;
     dec->net.layers = spec->layers;
+    dec->net.plain = spec->plain;
     memcpy(dec->kxy, spec->kxy, (size_t)spec->max_points * 2 * sizeof *dec->kxy);
     dec->spec.kxy = dec->kxy;
     for (int64_t p = 0; p < spec->max_points; p++) {

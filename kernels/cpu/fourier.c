@@ -23,12 +23,15 @@ static int allocate(het_fourier *plan)
 {
     const size_t points = (size_t)plan->max_points, threads = (size_t)plan->dev->threads;
     const size_t pixels = (size_t)(plan->box * plan->box), bins = (size_t)(plan->box * spectrum_width(plan));
-    int32_t **integers[] = {&plan->bin, &plan->mirror, &plan->kx, &plan->ky};
+    int32_t **integers[] = {&plan->bin, &plan->mirror, &plan->turn, &plan->kx, &plan->ky};
     float **floats[] = {&plan->factor, &plan->k2, &plan->kc, &plan->ks};
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         *integers[i] = het_alloc(points * sizeof(int32_t));
+        if (*integers[i] == NULL) return 0;
+    }
+    for (int i = 0; i < 4; i++) {
         *floats[i] = het_alloc(points * sizeof(float));
-        if (*integers[i] == NULL || *floats[i] == NULL) return 0;
+        if (*floats[i] == NULL) return 0;
     }
     plan->real = het_alloc(threads * sizeof *plan->real);
     plan->spectrum = het_alloc(threads * sizeof *plan->spectrum);
@@ -49,6 +52,15 @@ static void make_plans(het_fourier *plan)
     plan->forward = fftwf_plan_dft_r2c_2d(box, box, plan->real[0], plan->spectrum[0], FFTW_ESTIMATE);
     plan->inverse = fftwf_plan_dft_c2r_2d(box, box, plan->spectrum[0], plan->real[0], FFTW_ESTIMATE);
     pthread_mutex_unlock(&planner);
+}
+
+/* The point of any k, or ~(point of -k), whose conjugate the value at k is. */
+static int32_t locate(const het_fourier *plan, const int32_t *point_at, int32_t kx, int32_t ky, int *missing)
+{
+    const int other = kx < 0 || (kx == 0 && ky < 0);
+    const int32_t point = point_at[other ? bin_of(plan, -kx, -ky) : bin_of(plan, kx, ky)];
+    *missing |= point < 0;
+    return other ? ~point : point;
 }
 
 /* Fill the tables; `point_at` (box, box/2+1) is scratch, filled with -1. */
@@ -73,9 +85,11 @@ static het_status index_points(het_fourier *plan, const int32_t *kxy, int32_t *p
     }
     for (int64_t p = 0; p < plan->max_points; p++) {
         const int32_t kx = plan->kx[p], ky = plan->ky[p];
-        plan->mirror[p] = kx == 0 ? (int32_t)p : point_at[bin_of(plan, kx, -ky)];
-        if (plan->mirror[p] < 0)
-            return het_fail(HET_E_SHAPE, "Fourier point (%d,%d) is listed without (%d,%d)", kx, ky, kx, -ky);
+        int missing = 0;
+        plan->mirror[p] = locate(plan, point_at, -kx, ky, &missing);
+        plan->turn[p] = locate(plan, point_at, ky, -kx, &missing);
+        if (missing)
+            return het_fail(HET_E_SHAPE, "Fourier point (%d,%d) is listed without (%d,%d) and (%d,%d)", kx, ky, -kx, ky, ky, -kx);
     }
     return HET_OK;
 }
@@ -126,7 +140,7 @@ void het_cpu_fourier_free(het_fourier *plan)
         if (plan->real != NULL) het_release(plan->real[t]);
         if (plan->spectrum != NULL) het_release(plan->spectrum[t]);
     }
-    void *pieces[] = {plan->real, plan->spectrum, plan->bin, plan->mirror, plan->kx,
+    void *pieces[] = {plan->real, plan->spectrum, plan->bin, plan->mirror, plan->turn, plan->kx,
                       plan->ky,   plan->factor,   plan->k2,  plan->kc,     plan->ks};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
     het_release(plan);
@@ -189,14 +203,14 @@ void het_cpu_points_to_image(het_fourier *plan, float *image, const float *point
     }
 }
 
-/* The mirror of a real image has F'(kx,ky) = F(-kx,ky) = conj F(kx,-ky), and F'(0,ky) = F(0,ky). */
-static void mirror_row(const het_fourier *plan, float *same, float *mirrored, const float *points, int64_t p)
+/* to[i] = from[index[i]], its conjugate where the index says so, or (flip) where it does not; NULL: i itself. */
+static void take_row(float *to, const float *from, const int32_t *index, int flip, int64_t p)
 {
-    memcpy(same, points, (size_t)(2 * p) * sizeof *points);
     for (int64_t i = 0; i < p; i++) {
-        const float *from = points + 2 * plan->mirror[i];
-        mirrored[2 * i] = from[0];
-        mirrored[2 * i + 1] = plan->kx[i] == 0 ? from[1] : -from[1];
+        const int64_t at = index == NULL ? i : index[i];
+        const float *x = from + 2 * (at < 0 ? ~at : at);
+        to[2 * i] = x[0];
+        to[2 * i + 1] = (at < 0) != flip ? -x[1] : x[1];
     }
 }
 
@@ -205,6 +219,18 @@ void het_cpu_mirror_pairs(het_fourier *plan, float *both, const float *points, i
     HET_ASSERT(p <= plan->max_points);
     HET_ASSERT(p == plan->max_points || plan->k2[p] != plan->k2[p - 1]);
 #pragma omp parallel for schedule(static) num_threads(plan->dev->threads)
+    for (int64_t i = 0; i < b; i++) {
+        memcpy(both + 4 * i * p, points + 2 * i * p, (size_t)(2 * p) * sizeof *points);
+        take_row(both + 4 * i * p + 2 * p, points + 2 * i * p, plan->mirror, 0, p);
+    }
+}
+
+/* Two quarters are k -> -k, the conjugate. */
+void het_cpu_turn_points(het_fourier *plan, float *turned, const float *points, const uint8_t *quarters, int64_t b, int64_t p)
+{
+    HET_ASSERT(p <= plan->max_points);
+    HET_ASSERT(p == plan->max_points || plan->k2[p] != plan->k2[p - 1]);
+#pragma omp parallel for schedule(static) num_threads(plan->dev->threads)
     for (int64_t i = 0; i < b; i++)
-        mirror_row(plan, both + 4 * i * p, both + 4 * i * p + 2 * p, points + 2 * i * p, p);
+        take_row(turned + 2 * i * p, points + 2 * i * p, quarters[i] % 2 == 1 ? plan->turn : NULL, quarters[i] >= 2, p);
 }

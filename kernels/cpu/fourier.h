@@ -16,13 +16,14 @@ struct het_fourier {
     fftwf_complex **spectrum;  /* (threads): (D, D/2+1), row ky mod D, column kx */
     int32_t *bin;              /* (P) place in `spectrum` */
     float *factor;             /* (P) (-1)^(kx+ky) / D: origin at (D/2,D/2), normalisation */
-    int32_t *mirror;           /* (P) point of (kx,-ky); of itself on the line kx = 0 */
+    int32_t *mirror;           /* (P) point of (-kx,ky), ~point where that is the other half: then its conjugate */
+    int32_t *turn;             /* (P) the same of (ky,-kx) */
     int32_t *kx, *ky;          /* (P) */
     float *k2, *kc, *ks;       /* (P) k^2, and k^2 times cos and sin of twice k's direction: exact integers */
 };
 
 /** Errors: HET_E_SHAPE for an odd box or points outside the half-disc, repeated, or without their
- *  mirror image; HET_E_MEMORY. */
+ *  mirror or turned image; HET_E_MEMORY. */
 het_status het_cpu_fourier_new(het_device *dev, het_fourier **plan, int64_t box, int64_t max_points,
                                const int32_t *kxy_host);
 void het_cpu_fourier_free(het_fourier *plan);
@@ -31,6 +32,8 @@ void het_cpu_image_to_points(het_fourier *plan, float *points, const float *imag
 void het_cpu_points_to_image(het_fourier *plan, float *image, const float *points, const float *window,
                              const float *scale, int64_t b, int64_t p);
 /** p must end a ring: the mirror image of every point is then among the first p. */
+void het_cpu_turn_points(het_fourier *plan, float *turned, const float *points, const uint8_t *quarters, int64_t b,
+                         int64_t p);
 void het_cpu_mirror_pairs(het_fourier *plan, float *both, const float *points, int64_t b, int64_t p);
 
 void het_cpu_ctf(het_fourier *plan, float *ctf, const het_ctf_row *rows, const uint8_t *mirrored,

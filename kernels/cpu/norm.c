@@ -6,7 +6,8 @@
 #include "bf16.h"
 #include "context.h"
 
-/* Batch normalisation (Ioffe & Szegedy 2015) over rows of channels (NHWC), in groups of consecutive images.
+/* Batch normalisation (Ioffe & Szegedy 2015) over rows of channels (NHWC), in groups of consecutive images; with joined
+ * channels group normalisation (Wu & He 2018).
  *
  * A group's rows are cut into slices, the unit of parallel work and of summation: inside a slice fp32 sums,
  * across slices double, in slice order. The cut does not depend on the number of threads, so neither do the
@@ -34,6 +35,9 @@ het_status het_cpu_norm_new(het_device *dev, het_norm **norm, const het_norm_spe
         return het_fail(HET_E_SHAPE,
                         "batch norm of %lld images in %lld groups: the groups must divide the batch",
                         (long long)spec->batch, (long long)spec->groups);
+    if (spec->joined < 1 || spec->channels % spec->joined != 0)
+        return het_fail(HET_E_SHAPE, "norm of %lld channels, %lld at a time: these must divide the channels",
+                        (long long)spec->channels, (long long)spec->joined);
     het_norm *n = het_alloc(sizeof *n);
     if (n == NULL) return het_fail(HET_E_MEMORY, "no memory for batch norm");
     n->dev = dev;
@@ -231,6 +235,21 @@ static void join_moments(const het_norm *n, float *mean, float *var)
         }
 }
 
+/* Mean and variance over every `joined` channels, from those of each. */
+static void join_channels(const het_norm *n, float *mean, float *var)
+{
+    const int64_t k = n->spec.joined;
+    for (int64_t i = 0; i < n->spec.groups * n->spec.channels; i += k) {
+        double m = 0.0, v = 0.0;
+        for (int64_t c = i; c < i + k; c++) m += mean[c] / (double)k;
+        for (int64_t c = i; c < i + k; c++) v += (var[c] + (mean[c] - m) * (mean[c] - m)) / (double)k;
+        for (int64_t c = i; c < i + k; c++) {
+            mean[c] = (float)m;
+            var[c] = (float)v;
+        }
+    }
+}
+
 /* The second half of forward and infer: step is C for statistics per group, 0 for one set. */
 static void normalise(const het_norm *n, void *y, const void *x, const float *gamma, const float *beta,
                       const float *mean, const float *var, int64_t step)
@@ -263,6 +282,7 @@ void het_cpu_norm_forward(het_norm *n, void *y, float *mean, float *var, const v
         moments(part, part + ch, x, s.first, s.rows, ch, bf16);
     }
     join_moments(n, mean, var);
+    if (n->spec.joined > 1) join_channels(n, mean, var);
     normalise(n, y, x, gamma, beta, mean, var, ch);
 }
 
@@ -273,15 +293,16 @@ void het_cpu_norm_infer(het_norm *n, void *y, const void *x, const float *gamma,
 }
 
 /* Join the slices' sums into the parameters' gradients and the coefficients of dx:
-   dx = gamma/sd (dy - mean(dy) - (x - mean) mean(dy (x - mean)) / sd^2) */
+   dx = 1/sd (gamma dy - mean(gamma dy) - (x - mean) mean(gamma dy (x - mean)) / sd^2), means over joined channels too */
 static void join_sums(const het_norm *n, float *dgamma, float *dbeta, const float *gamma, const float *mean,
                       const float *var)
 {
-    const int64_t ch = n->spec.channels;
-    for (int64_t g = 0; g < n->spec.groups; g++)
+    const int64_t ch = n->spec.channels, k = n->spec.joined;
+    for (int64_t g = 0; g < n->spec.groups; g++) {
+        float *coef = n->coef + g * 4 * ch;
+        double all1 = 0.0, all2 = 0.0;
         for (int64_t c = 0; c < ch; c++) {
             const float *part = n->partial + g * n->slices * 2 * ch + c;
-            float *coef = n->coef + g * 4 * ch + c;
             double s1 = 0.0, s2 = 0.0;
             for (int64_t s = 0; s < n->slices; s++) {
                 s1 += part[2 * s * ch];
@@ -291,11 +312,16 @@ static void join_sums(const het_norm *n, float *dgamma, float *dbeta, const floa
             const double a = gamma[c] * inverse;
             dgamma[c] += (float)(s2 * inverse);
             dbeta[c] += (float)s1;
-            coef[0] = (float)a;
-            coef[ch] = (float)(-a * inverse * inverse * s2 / (double)n->rows);
-            coef[2 * ch] = (float)(-a * s1 / (double)n->rows);
-            coef[3 * ch] = mean[g * ch + c];
+            coef[c] = (float)a;
+            coef[3 * ch + c] = mean[g * ch + c];
+            all1 = (c % k == 0 ? 0.0 : all1) + a * s1;
+            all2 = (c % k == 0 ? 0.0 : all2) + a * inverse * inverse * s2;
+            for (int64_t j = c - k + 1; j <= c && c % k == k - 1; j++) {
+                coef[ch + j] = (float)(-all2 / (double)(n->rows * k));
+                coef[2 * ch + j] = (float)(-all1 / (double)(n->rows * k));
+            }
         }
+    }
 }
 
 void het_cpu_norm_backward(het_norm *n, void *dx, float *dgamma, float *dbeta, const void *dy, const void *x,

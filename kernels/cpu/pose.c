@@ -99,6 +99,22 @@ static float clamp_logvar(float logvar)
     return logvar < -logvar_limit ? -logvar_limit : logvar > logvar_limit ? logvar_limit : logvar;
 }
 
+/* (x, y) -> (c x - s y, s x + c y) of rows and shift alike, with c, s = 0, 1 or -1: exact */
+void het_cpu_turn_poses(het_device *dev, float *rot, float *shift, const uint8_t *quarters, int back, int64_t b)
+{
+    static const float cosine[4] = {1.0f, 0.0f, -1.0f, 0.0f}, sine[4] = {0.0f, 1.0f, 0.0f, -1.0f};
+    (void)dev;
+    for (int64_t n = 0; n < b; n++) {
+        const float c = cosine[quarters[n]], s = back ? -sine[quarters[n]] : sine[quarters[n]];
+        for (int i = 0; i < 4; i++) {
+            float *x = i < 3 ? rot + 9 * n + i : shift + 2 * n, *y = i < 3 ? x + 3 : x + 1;
+            const float old = *x;
+            *x = c * old - s * *y;
+            *y = s * old + c * *y;
+        }
+    }
+}
+
 void het_cpu_latent(het_device *dev, float *z, float *kl, const float *head, const float *eps, int64_t b,
                     int64_t zdim)
 {

@@ -19,12 +19,12 @@ void het_cpu_winners(het_device *dev, float *total, int32_t *which, float *weigh
 }
 
 void het_cpu_shift_backward(het_device *dev, float *dshift, const float *dshift_px, const float *shift,
-                            const float *weight, float lambda_t, float box, int64_t b)
+                            const float *weight, float lambda_t, float pixels, int64_t b)
 {
     (void)dev;
     for (int64_t i = 0; i < 2 * b; i++) {
         const float sign = (float)((shift[i] > 0.0f) - (shift[i] < 0.0f));
-        dshift[i] = weight[i / 2] * (box * dshift_px[i] + 0.5f * lambda_t * sign);
+        dshift[i] = weight[i / 2] * (pixels * dshift_px[i] + 0.5f * lambda_t * sign);
     }
 }
 
@@ -55,5 +55,24 @@ void het_cpu_gather_rows(het_device *dev, float *y, const float *x, const int32_
     for (int64_t j = 0; j < rows; j++) {
         const int64_t from = index == NULL ? j / repeat : index[j / repeat];
         memcpy(y + j * n, x + from * n, (size_t)n * sizeof *y);
+    }
+}
+
+void het_cpu_standardise(het_device *dev, float *image, const float *window, int64_t b, int64_t n)
+{
+    double area = 0.0;
+    for (int64_t j = 0; j < n; j++) area += window[j];
+#pragma omp parallel for num_threads(dev->threads) schedule(static)
+    for (int64_t i = 0; i < b; i++) {
+        float *at = image + i * n;
+        double sum = 0.0, square = 0.0;
+        for (int64_t j = 0; j < n; j++) sum += at[j];
+        const float mean = (float)(sum / area);
+        for (int64_t j = 0; j < n; j++) {
+            at[j] -= mean * window[j];
+            square += (double)at[j] * at[j];
+        }
+        const float scale = (float)(1.0 / sqrt(fmax(square / (double)n, 1e-12)));
+        for (int64_t j = 0; j < n; j++) at[j] *= scale;
     }
 }

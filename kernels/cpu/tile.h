@@ -13,6 +13,7 @@
 /** The parameters in the layout of one het_tile_ops; read by all threads. */
 typedef struct het_net {
     int64_t frequencies, width, layers;
+    int plain;                             /* no residual sums */
     void *forward[HET_DECODE_LAYERS_MAX];  /* elem: W_l in panels (n/NR, k, NR), bf16 (n/NR, k/2, NR, 2) */
     void *backward[HET_DECODE_LAYERS_MAX]; /* the same of W_l transposed */
     float *bias[HET_DECODE_LAYERS_MAX];    /* b_l (H); [0] is not used */

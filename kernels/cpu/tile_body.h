@@ -113,7 +113,7 @@ static void backward(const het_net *net, het_net_grad *grad, het_tile *tile)
     finish f = {.net = net, .tile = tile, .layer = top, .backward = 1, .fresh = 1, .dz = tile->dz[top % 2]};
     f.db = top > 0 ? grad->bias[top] : NULL;
     output_grad(grad, &f);
-    f.fresh = 0;
+    f.fresh = net->plain; /* without residual sums dh_{l-1} has no share of dh_l */
     for (int64_t l = top; l > 0; l--) {
         const elem *dz = tile->dz[l % 2];
         weight_grad(grad->weight[l], tile, tile->h[l - 1], dz, width, width);

@@ -16,9 +16,9 @@ typedef struct finish {
     float *db;        /* (H) += sum of dz over rows; NULL: skip */
 } finish;
 
-/* h = [h_prev +] relu(c + bias) */
+/* h = [h_prev +] relu(c + bias); the first layer's bias is the image's */
 static inline __attribute__((always_inline)) void activate(const finish *f, const float *c, int64_t m, int64_t n,
-                                                           int first, int last, int residual, int keep)
+                                                           int first, int last, int input, int residual, int keep)
 {
     const int64_t width = f->net->width, ld = width + PAD;
     const float *const *row_bias = f->tile->bias + m, *bias = f->net->bias[f->layer] + n;
@@ -26,7 +26,7 @@ static inline __attribute__((always_inline)) void activate(const finish *f, cons
     const elem *prev = f->prev + m * ld + n;
     elem *h = f->h + m * ld + n;
     for (int i = first; i < last; i++) {
-        const float *b = residual ? bias : row_bias[i] + n;
+        const float *b = input ? row_bias[i] + n : bias;
         vf r[NV];
         for (int v = 0; v < NV; v++) {
             const vf z = load(c + i * NR + v * VL) + load(b + v * VL);
@@ -74,12 +74,14 @@ static void finish_rows(const finish *f, const float *c, int64_t m, int64_t n, i
         deactivate(f, c, m, n, first, last, 1);
     else if (f->backward)
         deactivate(f, c, m, n, first, last, 0);
+    else if (f->layer > 0 && f->net->plain)
+        activate(f, c, m, n, first, last, 0, 0, f->keep);
     else if (f->keep && f->layer > 0)
-        activate(f, c, m, n, first, last, 1, 1);
+        activate(f, c, m, n, first, last, 0, 1, 1);
     else if (f->keep)
-        activate(f, c, m, n, first, last, 0, 1);
+        activate(f, c, m, n, first, last, 1, 0, 1);
     else if (f->layer > 0)
-        activate(f, c, m, n, first, last, 1, 0);
+        activate(f, c, m, n, first, last, 0, 1, 0);
     else
-        activate(f, c, m, n, first, last, 0, 0);
+        activate(f, c, m, n, first, last, 1, 0, 0);
 }

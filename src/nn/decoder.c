@@ -44,7 +44,7 @@ het_status het_decoder_new(het_decoder **decoder, het_device *dev, const het_dec
     d->dev = dev;
     d->spec = *spec;
     HET_TRY(dev->ops->decode_new(dev, &d->network, &(het_decode_spec){spec->box, spec->frequencies, spec->width,
-                                                                     spec->layers, max_points, kxy}));
+                                                                     spec->layers, max_points, kxy, spec->plain}));
     add_layers(d, layout);
     const size_t bytes = (size_t)spec->frequencies * 3 * sizeof(float);
     host = het_alloc(bytes);

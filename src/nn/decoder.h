@@ -10,6 +10,7 @@
 typedef struct het_decoder_spec {
     int64_t box, frequencies, width, layers, z_dim, max_batch;
     double sigma; /* in units of D/4 pixels */
+    int plain;    /* no residual sums */
 } het_decoder_spec;
 
 typedef struct het_decoder het_decoder;

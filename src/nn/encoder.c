@@ -5,8 +5,9 @@
 #include "../arena.h"
 
 enum { STAGES = 4, BLOCKS = 8, UNITS_MAX = 1 + 3 * BLOCKS };
+enum { NORM_CHANNELS = 16 }; /* of group norm: as good as 32 groups (Wu & He 2018, table 3), and divides every width */
 
-/* A convolution with its batch normalisation: y = [relu](norm(x * w)). */
+/* A convolution with its normalisation: y = [relu](norm(x * w)). */
 typedef struct unit {
     het_conv *conv;
     het_norm *norm;
@@ -41,6 +42,11 @@ struct het_encoder {
     float *feature, *dfeature, *dfeature_part;
 };
 
+static int64_t norm_groups(const het_encoder *e)
+{
+    return e->spec.group_norm ? e->spec.batch : e->spec.groups;
+}
+
 static het_status add_unit(het_encoder *e, het_layout *layout, const char *name, int64_t in_h, int64_t in_c,
                            int64_t out_c, int64_t kernel, int64_t stride, int relu, int *index)
 {
@@ -56,7 +62,8 @@ static het_status add_unit(het_encoder *e, het_layout *layout, const char *name,
     HET_TRY(e->dev->ops->conv_new(e->dev, &u->conv, &(het_conv_spec){e->spec.batch, in_h, in_h, in_c, out_c, kernel,
                                                                     stride, pad}));
     HET_TRY(e->dev->ops->norm_new(e->dev, &u->norm,
-                                  &(het_norm_spec){e->spec.batch, hw, out_c, e->spec.groups, relu}));
+                                  &(het_norm_spec){e->spec.batch, hw, out_c, norm_groups(e), relu,
+                                                   e->spec.group_norm ? NORM_CHANNELS : 1}));
     snprintf(text, sizeof text, "%s.conv", name);
     u->w = het_layout_add(layout, text, (int64_t[4]){out_c, kernel, kernel, in_c}, HET_INIT_CONV,
                           out_c * kernel * kernel, 1);
@@ -158,8 +165,8 @@ void het_encoder_bind(het_encoder *e, het_workspace *ws)
         const size_t bytes = (size_t)(b * u->out_h * u->out_h * u->out_c * act);
         u->c = het_workspace_take(ws, bytes);
         u->y = het_workspace_take(ws, bytes);
-        u->mean = het_workspace_take(ws, (size_t)(e->spec.groups * u->out_c) * sizeof(float));
-        u->var = het_workspace_take(ws, (size_t)(e->spec.groups * u->out_c) * sizeof(float));
+        u->mean = het_workspace_take(ws, (size_t)(norm_groups(e) * u->out_c) * sizeof(float));
+        u->var = het_workspace_take(ws, (size_t)(norm_groups(e) * u->out_c) * sizeof(float));
     }
     for (int i = 0; i < BLOCKS; i++) {
         const unit *u = &e->units[e->blocks[i].second];
@@ -190,13 +197,13 @@ int64_t het_encoder_stats_offset(const het_encoder *e)
     return e->stats_offset;
 }
 
-/* stats NULL: statistics of this batch; otherwise the running ones. */
+/* stats NULL: statistics of this batch, as always with group norm; otherwise the running ones. */
 static void *unit_forward(het_encoder *e, unit *u, const float *params, const float *stats, const void *x)
 {
     const het_ops *ops = e->dev->ops;
     u->x = x;
     ops->conv_forward(u->conv, u->c, x, params + u->w);
-    if (stats == NULL)
+    if (stats == NULL || e->spec.group_norm)
         ops->norm_forward(u->norm, u->y, u->mean, u->var, u->c, params + u->gamma, params + u->beta);
     else
         ops->norm_infer(u->norm, u->y, u->c, params + u->gamma, params + u->beta, stats + u->stats,
@@ -301,7 +308,7 @@ void het_encoder_backward(het_encoder *e, float *grads, float *const dhead[HET_E
     const het_ops *ops = e->dev->ops;
     const int64_t b = e->spec.batch;
     const unit *stem = &e->units[0], *last = &e->units[e->blocks[BLOCKS - 1].second];
-    for (int i = 0; i < e->unit_count; i++) {
+    for (int i = 0; i < e->unit_count && !e->spec.group_norm; i++) {
         const unit *u = &e->units[i];
         float *stats = grads + e->stats_offset + u->stats;
         ops->sum_rows(e->dev, stats, u->mean, stats_factor, e->spec.groups, u->out_c);

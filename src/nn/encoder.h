@@ -3,7 +3,7 @@
 #include "layout.h"
 
 /** The encoder (METHOD 3): ResNet-18 (He et al. 2016) with one input channel and no final fully connected layer, then three
- *  parallel heads with one hidden layer each: rotation (6 numbers), shift (2, as a fraction of the box), conformation
+ *  parallel heads with one hidden layer each: rotation (6 numbers), shift (2), conformation
  *  (mean and log-variance, Z each). Activations are NHWC of the device's precision; heads are fp32.
  *
  *      images (B,D,D) -> stem 7x7 -> [max pool] -> 8 residual blocks of two 3x3 convolutions, widths W, 2W, 4W, 8W
@@ -19,6 +19,7 @@ typedef struct het_encoder_spec {
     int flatten;          /* otherwise average over the image */
     int stem_pool, stem_stride;
     int64_t batch, groups; /* images per call and batch-norm groups among them, on this rank */
+    int group_norm;       /* group norm of 16 channels each in place of batch norm; no statistics are kept then */
 } het_encoder_spec;
 
 typedef struct het_encoder het_encoder;
@@ -33,7 +34,7 @@ het_status het_encoder_new(het_encoder **encoder, het_device *dev, const het_enc
 void het_encoder_free(het_encoder *encoder);
 /** Take buffers from the workspace; twice, see het_workspace. */
 void het_encoder_bind(het_encoder *encoder, het_workspace *workspace);
-/** Floats of one set of statistics: mean and variance of each normalised channel. */
+/** Floats of one set of statistics: mean and variance of each normalised channel. Not used with group norm. */
 int64_t het_encoder_stats(const het_encoder *encoder);
 /** Offset of the statistics segment in the layout: the end of the encoder's trained parameters. */
 int64_t het_encoder_stats_offset(const het_encoder *encoder);

@@ -73,7 +73,7 @@ static void evaluate(const ref_decode *net, point *pt, const double *rot, const 
             double z = b[j];
             for (int64_t i = 0; i < k; i++) z += in[i] * rounded(net, weight[i * w + j]);
             pt->relu[l * w + j] = z > 0 ? z : 0;
-            pt->h[l * w + j] = rounded(net, pt->relu[l * w + j] + (l > 0 ? in[j] : 0));
+            pt->h[l * w + j] = rounded(net, pt->relu[l * w + j] + (l > 0 && !net->plain ? in[j] : 0));
         }
     }
     const float *last = layer_at(net, net->layers);
@@ -130,7 +130,7 @@ static void point_backward(const ref_decode *net, const point *pt, double *dpara
                 din[i] += rounded(net, weight[i * w + j]) * dz[j];
             }
         }
-        for (int64_t i = 0; i < w && l > 0; i++) dh[i] += din[i];
+        for (int64_t i = 0; i < w && l > 0; i++) dh[i] = din[i] + (net->plain ? 0 : dh[i]);
     }
     for (int64_t i = 0; i < f; i++) {
         const double sine = pt->sign * pt->x[f + i];

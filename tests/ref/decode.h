@@ -8,6 +8,7 @@ typedef struct ref_decode {
     const float *params; /* layout of het_decode_spec */
     const float *freq;   /* (F,3) */
     int bf16;            /* round what enters matrix products - features, W_l, h_l, dz_l - to bf16 */
+    int plain;           /* no residual sums */
 } ref_decode;
 
 /** slice (P,2) of one image; rot (9), bias (H). */

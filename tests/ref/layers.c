@@ -64,6 +64,24 @@ void ref_conv_backward(double *dx, double *dw, const double *dy, const double *x
     visit(s, visit_backward, &(arrays){.dx = dx, .dw = dw, .dy = dy, .x = x, .w = w});
 }
 
+/* The numbers that group g and channels c .. c+joined-1 have in common. */
+static int64_t norm_next(int64_t *i, const het_norm_spec *s, int64_t g, int64_t c)
+{
+    const int64_t size = s->batch / s->groups * s->hw * s->channels;
+    for (++*i; *i < (g + 1) * size; ++*i)
+        if (*i % s->channels / s->joined == c / s->joined) return 1;
+    return 0;
+}
+
+static void norm_moments(double *m, double *v, const double *x, const het_norm_spec *s, int64_t g, int64_t c)
+{
+    const int64_t rows = s->batch / s->groups * s->hw, first = g * rows * s->channels - 1;
+    const double n = (double)(rows * s->joined);
+    *m = *v = 0.0;
+    for (int64_t i = first; norm_next(&i, s, g, c);) *m += x[i] / n;
+    for (int64_t i = first; norm_next(&i, s, g, c);) *v += pow(x[i] - *m, 2.0) / n;
+}
+
 void ref_norm(double *y, double *mean, double *var, const double *x, const double *gamma, const double *beta,
               const het_norm_spec *s)
 {
@@ -71,9 +89,8 @@ void ref_norm(double *y, double *mean, double *var, const double *x, const doubl
     for (int64_t g = 0; g < s->groups; g++)
         for (int64_t c = 0; c < ch; c++) {
             const int64_t first = g * rows * ch + c;
-            double m = 0.0, v = 0.0;
-            for (int64_t r = 0; r < rows; r++) m += x[first + r * ch] / (double)rows;
-            for (int64_t r = 0; r < rows; r++) v += pow(x[first + r * ch] - m, 2.0) / (double)rows;
+            double m, v;
+            norm_moments(&m, &v, x, s, g, c);
             mean[g * ch + c] = m;
             var[g * ch + c] = v;
             for (int64_t r = 0; r < rows; r++) {
@@ -87,26 +104,23 @@ void ref_norm_backward(double *dx, double *dgamma, double *dbeta, const double *
                        const double *mask, const double *gamma, const het_norm_spec *s)
 {
     const int64_t rows = s->batch / s->groups * s->hw, ch = s->channels;
+    const double n = (double)(rows * s->joined);
     for (int64_t g = 0; g < s->groups; g++)
         for (int64_t c = 0; c < ch; c++) {
-            const int64_t first = g * rows * ch + c;
-            double m = 0.0, v = 0.0, s1 = 0.0, s2 = 0.0;
-            for (int64_t r = 0; r < rows; r++) m += x[first + r * ch] / (double)rows;
-            for (int64_t r = 0; r < rows; r++) v += pow(x[first + r * ch] - m, 2.0) / (double)rows;
+            double m, v, s1 = 0.0, s2 = 0.0;
+            norm_moments(&m, &v, x, s, g, c);
             const double sd = sqrt(v + 1e-5);
-            for (int64_t r = 0; r < rows; r++) {
-                const int64_t i = first + r * ch;
+            for (int64_t i = g * rows * ch - 1; norm_next(&i, s, g, c);) {
                 const double d = s->relu && mask[i] <= 0.0 ? 0.0 : dy[i];
-                s1 += d;
-                s2 += d * (x[i] - m) / sd;
+                s1 += gamma[i % ch] * d;
+                s2 += gamma[i % ch] * d * (x[i] - m) / sd;
             }
-            for (int64_t r = 0; r < rows; r++) {
-                const int64_t i = first + r * ch;
+            for (int64_t i = g * rows * ch + c; i < (g + 1) * rows * ch; i += ch) {
                 const double d = s->relu && mask[i] <= 0.0 ? 0.0 : dy[i];
-                dx[i] = gamma[c] / sd * (d - s1 / (double)rows - (x[i] - m) / sd * s2 / (double)rows);
+                dx[i] = (gamma[c] * d - s1 / n - (x[i] - m) / sd * s2 / n) / sd;
+                dgamma[c] += d * (x[i] - m) / sd;
+                dbeta[c] += d;
             }
-            dgamma[c] += s2;
-            dbeta[c] += s1;
         }
 }
 
