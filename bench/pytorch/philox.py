@@ -4,7 +4,7 @@ Logarithms and cosines are those of double precision, rounded to float32 at the 
 the program's in its last bit."""
 import numpy as np
 
-INIT, SHUFFLE, LATENT, ROTATION, SHIFT, NOISE, SIMULATE, SEARCH = range(1, 9)
+INIT, SHUFFLE, LATENT, ROTATION, SHIFT, NOISE, SIMULATE, SEARCH, TURN = range(1, 10)
 
 
 def words(seed, stream, step, sample, count):

@@ -30,11 +30,15 @@ class Config:
     head: int = 256
     window_inner: float = 0.85
     window_outer: float = 0.99
+    norm: str = "batch"
+    shift_unit: str = "box"
+    standardise: str = "set"
     separate_stats: bool = True
     stats_momentum: float = 0.05
     decoder_width: int = 256
     frequencies: int = 192
     layers: int = 4
+    residual: bool = True
     sigma: float = 1.0
     seed: int = 1
     rate_encoder: float = 3e-4
@@ -44,6 +48,7 @@ class Config:
     lambda_pose: float = 0.3
     pose_images: int = 1
     mirror: bool = True
+    augment: bool = False
     freeze_z: str = "zero"
     pds: bool = True
     asn: bool = True
@@ -189,6 +194,9 @@ class ReplayedDraws:
         shift = [2.0 * philox.uniform(seed, philox.SHIFT, step, first + i, 2) - 1.0 for i in range(n)]
         return self._tensor(rot), self._tensor(shift) * self.c.shift_range
 
+    def quarters(self, step, first, n):
+        return [int(philox.words(self.c.seed, philox.TURN, step, first + i, 2)[1]) % 4 for i in range(n)]
+
     def noise(self, step, first, n, points):
         return self._tensor([philox.point_noise(self.c.seed, step, first + i, points) for i in range(n)])
 
@@ -205,6 +213,9 @@ class FastDraws:
     def poses(self, step, first, n):
         rot = s2s2(torch.randn(n, 6).to(self.like)) # two normal vectors, orthogonalised: uniform on SO(3)
         return rot, ((2.0 * torch.rand(n, 2) - 1.0) * self.c.shift_range).to(self.like)
+
+    def quarters(self, step, first, n):
+        return torch.randint(4, (n,)).tolist()
 
     def noise(self, step, first, n, points):
         return torch.randn(n, points, 2).to(self.like) * 0.5**0.5
@@ -236,6 +247,7 @@ class Model:
         k = torch.as_tensor(self.kxy).double() / (c.box * c.apix)
         self.polar = (k**2).sum(1), torch.atan2(k[:, 1], k[:, 0])
         self.window = self._window()
+        self.unit = c.box if c.shift_unit == "box" else 1.0 # pixels in a unit of the shift head
         self.envelope = torch.ones(len(self.k), dtype=dtype)
         self.active, self.real_scale = len(self.k), 1.0
         self.record = True        # keep batch statistics for running averages
@@ -281,6 +293,9 @@ class Model:
 
     def _normalise(self, name, x):
         gamma, beta = self.params[name + ".gamma"], self.params[name + ".beta"]
+        if self.c.norm == "group":
+            self.batch_stats[name] = [torch.zeros_like(gamma), torch.zeros_like(beta)] # none are kept
+            return F.group_norm(x, len(gamma) // 16, gamma, beta, 1e-5)
         if self.given is not None:
             mean, var = self.given[name]
             return F.batch_norm(x, mean, var, gamma, beta, False, 0.0, 1e-5)
@@ -344,7 +359,7 @@ class Model:
         h = x @ p["decoder.0.w"]
         h = F.relu(h + bias[:, None].to(h.dtype))
         for l in range(1, self.c.layers):
-            h = h + F.relu(F.linear(h, p[f"decoder.{l}.w"].T, p[f"decoder.{l}.b"]))
+            h = (h if self.c.residual else 0.0) + F.relu(F.linear(h, p[f"decoder.{l}.w"].T, p[f"decoder.{l}.b"]))
         return F.linear(h, p["decoder.out.w"].T, p["decoder.out.b"])
 
     # -- image formation --
@@ -362,7 +377,24 @@ class Model:
         axis = np.flatnonzero((k[:, 0] == 0) & (k[:, 1] > 0))
         spectrum[:, -k[axis, 1] % d, 0] = value[:, axis].conj()
         spectrum[:, k[:, 1] % d, k[:, 0]] = value
-        return self.window * torch.fft.irfft2(spectrum, s=(d, d)) * scale
+        image = self.window * torch.fft.irfft2(spectrum, s=(d, d)) * scale
+        if self.c.standardise == "image":
+            image = image - self.window * (image.sum((1, 2)) / self.window.sum())[:, None, None]
+            image = image * torch.rsqrt((image**2).mean((1, 2)))[:, None, None]
+        return image
+
+    def turn(self, images, quarters):
+        """Images turned from x to y about pixel (D/2,D/2), and by what to turn their poses back."""
+        back = -torch.arange(self.c.box) % self.c.box
+        turned, turns = [], []
+        for image, n in zip(images, quarters):
+            q = torch.eye(3, dtype=self.dtype)
+            for _ in range(n):
+                image = image.T[:, back]
+                q = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=self.dtype) @ q
+            turned.append(image)
+            turns.append(q.T)
+        return torch.stack(turned), torch.stack(turns)
 
     def mirror_pairs(self, points):
         p = self.active
@@ -406,15 +438,21 @@ class Model:
         c, out = self.c, {}
         pairs = 2 if c.mirror else 1
         seen, target, ctf = self.show(images, rows)
+        if c.augment:
+            quarters = self.draws.quarters(step, first, len(images))
+            seen, back = self.turn(seen, [q for q in quarters for _ in range(pairs)])
         heads = self.encode(seen)
         rot, shift = s2s2(heads[0]), heads[1]
+        shift_px = shift * self.unit
+        if c.augment:
+            rot, shift_px = back @ rot, (back[:, :2, :2] @ shift_px[..., None])[..., 0]
         eps = self.draws.eps(step, first * pairs, len(target))
         z, kl = latent(heads[2], eps)
         if frozen:
             z, kl = (torch.zeros_like(z) if c.freeze_z == "zero" else eps), torch.zeros_like(kl)
 
         def reconstruct(i):
-            model = self.project(self.decode(rot[i], z[i]), ctf[i], shift[i] * c.box)
+            model = self.project(self.decode(rot[i], z[i]), ctf[i], shift_px[i])
             loss = self.power(target[i] - model)
             return loss, loss + c.lambda_z * kl[i] + 0.5 * c.lambda_t * shift[i].abs().sum(1)
 
@@ -454,9 +492,9 @@ class Model:
             seen = self.points_to_image(points, scale[:, None, None])
         heads = self.encode(seen)
         got = s2s2(heads[0])
-        loss = ((got - rot)**2).sum((1, 2)) / 9.0 + 0.5 * (heads[1] - shift_px / c.box).abs().sum(1)
+        loss = ((got - rot)**2).sum((1, 2)) / 9.0 + 0.5 * (heads[1] - shift_px / self.unit).abs().sum(1)
         objective = c.lambda_pose * loss.sum() / (c.batch * c.pose_images)
-        return dict(seen=seen, heads=heads, rot=got, rot_true=rot, shift_true=shift_px / c.box, z=z,
+        return dict(seen=seen, heads=heads, rot=got, rot_true=rot, shift_true=shift_px / self.unit, z=z,
                     sigma2=sigma2, loss=loss, objective=objective)
 
     # -- learning --
@@ -503,7 +541,7 @@ class Model:
         """Pose, mean of z and loss per image; the better of image and mirror, mapped back (METHOD 4)."""
         seen, target, ctf = self.show(images, rows)
         heads = self.encode(seen)
-        rot, shift, mu = s2s2(heads[0]), heads[1] * self.c.box, heads[2].chunk(2, dim=1)[0]
+        rot, shift, mu = s2s2(heads[0]), heads[1] * self.unit, heads[2].chunk(2, dim=1)[0]
         z = torch.zeros_like(mu) if frozen else mu
         loss = self.power(target - self.project(self.decode(rot, z), ctf, shift))
         row = torch.arange(len(images))

@@ -1,7 +1,7 @@
-"""Writes torch_dump.h5: what bench/pytorch/reference.py computes in float64 for a few small models
+"""Writes torch_dump.h5 and torch_open.h5: what bench/pytorch/reference.py computes in float64 for a few small models
 (tests/test_model.c).
 
-    python make_torch_dump.py [torch_dump.h5]              pip install torch numpy h5py
+    python make_torch_dump.py                              pip install torch numpy h5py
 
 Parameters and random numbers are not stored: both sides draw them from the seed. Large arrays are stored as
 digests: norm, dot products with four vectors of random signs, and the first eight numbers."""
@@ -21,6 +21,8 @@ PROBES, VALUES = 4, 8
 IMAGES_SAMPLE = 1000 # of the sign vectors of images; parameters use their index
 KEYS = dict(z_dim="z_dim", encoder_width="encoder.width", pool="encoder.pool", stem_pool="encoder.stem_pool",
             stem_stride="encoder.stem_stride", head="encoder.head", separate_stats="encoder.separate_stats",
+            norm="encoder.norm", shift_unit="encoder.shift_unit", standardise="encoder.standardise",
+            residual="decoder.residual", augment="train.augment",
             stats_momentum="encoder.stats_momentum", decoder_width="decoder.width",
             frequencies="decoder.frequencies", layers="decoder.layers", sigma="decoder.sigma",
             seed="train.seed", lambda_z="train.lambda_z", lambda_t="train.lambda_t",
@@ -43,6 +45,11 @@ CASES = {
     "frozen": (Config(box=16, stem_pool=False, seed=2, pose_images=2, sigma=0.1, **SMALL), 5.0, True, 5e-4),
     "single": (Config(stem_pool=False, seed=19, pose_images=3, mirror=False, pds=False, asn=False, layers=2,
                       sigma=0.1, **SMALL), 7.0, False, 5e-4),
+}
+# In a file of its own: the choices that the paper leaves open, other than their defaults.
+OPEN_CASES = {
+    "open": (Config(box=16, stem_pool=False, layers=3, seed=46, norm="group", shift_unit="pixel", standardise="image",
+                    residual=False, augment=True, groups=2, sigma=0.1, **SMALL), 5.0, False, 5e-4),
 }
 
 
@@ -177,8 +184,8 @@ def write_case(group, c, radius, frozen, limit, dtype=torch.float64):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    path = sys.argv[1] if len(sys.argv) > 1 else "torch_dump.h5"
-    with h5py.File(path, "w", libver="earliest") as file:
-        for case, row in CASES.items():
-            write_case(file.create_group(case), *row)
-    print(path, os.path.getsize(path), "bytes")
+    for path, cases in (("torch_dump.h5", CASES), ("torch_open.h5", OPEN_CASES)):
+        with h5py.File(path, "w", libver="earliest") as file:
+            for case, row in cases.items():
+                write_case(file.create_group(case), *row)
+        print(path, os.path.getsize(path), "bytes")
