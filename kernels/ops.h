@@ -173,7 +173,8 @@ struct het_ops {
     void (*mirror_pairs)(het_fourier *plan, float *both, const float *points, int64_t b, int64_t p);
     /* turned (B,P,2): images turned about the DC pixel by quarters[b] (0..3) times 90 degrees from x to y, I'(Q u) = I(u),
        so F'(k) = F(Q^T k): exact on the grid */
-    void (*turn_points)(het_fourier *plan, float *turned, const float *points, const uint8_t *quarters, int64_t b, int64_t p);
+    void (*turn_points)(het_fourier *plan, float *turned, const float *points, const uint8_t *quarters, int64_t b,
+                        int64_t p);
     /* ctf (B,P) = C_b(k_p) envelope[p] (envelope NULL: 1), METHOD 2; apix A per pixel.
        mirrored[b] != 0 (NULL: none): the astigmatism angle is mirrored, angle -> pi - angle */
     void (*ctf)(het_fourier *plan, float *ctf, const het_ctf_row *rows, const uint8_t *mirrored, const float *envelope,
@@ -200,7 +201,7 @@ struct het_ops {
        equals), weight[i] = scale for winners, 0 for losers. */
     void (*winners)(het_device *dev, float *total, int32_t *which, float *weight, const float *loss, const float *kl,
                     const float *shift, float lambda_z, float lambda_t, float scale, int64_t b, int group);
-    /* dshift (B,2), gradient per unit of the shift head (of `pixels` each) = weight[i] (pixels dshift_px + lambda_t/2 sign(t)) */
+    /* dshift (B,2), gradient per unit of the shift head (`pixels`) = weight[i] (pixels dshift_px + lambda_t/2 sign(t)) */
     void (*shift_backward)(het_device *dev, float *dshift, const float *dshift_px, const float *shift,
                            const float *weight, float lambda_t, float pixels, int64_t b);
     /* y (B,N) = scale[b] x (B,N); y may be x */

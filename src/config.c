@@ -42,7 +42,7 @@ static const row rows[] = {
     {"encoder.shift_unit", CHOICE, AT(encoder.shift_unit), HET_SHIFT_BOX, 0, 1, FIXED,
      "unit of the shift head, and of the shift terms of the losses", "box|pixel"},
     {"encoder.standardise", CHOICE, AT(encoder.standardise), HET_STANDARDISE_SET, 0, 1, FIXED,
-     "what the encoder sees has unit variance over the data set, or mean 0 and variance 1 image by image", "set|image"},
+     "the encoder's images have unit variance over the data set, or mean 0 and variance 1 each", "set|image"},
     {"encoder.window_inner", NUMBER, AT(encoder.window_inner), 0.85, 0, 2, FIXED,
      "radius where the soft window starts to fall (half-boxes)", NULL},
     {"encoder.window_outer", NUMBER, AT(encoder.window_outer), 0.99, 0, 2, FIXED,

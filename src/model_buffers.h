@@ -26,7 +26,7 @@ typedef struct het_model_buffers {
 float het_model_envelope(const het_model *model, double radius);
 /* Pixels in a unit of the shift head. */
 float het_model_shift_pixels(const het_model *model);
-/* Images to targets, rows of the image and (pairs = 2) its mirror, with their CTFs and the scale for the encoder. */
+/* Images to targets, rows of the image and (pairs = 2) its mirror, with CTFs and the scale for the encoder. */
 void het_model_show(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n, int pairs);
 /* What the encoder sees of n images given as points (n,P,2), times `scale` of the buffers: `image`. */
 void het_model_look(het_model *model, const float *points, int64_t n);

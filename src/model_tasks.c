@@ -48,8 +48,9 @@ void het_model_look(het_model *m, const float *points, int64_t n)
         ops->standardise(m->dev, b->image, b->window, n, m->spec.box * m->spec.box);
 }
 
-/* The encoder looks at the targets, turned (train.augment) by multiples of 90 degrees, an image like its mirror, keyed by the
- * image's place in the global batch. The loss is taken on the image as it is: there the pose is turned back (poses_of). */
+/* The encoder looks at the targets, turned (train.augment) by multiples of 90 degrees, an image like its mirror,
+ * keyed by the image's place in the global batch. The loss is taken on the image as it is, with the pose turned
+ * back (poses_of). */
 static void look_at_targets(het_model *m, const het_batch *batch, int64_t both, int64_t step)
 {
     const het_ops *ops = m->dev->ops;
@@ -61,8 +62,9 @@ static void look_at_targets(het_model *m, const het_batch *batch, int64_t both, 
         const uint8_t quarters = (uint8_t)het_rng_below(&rng, 4);
         ops->upload(m->dev, b->quarters + i, &quarters, 1);
     }
-    if (m->turned) ops->turn_points(m->fourier, b->slice, b->target, b->quarters, both, m->active); /* slice: still free */
-    het_model_look(m, m->turned ? b->slice : b->target, both);
+    float *turned = b->slice; /* free as yet */
+    if (m->turned) ops->turn_points(m->fourier, turned, b->target, b->quarters, both, m->active);
+    het_model_look(m, m->turned ? turned : b->target, both);
 }
 
 /* Standard normal numbers for z, keyed by the image's place in the global batch. */

@@ -26,7 +26,8 @@ suite 0 --jobs 2 --only default,other
 grep -q 'left out: other: the program does not know no.such_key' err || fail "the unknown key is not named"
 [ "$(results 'map([.setting, .set, .seed, .exit, .images]) | sort | tostring')" = \
     '"[[\"default\",\"motion\",1,0,16],[\"default\",\"motion\",2,0,16]]"' ] || fail "results: $(cat made/results.jsonl)"
-results 'all(.rot > 0 and .trans_raw >= 0 and .corr >= 0 and .err == null and (.res | length) == 10 and .seconds > 0) or error' \
+results 'all(.rot > 0 and .trans_raw >= 0 and .corr >= 0 and .err == null and (.res | length) == 10 and .seconds > 0 and
+    .rot_encoder > 0 and .corr_encoder >= 0 and .err_encoder == null) or error' \
     >/dev/null || fail "measures: $(cat made/results.jsonl)"
 grep -q '^| default | 0 of 2 | ' out || fail "no row of the table"
 ! cmp -s made/sets/motion-1/stack.h5 made/sets/motion-2/stack.h5 || fail "both seeds have the same images"

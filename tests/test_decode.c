@@ -135,14 +135,14 @@ static void check_forward(const problem *t, int isa, const float *kz)
     het_cpu_decode_free(dec);
 }
 
-/* Shapes: rows of several images in a tile; several tiles to an image; one layer; an image larger than the features; no residual
- * sums. */
+/* Shapes: rows of several images in a tile; several tiles to an image; one layer; an image larger than the features; no
+ * residual sums. */
 static void test_forward(void **state)
 {
     (void)state;
     static const struct { int64_t box, f, h, layers, b; double radius; int plain; } shapes[] = {
-        {16, 16, 32, 3, 5, 3.0, 0}, {32, 48, 64, 4, 2, 15.0, 0}, {8, 16, 96, 1, 3, 3.0, 0}, {128, 16, 32, 2, 1, 40.0, 0},
-        {64, 192, 256, 4, 3, 4.0, 0}, {16, 16, 32, 2, 5, 3.0, 1}, {32, 48, 64, 4, 2, 15.0, 1}};
+        {16, 16, 32, 3, 5, 3.0, 0}, {32, 48, 64, 4, 2, 15.0, 0}, {8, 16, 96, 1, 3, 3.0, 0},
+        {128, 16, 32, 2, 1, 40.0, 0}, {64, 192, 256, 4, 3, 4.0, 0}, {16, 16, 32, 2, 5, 3.0, 1}, {32, 48, 64, 4, 2, 15.0, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         problem t = problem_new(shapes[i].box, shapes[i].f, shapes[i].h, shapes[i].layers, shapes[i].b, shapes[i].radius);
         t.spec.plain = shapes[i].plain;
@@ -210,8 +210,8 @@ static void test_backward(void **state)
 {
     (void)state;
     static const struct { int64_t box, f, h, layers, b; double radius; int plain; } shapes[] = {
-        {16, 16, 32, 3, 5, 3.0, 0}, {32, 48, 64, 4, 2, 15.0, 0}, {8, 16, 96, 1, 3, 3.0, 0}, {64, 192, 256, 4, 3, 4.0, 0},
-        {16, 16, 32, 2, 5, 3.0, 1}, {32, 48, 64, 4, 2, 15.0, 1}};
+        {16, 16, 32, 3, 5, 3.0, 0}, {32, 48, 64, 4, 2, 15.0, 0}, {8, 16, 96, 1, 3, 3.0, 0},
+        {64, 192, 256, 4, 3, 4.0, 0}, {16, 16, 32, 2, 5, 3.0, 1}, {32, 48, 64, 4, 2, 15.0, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         problem t = problem_new(shapes[i].box, shapes[i].f, shapes[i].h, shapes[i].layers, shapes[i].b, shapes[i].radius);
         t.spec.plain = shapes[i].plain;
@@ -341,8 +341,9 @@ static void test_refused_shapes(void **state)
 {
     (void)state;
     static const int32_t inside[] = {0, 0, 3, -3}, outside[] = {0, 0, 4, 0}, negative[] = {0, 0, -1, 0};
-    const het_decode_spec wrong[] = {{8, 8, 32, 2, 2, inside, 0},  {8, 16, 48, 2, 2, inside, 0},  {8, 16, 32, 0, 2, inside, 0},
-                                     {8, 16, 32, 9, 2, inside, 0}, {7, 16, 32, 2, 2, inside, 0},  {8, 16, 32, 2, 0, inside, 0},
+    const het_decode_spec wrong[] = {{8, 8, 32, 2, 2, inside, 0},  {8, 16, 48, 2, 2, inside, 0},
+                                     {8, 16, 32, 0, 2, inside, 0}, {8, 16, 32, 9, 2, inside, 0},
+                                     {7, 16, 32, 2, 2, inside, 0}, {8, 16, 32, 2, 0, inside, 0},
                                      {8, 16, 32, 2, 2, outside, 0}, {8, 16, 32, 2, 2, negative, 0}};
     het_device dev = {.precision = HET_F32, .threads = 1};
     het_decode *dec = NULL;

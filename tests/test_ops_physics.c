@@ -173,7 +173,8 @@ static void turns_match_turned_images(void **state)
     for (int64_t y = 0; y < box; y++)
         for (int64_t x = 0; x < box; x++) {
             const int64_t to[4][2] = {{x, y}, {box - y, x}, {box - x, box - y}, {y, box - x}};
-            for (int q = 0; q < 4; q++) moved[q * f.pixels + to[q][1] % box * box + to[q][0] % box] = image[y * box + x];
+            for (int q = 0; q < 4; q++)
+                moved[q * f.pixels + to[q][1] % box * box + to[q][0] % box] = image[y * box + x];
         }
     for (int q = 0; q < 4; q++) het_cpu_image_to_points(f.plan, points + 2 * q * f.p, image, 1, f.p);
     het_cpu_image_to_points(f.plan, expected, moved, 4, f.p);
@@ -191,7 +192,8 @@ static void standardised_images(void **state)
     het_device dev = {.precision = HET_F32, .threads = 2};
     float *image = normals(B * N, 3), *window = floats(N);
     for (int j = 0; j < N; j++) window[j] = j < 300 ? 1.0f : j < 400 ? 0.01f * (float)(400 - j) : 0.0f;
-    for (int i = 0; i < B * N; i++) image[i] = window[i % N] * (i < 2 * N ? (float)(3 * i / N + 1) * image[i] + 5.0f : 0.0f);
+    for (int i = 0; i < B * N; i++)
+        image[i] = window[i % N] * (i < 2 * N ? (float)(3 * i / N + 1) * image[i] + 5.0f : 0.0f);
     double *given = doubles(image, B * N);
     het_cpu_standardise(&dev, image, window, B, N);
     for (int i = 0; i < B; i++) {
@@ -202,8 +204,8 @@ static void standardised_images(void **state)
         }
         for (int j = 0; j < N; j++) variance += pow(given[i * N + j] - total / area * window[j], 2.0) / N;
         for (int j = 0; j < N; j++) {
-            const double y = image[i * N + j], expected = (given[i * N + j] - total / area * window[j]) / sqrt(variance + 1e-30);
-            assert_below(fabs(y - expected), 1e-5);
+            const double y = image[i * N + j], centred = given[i * N + j] - total / area * window[j];
+            assert_below(fabs(y - centred / sqrt(variance + 1e-30)), 1e-5);
             sum += y;
             square += y * y;
         }

@@ -45,6 +45,7 @@ STOPPED_EARLY = 75      # the program's exit code: there is a checkpoint, the sa
 MAPS_MOST = 10          # sets of more states are evaluated without maps
 KEPT = ["rot", "rot_within_0.1", "trans_raw", "trans_corrected", "res", "res143", "err", "err_best", "corr", "entanglement",
         "e_pose", "e_z"]
+KEPT_OF_ENCODER = ["rot", "err", "corr"]  # of its own answers, as rot_encoder ..
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
                "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
                                  # HETACUMN is added by take_program()
@@ -194,7 +195,7 @@ class Job:
             save(state_path, state)
         if stopping.is_set():
             return None
-        measures = {}
+        measures, encoder = {}, {}
         if code in (0, STOPPED_EARLY):
             late = call(core, [program, "predict", run, stack, *self.predict], self.folder, "predict")
             late = late or call(core, [program, "evaluate", run, "--truth", stack, *self.maps()], self.folder, "evaluate")
@@ -202,14 +203,24 @@ class Job:
             measures = load(os.path.join(run, "metrics.json"), {}) if late == 0 else {}
             if not any(measures.get("res", [])): # no maps were given
                 measures["res"] = measures["res143"] = None
+        encoder = self.measure_encoder(core, run, stack) if measures else {}
         if stopping.is_set():
             return None
         if code == 0 and not self.keep:
             shutil.rmtree(os.path.join(run, "checkpoints"), ignore_errors=True)
         return {"setting": self.setting, "set": self.set, "seed": self.seed, "exit": code, "images": images_seen(run),
-                **{key: measures.get(key) for key in KEPT}, "seconds": round(state["seconds"], 1), "hours": self.hours,
+                **{key: measures.get(key) for key in KEPT},
+                **{key + "_encoder": encoder.get(key) for key in KEPT_OF_ENCODER}, "seconds": round(state["seconds"], 1), "hours": self.hours,
                 "warnings": warnings(self.folder), "program": os.path.basename(program).partition("-")[2],
                 "command": self.command}
+
+    def measure_encoder(self, core, run, stack):
+        """Measures of the encoder's own answers, whatever training found image by image; {} where there are none."""
+        program, answers, measures = ENVIRONMENT["HETACUMN"], os.path.join(run, "encoder.h5"), os.path.join(run, "encoder.json")
+        late = call(core, [program, "predict", run, stack, "--amortised", "-o", answers], self.folder, "encoder")
+        late = late or call(core, [program, "evaluate", run, "--truth", stack, "--predictions", answers, "--json", measures],
+                            self.folder, "encoder")
+        return load(measures, {}) if late == 0 else {}
 
     def maps(self):
         count = len(glob.glob(os.path.join(self.images, "truth", "class*.mrc")))

@@ -1,8 +1,8 @@
 """Tables of the results of run.py."""
 import statistics
 
-HEAD = ["setting", "converged", "Rot", "Trans", "Trans corr.", "Res px", "Err %", "Corr", "E", "images", "minutes",
-        "lost with a warning"]
+HEAD = ["setting", "converged", "Rot", "Trans", "Trans corr.", "Res px", "Err %", "Corr", "E", "Rot enc", "Err/Corr enc",
+        "images", "minutes", "lost with a warning"]
 
 
 def median_of(values):
@@ -30,14 +30,17 @@ def spread(values, form="%.3g", factor=1.0):
 
 
 def row(setting, lines):
-    get = lambda key: [line[key] for line in lines]
+    get = lambda key: [line.get(key) for line in lines]
+    two_states = any(value is not None for value in get("err_encoder"))
+    classes = spread(get("err_encoder"), "%.2g %%", 100) if two_states else spread(get("corr_encoder"))
     lost = [line for line in lines if not converged(line)]
     failed = [line["exit"] for line in lines if line["exit"] not in (0, 75)]
     count = "%d of %d" % (len(lines) - len(lost), len(lines))
     count += "" if not failed else " (%d failed)" % len(failed)
     return [setting, count, spread(get("rot")), spread(get("trans_raw")), spread(get("trans_corrected")),
             spread([median_of(v) for v in get("res")]), spread(get("err"), "%.2g", 100), spread(get("corr")),
-            spread(get("entanglement"), "%.2g"), spread(get("images"), "%.0f"), spread(get("seconds"), "%.1f", 1 / 60),
+            spread(get("entanglement"), "%.2g"), spread(get("rot_encoder")), classes,
+            spread(get("images"), "%.0f"), spread(get("seconds"), "%.1f", 1 / 60),
             "-" if not lost else "%d of %d" % (sum(bool(line["warnings"]) for line in lost), len(lost))]
 
 
@@ -58,4 +61,5 @@ def print_tables(results):
         return
     programs = ", ".join(sorted({line["program"] for line in last.values()}))
     print("Median over the seeds [least .. largest]. Converged: Rot <= 0.1, and Err <= 5 % or Corr >= 0.9. Trans in px^2; "
-          "Res: FSC = 0.5,\nmedian over the states. Program", programs + ".")
+          "Res: FSC = 0.5,\nmedian over the states. enc: the encoder's own answers (predict --amortised). "
+          "images: seen in training, which took\nthe minutes. Program", programs + ".")

@@ -89,7 +89,8 @@ static het_status index_points(het_fourier *plan, const int32_t *kxy, int32_t *p
         plan->mirror[p] = locate(plan, point_at, -kx, ky, &missing);
         plan->turn[p] = locate(plan, point_at, ky, -kx, &missing);
         if (missing)
-            return het_fail(HET_E_SHAPE, "Fourier point (%d,%d) is listed without (%d,%d) and (%d,%d)", kx, ky, -kx, ky, ky, -kx);
+            return het_fail(HET_E_SHAPE, "Fourier point (%d,%d) is listed without (%d,%d) and (%d,%d)", kx, ky,
+                            -kx, ky, ky, -kx);
     }
     return HET_OK;
 }
@@ -203,7 +204,7 @@ void het_cpu_points_to_image(het_fourier *plan, float *image, const float *point
     }
 }
 
-/* to[i] = from[index[i]], its conjugate where the index says so, or (flip) where it does not; NULL: i itself. */
+/* to[i] = from[index[i]], its conjugate where the index says so, or (flip) where it does not; NULL: i. */
 static void take_row(float *to, const float *from, const int32_t *index, int flip, int64_t p)
 {
     for (int64_t i = 0; i < p; i++) {
@@ -226,11 +227,13 @@ void het_cpu_mirror_pairs(het_fourier *plan, float *both, const float *points, i
 }
 
 /* Two quarters are k -> -k, the conjugate. */
-void het_cpu_turn_points(het_fourier *plan, float *turned, const float *points, const uint8_t *quarters, int64_t b, int64_t p)
+void het_cpu_turn_points(het_fourier *plan, float *turned, const float *points, const uint8_t *quarters, int64_t b,
+                         int64_t p)
 {
     HET_ASSERT(p <= plan->max_points);
     HET_ASSERT(p == plan->max_points || plan->k2[p] != plan->k2[p - 1]);
 #pragma omp parallel for schedule(static) num_threads(plan->dev->threads)
     for (int64_t i = 0; i < b; i++)
-        take_row(turned + 2 * i * p, points + 2 * i * p, quarters[i] % 2 == 1 ? plan->turn : NULL, quarters[i] >= 2, p);
+        take_row(turned + 2 * i * p, points + 2 * i * p, quarters[i] % 2 == 1 ? plan->turn : NULL,
+                 quarters[i] >= 2, p);
 }

@@ -16,7 +16,7 @@ struct het_fourier {
     fftwf_complex **spectrum;  /* (threads): (D, D/2+1), row ky mod D, column kx */
     int32_t *bin;              /* (P) place in `spectrum` */
     float *factor;             /* (P) (-1)^(kx+ky) / D: origin at (D/2,D/2), normalisation */
-    int32_t *mirror;           /* (P) point of (-kx,ky), ~point where that is the other half: then its conjugate */
+    int32_t *mirror;           /* (P) point of (-kx,ky), or ~point of (kx,-ky): its conjugate */
     int32_t *turn;             /* (P) the same of (ky,-kx) */
     int32_t *kx, *ky;          /* (P) */
     float *k2, *kc, *ks;       /* (P) k^2, and k^2 times cos and sin of twice k's direction: exact integers */

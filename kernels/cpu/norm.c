@@ -6,8 +6,8 @@
 #include "bf16.h"
 #include "context.h"
 
-/* Batch normalisation (Ioffe & Szegedy 2015) over rows of channels (NHWC), in groups of consecutive images; with joined
- * channels group normalisation (Wu & He 2018).
+/* Batch normalisation (Ioffe & Szegedy 2015) over rows of channels (NHWC), in groups of consecutive images;
+ * with joined channels group normalisation (Wu & He 2018).
  *
  * A group's rows are cut into slices, the unit of parallel work and of summation: inside a slice fp32 sums,
  * across slices double, in slice order. The cut does not depend on the number of threads, so neither do the
@@ -293,7 +293,8 @@ void het_cpu_norm_infer(het_norm *n, void *y, const void *x, const float *gamma,
 }
 
 /* Join the slices' sums into the parameters' gradients and the coefficients of dx:
-   dx = 1/sd (gamma dy - mean(gamma dy) - (x - mean) mean(gamma dy (x - mean)) / sd^2), means over joined channels too */
+   dx = 1/sd (gamma dy - mean(gamma dy) - (x - mean) mean(gamma dy (x - mean)) / sd^2),
+   means over joined channels too */
 static void join_sums(const het_norm *n, float *dgamma, float *dbeta, const float *gamma, const float *mean,
                       const float *var)
 {

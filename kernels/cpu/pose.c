@@ -100,7 +100,8 @@ static float clamp_logvar(float logvar)
 }
 
 /* (x, y) -> (c x - s y, s x + c y) of rows and shift alike, with c, s = 0, 1 or -1: exact */
-void het_cpu_turn_poses(het_device *dev, float *rot, float *shift, const uint8_t *quarters, int back, int64_t b)
+void het_cpu_turn_poses(het_device *dev, float *rot, float *shift, const uint8_t *quarters, int back,
+                        int64_t b)
 {
     static const float cosine[4] = {1.0f, 0.0f, -1.0f, 0.0f}, sine[4] = {0.0f, 1.0f, 0.0f, -1.0f};
     (void)dev;

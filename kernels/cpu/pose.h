@@ -8,7 +8,8 @@
 void het_cpu_s2s2(het_device *dev, float *rot, const float *v, int64_t b);
 void het_cpu_s2s2_backward(het_device *dev, float *dv, const float *drot, const float *v, int64_t b);
 
-void het_cpu_turn_poses(het_device *dev, float *rot, float *shift, const uint8_t *quarters, int back, int64_t b);
+void het_cpu_turn_poses(het_device *dev, float *rot, float *shift, const uint8_t *quarters, int back,
+                        int64_t b);
 
 /** KL (eq. 6) = 1/2 sum_z (mu^2 + exp(logvar) - 1 - logvar). The gradient of a clamped logvar is 0;
  *  NaN passes through. */

@@ -5,7 +5,7 @@
 #include "../arena.h"
 
 enum { STAGES = 4, BLOCKS = 8, UNITS_MAX = 1 + 3 * BLOCKS };
-enum { NORM_CHANNELS = 16 }; /* of group norm: as good as 32 groups (Wu & He 2018, table 3), and divides every width */
+enum { NORM_CHANNELS = 16 }; /* of group norm: about as good as 32 groups (Wu & He 2018); divides every width */
 
 /* A convolution with its normalisation: y = [relu](norm(x * w)). */
 typedef struct unit {
