@@ -6,7 +6,6 @@
 #include "physics/kmeans.h"
 #include "physics/search.h"
 #include "refine_poses.h"
-#include "signals.h"
 
 /* Published: a base grid of 15 degrees, the 8 best poses kept at each of the levels, radii from 12 to 32
  * Fourier pixels of a box of 128 (Zhong et al. 2021, and the program's documented defaults). Here radii
@@ -16,27 +15,29 @@ enum { CENTRES = 4, KEPT = 16, LEVELS_MAX = 8 };
 static const double BASE_RADIUS = 6.0; /* Fourier pixels: suits the grid's step */
 static const double LAST_TURN = 0.25;  /* Fourier pixels at the rim: the step of the last level at most */
 
-typedef struct source {
-    const het_poses *poses;
-    const float *centre; /* (Z) of the cluster: for the base grid, which all its images share */
-    int64_t at, images;  /* the run's images are in_batch[at, at + images); 0: the base grid */
-    float *z;            /* (model's batch, Z) */
-} source;
+typedef struct locator {
+    het_poses *poses;
+    het_search *search;
+    float *noise;       /* (active points) */
+    float centre[64];   /* (Z) of the cluster: for the base grid, which all its images share */
+    int64_t at, images; /* the run's images are in_batch[at, at + images); 0: the base grid */
+    float *z;           /* (model's batch, Z) */
+} locator;
 
 static void slices_of(void *context, float *slices, const float *rot, int64_t n, int64_t p)
 {
-    const source *s = context;
-    const het_poses *poses = s->poses;
+    const locator *l = context;
+    const het_poses *poses = l->poses;
     const int64_t batch = poses->model->spec.batch, z = poses->all.z_dim;
     for (int64_t first = 0; first < n; first += batch) {
         const int64_t m = n - first < batch ? n - first : batch;
         for (int64_t i = 0; i < m; i++) {
-            const float *from = s->centre;
-            if (s->images > 0)
-                from = poses->all.z + z * poses->in_batch[s->at + (first + i) / (n / s->images)];
-            memcpy(s->z + i * z, from, (size_t)z * sizeof *from);
+            const float *from = l->centre;
+            if (l->images > 0)
+                from = poses->all.z + z * poses->in_batch[l->at + (first + i) / (n / l->images)];
+            memcpy(l->z + i * z, from, (size_t)z * sizeof *from);
         }
-        het_model_slices(poses->model, slices + first * 2 * p, rot + 9 * first, s->z, m, p);
+        het_model_slices(poses->model, slices + first * 2 * p, rot + 9 * first, l->z, m, p);
     }
 }
 
@@ -53,20 +54,22 @@ static double loss_of_nothing(const het_model *m, const float *transform)
 
 /* Images in_batch[0..n) of one cluster. With one noise for all points the log-likelihood tells the loss:
  * L = nothing's loss - 2 noise loglik / D^2. */
-static het_status locate_batch(het_poses *s, het_search *search, source *from, const float *noise, int64_t n)
+static het_status locate_batch(void *context, int64_t n)
 {
     het_status status = HET_OK;
+    locator *l = context;
+    het_poses *s = l->poses;
     het_ctf_row rows[HET_POSES_BATCH];
     het_search_pose found[HET_SEARCH_CHUNK];
     const int64_t p = s->model->active;
     const double pixels = (double)(s->model->spec.box * s->model->spec.box);
     HET_TRY(het_poses_observe(s, rows, n));
-    for (from->at = 0; from->at < n; from->at += HET_SEARCH_CHUNK) {
-        const float *transform = s->transform + from->at * 2 * p;
-        from->images = n - from->at < HET_SEARCH_CHUNK ? n - from->at : HET_SEARCH_CHUNK;
-        het_search_run(search, found, transform, s->ctf + from->at * p, noise, from->images);
-        for (int64_t i = 0; i < from->images; i++) {
-            const int64_t at = s->in_batch[from->at + i];
+    for (l->at = 0; l->at < n; l->at += HET_SEARCH_CHUNK) {
+        const float *transform = s->transform + l->at * 2 * p;
+        l->images = n - l->at < HET_SEARCH_CHUNK ? n - l->at : HET_SEARCH_CHUNK;
+        het_search_run(l->search, found, transform, s->ctf + l->at * p, l->noise, l->images);
+        for (int64_t i = 0; i < l->images; i++) {
+            const int64_t at = s->in_batch[l->at + i];
             if (!isfinite(found[i].loglik)) continue; /* the pose stays */
             memcpy(s->all.rotation + 9 * at, found[i].rotation, sizeof found[i].rotation);
             memcpy(s->all.shift + 2 * at, found[i].shift, sizeof found[i].shift);
@@ -75,31 +78,7 @@ static het_status locate_batch(het_poses *s, het_search *search, source *from, c
             s->all.mirrored[at] = 0;
         }
     }
-    from->images = 0;
-done:
-    return status;
-}
-
-/* This rank's images, cluster by cluster. centre (clusters,Z), label (all). */
-static het_status locate_clusters(het_poses *s, het_search *search, source *from, const double *centre,
-                                  const int64_t *label, int64_t clusters, const float *noise, int *stopped)
-{
-    het_status status = HET_OK;
-    const int64_t batch = het_poses_batch(s), end = s->first + s->count, z = s->all.z_dim;
-    float at_centre[64];
-    from->centre = at_centre;
-    for (int64_t k = 0; k < clusters; k++) {
-        for (int64_t i = 0; i < z; i++) at_centre[i] = (float)centre[k * z + i];
-        het_search_load(search, slices_of, from, NULL);
-        int64_t n = 0;
-        for (int64_t i = s->first; i < end && !*stopped; i++) {
-            if (label[i] == k) s->in_batch[n++] = i;
-            if (n < batch && (i < end - 1 || n == 0)) continue;
-            HET_TRY(locate_batch(s, search, from, noise, n));
-            n = 0;
-            *stopped = het_signal_pending() != 0;
-        }
-    }
+    l->images = 0;
 done:
     return status;
 }
@@ -120,30 +99,34 @@ static het_status open_search(het_search **search, const het_poses *s)
                                              .result = 1});
 }
 
+/* This rank's images, cluster by cluster. */
 static het_status locate(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
     const int64_t n = s->all.count, z = s->all.z_dim;
     const int64_t clusters = s->model->frozen ? 1 : n < CENTRES ? n : CENTRES;
-    het_search *search = NULL;
-    source from = {.poses = s, .z = het_alloc((size_t)(s->model->spec.batch * z) * sizeof *from.z)};
+    locator l = {.poses = s, .z = het_alloc((size_t)(s->model->spec.batch * z) * sizeof *l.z),
+                 .noise = het_alloc((size_t)s->model->active * sizeof *l.noise)};
     double *centre = het_alloc((size_t)(clusters * z) * sizeof *centre);
     int64_t *label = het_alloc((size_t)n * sizeof *label);
-    float *noise = het_alloc((size_t)s->model->active * sizeof *noise);
-    if (from.z == NULL || centre == NULL || label == NULL || noise == NULL)
+    if (l.z == NULL || l.noise == NULL || centre == NULL || label == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
-    for (int64_t i = 0; i < s->model->active; i++) noise[i] = (float)s->noise_variance;
+    for (int64_t i = 0; i < s->model->active; i++) l.noise[i] = (float)s->noise_variance;
     HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, clusters,
                        (uint64_t)s->model->config.train.seed));
-    HET_TRY(open_search(&search, s));
-    HET_ASSERT(het_search_points(search) == s->model->active);
-    HET_TRY(locate_clusters(s, search, &from, centre, label, clusters, noise, stopped));
+    HET_TRY(open_search(&l.search, s));
+    HET_ASSERT(het_search_points(l.search) == s->model->active);
+    for (int64_t k = 0; k < clusters; k++) {
+        for (int64_t i = 0; i < z; i++) l.centre[i] = (float)centre[k * z + i];
+        het_search_load(l.search, slices_of, &l, NULL);
+        HET_TRY(het_poses_each(s, label, k, locate_batch, &l, stopped));
+    }
 done:
-    het_search_free(search);
-    het_release(from.z);
+    het_search_free(l.search);
+    het_release(l.z);
+    het_release(l.noise);
     het_release(centre);
     het_release(label);
-    het_release(noise);
     return status;
 }
 

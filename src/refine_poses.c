@@ -72,6 +72,23 @@ void het_poses_close(het_poses *s)
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
 }
 
+het_status het_poses_each(het_poses *s, const int64_t *label, int64_t wanted,
+                          het_status (*work)(void *context, int64_t n), void *context, int *stopped)
+{
+    het_status status = HET_OK;
+    const int64_t batch = het_poses_batch(s), end = s->first + s->count;
+    int64_t n = 0;
+    for (int64_t i = s->first; i < end && !*stopped; i++) {
+        if (label[i] == wanted) s->in_batch[n++] = i;
+        if (n < batch && (i < end - 1 || n == 0)) continue;
+        HET_TRY(work(context, n));
+        n = 0;
+        *stopped = het_signal_pending() != 0;
+    }
+done:
+    return status;
+}
+
 /* ---- what the ranks know of each other's images ---- */
 
 static void clear_others(const het_poses *s, float *data, int64_t width)

@@ -54,6 +54,10 @@ het_status het_poses_observe(het_poses *poses, het_ctf_row *rows, int64_t n);
 int64_t het_poses_batch(const het_poses *poses);
 double het_poses_radius(const het_poses *poses);
 double het_poses_distance2(const float *a, const float *b);
+/** Call work(context, n) with in_batch[0..n) for this rank's images of one label, batch by batch. label (all). Stops
+ *  early with *stopped. Not collective. */
+het_status het_poses_each(het_poses *poses, const int64_t *label, int64_t wanted,
+                          het_status (*work)(void *context, int64_t n), void *context, int *stopped);
 /** Fill the places from HET_POSE_SEARCHED on of this rank's images. Stops early with *stopped.
  *  Not collective. */
 het_status het_poses_search(het_poses *poses, int *stopped);

@@ -6,23 +6,26 @@
 #include "physics/kmeans.h"
 #include "physics/search.h"
 #include "refine_poses.h"
-#include "signals.h"
 
 enum { CENTRES = 4, LISTED = 32 };       /* clusters of z; poses that the search lists for each image */
 static const double SEARCH_RADIUS = 6.0; /* suits the grid's step */
 static const double APART = 0.3; /* |R-R'|^2 of candidates worth trying beside each other: 22 degrees */
 
-typedef struct source {
-    het_model *model;
-    float *z; /* (model's batch, Z): the cluster's centre, for each slice */
-} source;
+typedef struct searcher {
+    het_poses *poses;
+    het_search *search;
+    het_search_pose *list; /* (batch, LISTED) */
+    float *noise;          /* (active points) */
+    float *z;              /* (model's batch, Z): the cluster's centre, for each slice */
+} searcher;
 
 static void slices_at_centre(void *context, float *slices, const float *rot, int64_t n, int64_t p)
 {
-    const source *s = context;
-    const int64_t batch = s->model->spec.batch;
+    const searcher *c = context;
+    het_model *m = c->poses->model;
+    const int64_t batch = m->spec.batch;
     for (int64_t i = 0; i < n; i += batch)
-        het_model_slices(s->model, slices + i * 2 * p, rot + 9 * i, s->z, n - i < batch ? n - i : batch, p);
+        het_model_slices(m, slices + i * 2 * p, rot + 9 * i, c->z, n - i < batch ? n - i : batch, p);
 }
 
 /* Fill an image's places from the list, the likeliest first, with what stands apart. */
@@ -43,78 +46,59 @@ static void choose(het_fit_pose *place, int places, const het_search_pose *list)
 }
 
 /* Images in_batch[0..n) of one cluster. The search's rows are shorter than the model's. */
-static het_status search_batch(het_poses *s, het_search *search, het_search_pose *list, const float *noise,
-                               int64_t n)
+static het_status search_batch(void *context, int64_t n)
 {
     het_status status = HET_OK;
+    const searcher *c = context;
+    het_poses *s = c->poses;
     het_ctf_row rows[HET_POSES_BATCH];
-    const int64_t p = het_search_points(search), all = s->model->active;
+    const int64_t p = het_search_points(c->search), all = s->model->active;
     HET_TRY(het_poses_observe(s, rows, n));
     for (int64_t i = 1; i < n; i++) {
         memmove(s->transform + i * 2 * p, s->transform + i * 2 * all, (size_t)(2 * p) * sizeof *s->transform);
         memmove(s->ctf + i * p, s->ctf + i * all, (size_t)p * sizeof *s->ctf);
     }
-    het_search_run(search, list, s->transform, s->ctf, noise, n);
+    het_search_run(c->search, c->list, s->transform, s->ctf, c->noise, n);
     for (int64_t i = 0; i < n; i++)
-        choose(s->candidate + (s->in_batch[i] - s->first) * s->places, s->places, list + i * LISTED);
+        choose(s->candidate + (s->in_batch[i] - s->first) * s->places, s->places, c->list + i * LISTED);
 done:
     return status;
 }
 
-/* All images of this rank, cluster by cluster. label (all). */
-static het_status search_clusters(het_poses *s, het_search *search, const double *centre,
-                                  const int64_t *label, int64_t clusters, const float *noise, int *stopped)
-{
-    het_status status = HET_OK;
-    const int64_t batch = het_poses_batch(s), z = s->all.z_dim, end = s->first + s->count;
-    het_search_pose *list = het_alloc((size_t)(batch * LISTED) * sizeof *list);
-    float *z_rows = het_alloc((size_t)(s->model->spec.batch * z) * sizeof *z_rows);
-    source from = {.model = s->model, .z = z_rows};
-    if (list == NULL || z_rows == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
-    for (int64_t k = 0; k < clusters; k++) {
-        for (int64_t i = 0; i < s->model->spec.batch * z; i++) z_rows[i] = (float)centre[k * z + i % z];
-        het_search_load(search, slices_at_centre, &from, NULL);
-        int64_t n = 0;
-        for (int64_t i = s->first; i < end && !*stopped; i++) {
-            if (label[i] == k) s->in_batch[n++] = i;
-            if (n < batch && (i < end - 1 || n == 0)) continue;
-            HET_TRY(search_batch(s, search, list, noise, n));
-            n = 0;
-            *stopped = het_signal_pending() != 0;
-        }
-    }
-done:
-    het_release(list);
-    het_release(z_rows);
-    return status;
-}
-
+/* All images of this rank, cluster by cluster. */
 het_status het_poses_search(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t clusters = s->all.count < CENTRES ? s->all.count : CENTRES;
+    const int64_t clusters = s->all.count < CENTRES ? s->all.count : CENTRES, z = s->all.z_dim;
     const double radius = fmin(SEARCH_RADIUS, het_poses_radius(s));
-    het_search *search = NULL;
-    double *centre = het_alloc((size_t)(clusters * s->all.z_dim) * sizeof *centre);
+    searcher c = {.poses = s, .list = het_alloc((size_t)(het_poses_batch(s) * LISTED) * sizeof *c.list),
+                  .noise = het_alloc((size_t)s->model->active * sizeof *c.noise),
+                  .z = het_alloc((size_t)(s->model->spec.batch * z) * sizeof *c.z)};
+    double *centre = het_alloc((size_t)(clusters * z) * sizeof *centre);
     int64_t *label = het_alloc((size_t)s->all.count * sizeof *label);
-    float *noise = het_alloc((size_t)s->model->active * sizeof *noise);
-    if (centre == NULL || label == NULL || noise == NULL)
+    if (c.list == NULL || c.noise == NULL || c.z == NULL || centre == NULL || label == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
-    for (int64_t i = 0; i < s->model->active; i++) noise[i] = (float)s->noise_variance;
-    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, s->all.count, s->all.z_dim, clusters,
+    for (int64_t i = 0; i < s->model->active; i++) c.noise[i] = (float)s->noise_variance;
+    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, s->all.count, z, clusters,
                        (uint64_t)s->model->config.train.seed));
-    HET_TRY(het_search_new(&search, s->model->dev,
+    HET_TRY(het_search_new(&c.search, s->model->dev,
                            &(het_search_spec){.box = s->model->spec.box,
                                               .base_radius = radius,
                                               .radius = radius,
                                               .shift_range = s->model->spec.shift_range,
                                               .keep = LISTED,
                                               .result = LISTED}));
-    HET_TRY(search_clusters(s, search, centre, label, clusters, noise, stopped));
+    for (int64_t k = 0; k < clusters; k++) {
+        for (int64_t i = 0; i < s->model->spec.batch * z; i++) c.z[i] = (float)centre[k * z + i % z];
+        het_search_load(c.search, slices_at_centre, &c, NULL);
+        HET_TRY(het_poses_each(s, label, k, search_batch, &c, stopped));
+    }
 done:
-    het_search_free(search);
+    het_search_free(c.search);
+    het_release(c.list);
+    het_release(c.noise);
+    het_release(c.z);
     het_release(centre);
     het_release(label);
-    het_release(noise);
     return status;
 }
