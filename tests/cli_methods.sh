@@ -52,6 +52,9 @@ run train stack.h5 -o drgn "${search[@]}"
 [ "$(grep -c 'search: poses to' err)" -eq 4 ] || fail "not three searches and a last one"
 pieces drgn2 "${search[@]}"
 same drgn drgn2
+rm drgn2/kept.h5 # as where the run ended before it was written
+run train stack.h5 -o drgn2 "${search[@]}"
+same drgn drgn2
 run predict drgn stack.h5
 h5diff -q drgn/predictions.h5 drgn/kept.h5 || fail "predict does not give what training kept"
 run evaluate drgn --truth stack.h5 --per-image 0
