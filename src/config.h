@@ -40,15 +40,19 @@ typedef struct het_config_decoder {
 } het_config_decoder;
 
 /* The start without a model (start.h). */
-typedef enum het_start_method { HET_START_NONE, HET_START_LINES } het_start_method;
+typedef enum het_start_method { HET_START_NONE, HET_START_AUTO, HET_START_LINES, HET_START_SEARCH } het_start_method;
 
 typedef struct het_config_init {
-    het_start_method method;      /* none: random networks | lines: averages, common lines, expectation-maximisation */
-    int64_t images;       /* at most; spread evenly over the stack */
-    int64_t averages;     /* of similar images, whose common lines are compared */
-    int64_t neighbours;   /* images in each average */
+    het_start_method method; /* none: random networks | auto: lines, or search where they do not agree | lines: averages,
+                                common lines | search: random starts */
+    int64_t images;        /* at most; spread evenly over the stack */
+    int64_t averages;      /* lines: of similar images, whose common lines are compared */
+    int64_t neighbours;    /* images in each average */
+    int64_t starts;        /* search: random starts, at most */
+    int64_t search_images; /* of each of them */
+    int64_t search_rounds; /* of expectation-maximisation in each of them */
     double radius;        /* Fourier pixels: of the start, and where frequency marching then begins */
-    int64_t rounds;       /* of expectation-maximisation */
+    int64_t rounds;       /* of expectation-maximisation from there */
     double epochs;        /* passes of the decoder over these images at the poses found */
     double keep_epochs;   /* then: epochs in which task one uses the poses found, while task two teaches the encoder */
     double lambda_z;      /* weight of the conformation of synthetic images, which the encoder learns meanwhile */

@@ -8,204 +8,11 @@
 #include "arena.h"
 #include "data/predictions.h"
 #include "log.h"
-#include "physics/first_volume.h"
-#include "physics/lines.h"
 #include "rng.h"
+#include "start_volume.h"
 
-enum { FIELDS = 2, IMAGES_LEAST = 200, CHUNK = 512 };
+enum { FIELDS = 2, CHUNK = 512 };
 static const float Z_SPREAD = 0.3F; /* of the first conformations: enough to tell them apart */
-
-/* What rank 0 works on: the chosen images in random order, so that the references stand for all of the
- * stack. */
-typedef struct work {
-    const het_config_init *config;
-    het_device *dev;
-    int64_t count, averages, box;
-    double apix, noise_variance, shift_range, radius;
-    int64_t *index;
-    float *images;                    /* (count,D,D) standardised */
-    het_ctf_row *ctf;                 /* (count) */
-    float *rotation, *shift;          /* (count,9), (count,2): from the lines */
-    int64_t *average;                 /* (count): -1 where the lines say nothing */
-} work;
-
-static het_status read_images(work *w, const het_stack *stack, uint64_t seed)
-{
-    het_status status = HET_OK;
-    const het_stack_info *info = het_stack_get_info(stack);
-    const int64_t n = w->count, pixels = info->box * info->box;
-    w->index = het_alloc((size_t)n * sizeof *w->index);
-    w->images = het_alloc((size_t)(n * pixels) * sizeof *w->images);
-    w->ctf = het_alloc((size_t)n * sizeof *w->ctf);
-    w->rotation = het_alloc((size_t)n * 9 * sizeof *w->rotation);
-    w->shift = het_alloc((size_t)n * 2 * sizeof *w->shift);
-    w->average = het_alloc((size_t)n * sizeof *w->average);
-    if (w->index == NULL || w->images == NULL || w->ctf == NULL || w->rotation == NULL || w->shift == NULL ||
-        w->average == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY,
-                         "no memory for the %lld images of the start: choose fewer by init.images",
-                         (long long)n));
-    for (int64_t i = 0; i < n; i++) w->index[i] = i * info->count / n;
-    het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 0, 0);
-    het_rng_shuffle(&rng, w->index, n);
-    HET_TRY(het_stack_read_standardised(stack, w->images, w->index, n));
-    for (int64_t i = 0; i < n; i++) w->ctf[i] = het_stack_ctf(stack)[w->index[i]];
-done:
-    return status;
-}
-
-static void work_free(work *w)
-{
-    void *const all[] = {w->index, w->images, w->ctf, w->rotation, w->shift, w->average};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) het_release(all[i]);
-}
-
-static int ascending_numbers(const void *a, const void *b)
-{
-    const float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-/* Rough poses of the members of the averages. */
-static het_status poses_from_lines(work *w)
-{
-    het_status status = HET_OK;
-    const int64_t m = w->averages;
-    const het_averages_spec spec = {.box = w->box,
-                                    .images = w->count,
-                                    .averages = m,
-                                    .neighbours = (int)w->config->neighbours,
-                                    .radius = (int)w->radius,
-                                    .apix = w->apix,
-                                    .shift_range = w->shift_range,
-                                    .noise_variance = w->noise_variance};
-    het_averages averages = {0};
-    float *direction = het_alloc((size_t)(m * m * 2) * sizeof *direction),
-          *shift = het_alloc((size_t)(m * m) * sizeof *shift);
-    float *rotation = het_alloc((size_t)m * 9 * sizeof *rotation),
-          *centre = het_alloc((size_t)m * 2 * sizeof *centre);
-    float *consistency = het_alloc((size_t)m * sizeof *consistency);
-    if (direction == NULL || shift == NULL || rotation == NULL || centre == NULL || consistency == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY,
-                         "no memory for the lines of %lld averages: choose fewer by init.averages",
-                         (long long)m));
-    HET_TRY(het_averages_new(&averages, w->dev, &spec, w->images, w->ctf));
-    HET_TRY(het_lines_find(direction, shift, w->dev, &averages));
-    HET_TRY(het_lines_synchronise(rotation, consistency, direction, m, w->dev->threads));
-    HET_TRY(het_lines_centre(centre, direction, shift, rotation, m, w->dev->threads));
-    het_lines_poses(w->rotation, w->shift, w->average, &averages, rotation, centre, consistency);
-    qsort(consistency, (size_t)m, sizeof *consistency, ascending_numbers);
-    het_info("start: %lld averages of %d images; %.0f %% of their common lines agree", (long long)m,
-             spec.neighbours, 100.0 * consistency[m / 2]);
-    if (consistency[m / 2] < 0.08F)
-        het_warn("the common lines of the averages hardly agree: the start may be wrong; try more "
-                 "init.images and init.neighbours, another train.seed, or init.method=none");
-done:
-    het_averages_free(&averages);
-    het_release(direction);
-    het_release(shift);
-    het_release(rotation);
-    het_release(centre);
-    het_release(consistency);
-    return status;
-}
-
-/* Poses of all chosen images against the volume that grows from the rough ones. */
-static het_status refine_poses(work *w, het_first_volume *volume)
-{
-    het_status status = HET_OK;
-    het_points points = {0};
-    float *noise = NULL;
-    uint8_t *valid = het_alloc((size_t)w->count);
-    HET_TRY(het_points_new(&points, w->box));
-    const int64_t p = het_points_within(&points, w->radius);
-    noise = het_alloc((size_t)p * sizeof *noise);
-    if (noise == NULL || valid == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the start"));
-    for (int64_t i = 0; i < p; i++) noise[i] = (float)w->noise_variance;
-    for (int64_t i = 0; i < w->count; i++) valid[i] = w->average[i] >= 0;
-    const het_first_volume_spec spec = {.box = w->box,
-                                        .count = w->count,
-                                        .apix = w->apix,
-                                        .images = w->images,
-                                        .ctf = w->ctf,
-                                        .rotation = w->rotation,
-                                        .shift = w->shift,
-                                        .valid = valid,
-                                        .radius = w->radius,
-                                        .rounds = (int)w->config->rounds,
-                                        .shift_range = w->shift_range,
-                                        .noise = noise,
-                                        .seed = 1};
-    HET_TRY(het_first_volume_find(volume, w->dev, &spec));
-    het_info("start: volume to %.1f A explains %.0f %% of the signal of %lld images",
-             (double)w->box * w->apix / w->radius, 100.0 * volume->explained, (long long)w->count);
-done:
-    het_points_free(&points);
-    het_release(noise);
-    het_release(valid);
-    return status;
-}
-
-static het_status find_volume(het_first_volume *volume, het_device *dev, const het_stack *stack,
-                              const het_survey *survey, const het_config *config, double radius,
-                              double shift_range)
-{
-    het_status status = HET_OK;
-    const het_stack_info *info = het_stack_get_info(stack);
-    const int64_t n = info->count < config->init.images ? info->count : config->init.images;
-    work w = {.config = &config->init,
-              .dev = dev,
-              .count = n,
-              .box = info->box,
-              .apix = info->apix,
-              .radius = radius,
-              .averages = config->init.averages < n / 4 ? config->init.averages : n / 4,
-              .noise_variance = survey->noise_variance,
-              .shift_range = shift_range};
-    if (n < IMAGES_LEAST)
-        return het_fail(HET_E_USAGE,
-                        "a start from common lines needs at least %d images, there are %lld: use "
-                        "init.method=none",
-                        IMAGES_LEAST, (long long)n);
-    HET_TRY(read_images(&w, stack, (uint64_t)config->train.seed));
-    HET_TRY(poses_from_lines(&w));
-    HET_TRY(refine_poses(&w, volume));
-done:
-    work_free(&w);
-    return status;
-}
-
-/* Rank 0's volume for all. */
-static het_status share_volume(het_first_volume *volume, het_comm *comm, het_device *dev, int64_t box,
-                               double radius)
-{
-    het_status status = HET_OK;
-    const int root = het_comm_rank(comm) == 0;
-    struct {
-        int64_t box;
-        double apix, scale;
-    } head = {volume->map.box, volume->map.apix, volume->slice_scale};
-    HET_TRY(het_comm_broadcast(comm, &head, sizeof head, 0));
-    if (!root) {
-        volume->threads = dev->threads;
-        volume->slice_scale = head.scale;
-        status = het_points_new(&volume->points, box);
-        if (status == HET_OK) status = het_volume_new(&volume->map, head.box, head.apix);
-        if (status == HET_OK) {
-            volume->noise = het_alloc((size_t)volume->points.count * sizeof *volume->noise);
-            if (volume->noise == NULL) status = het_fail(HET_E_MEMORY, "no memory for the start");
-        }
-    }
-    HET_TRY(het_comm_agree(comm, status));
-    const size_t voxels = (size_t)(head.box * head.box * head.box),
-                 p = (size_t)het_points_within(&volume->points, radius);
-    HET_TRY(het_comm_broadcast(comm, volume->map.data, voxels * sizeof *volume->map.data, 0));
-    HET_TRY(het_comm_broadcast(comm, volume->noise, p * sizeof *volume->noise, 0));
-    if (!root) status = het_slicer_new(&volume->slicer, &volume->map);
-    HET_TRY(het_comm_agree(comm, status));
-done:
-    return status;
-}
 
 /* The poses of this rank's share of the stack, in place; the other rows stay 0. */
 static het_status search_share(het_start *s, const het_first_volume *volume, const het_comm *comm,
@@ -272,12 +79,12 @@ het_status het_start_find(het_start *s, het_comm *comm, het_device *dev, const h
 {
     const het_stack_info *info = het_stack_get_info(stack);
     const double radius = fmin(config->init.radius, (double)(info->box / 2 - 1));
+    const het_start_volume_spec spec = {.init = &config->init, .seed = (uint64_t)config->train.seed, .radius = radius,
+                                        .shift_range = model->shift_range, .noise_variance = survey->noise_variance};
     het_first_volume volume = {0};
     het_status status = start_new(s, info->count, config, model);
-    if (status == HET_OK && het_comm_rank(comm) == 0)
-        status = find_volume(&volume, dev, stack, survey, config, radius, model->shift_range);
     HET_TRY(het_comm_agree(comm, status));
-    HET_TRY(share_volume(&volume, comm, dev, info->box, radius));
+    HET_TRY(het_start_volume(&volume, comm, dev, stack, &spec));
     HET_TRY(het_comm_agree(comm, search_share(s, &volume, comm, dev, stack, radius, model->shift_range)));
     HET_TRY(het_comm_sum_f32(comm, s->rotation, (size_t)(9 * s->count)));
     HET_TRY(het_comm_sum_f32(comm, s->shift, (size_t)(2 * s->count)));

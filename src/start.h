@@ -9,13 +9,10 @@
 #include "run.h"
 #include "survey.h"
 
-/** The start of a training without any model (init.method = lines): a pose for every image of the stack, good
- *  enough to teach the decoder a first volume and to tell conformations apart, from
- *    1. averages of similar images, aligned in the plane           (physics/averages.h)
- *    2. common lines between the averages, synchronised            (physics/lines.h)
- *    3. expectation-maximisation from these poses                  (physics/first_volume.h)
- *  by rank 0 on some thousand images; then all ranks search the poses of all images. The hand of the volume
- *  stays open, as always without a model. */
+/** The start of a training without any model (init.method): a pose for every image of the stack, good
+ *  enough to teach the decoder a first volume and to tell conformations apart: a first volume (start_volume.h),
+ *  against which all ranks search the poses of all images. The
+ *  hand of the volume stays open, as always without a model. */
 typedef struct het_start {
     int64_t count;                         /* images of the stack */
     int64_t z_dim, global_batch;

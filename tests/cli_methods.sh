@@ -81,8 +81,8 @@ run train stack.h5 -o signalled "${search[@]}"
 same drgn signalled
 
 # what cannot be
-refused 2 'init.method = lines does not go with train.method=cryofire.*none' train stack.h5 -o no \
-    --method cryofire --set init.method=lines
+refused 2 'init.method = search does not go with train.method=cryofire.*none' train stack.h5 -o no \
+    --method cryofire --set init.method=search
 refused 2 'train.mirror = true does not go with train.method=cryodrgn2' train stack.h5 -o no \
     --method cryodrgn2 --set train.mirror=true
 refused 2 'hetacumn\|cryofire\|cryodrgn2' train stack.h5 -o no --method cryodragon

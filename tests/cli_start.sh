@@ -1,4 +1,4 @@
-# A start from common lines: finds the poses of a made-up particle from nothing, goes on bit for bit, on ranks, and is used.
+# A start without a model: finds the poses of a made-up particle from nothing, goes on bit for bit, on ranks, and is used.
 . "$(dirname "$0")/support.sh"
 
 make_atoms atoms.pdb
@@ -33,6 +33,20 @@ h5dump -d loss -w 1 encoder.h5 | awk '/^ *\([0-9]+\):/ { v = $2 + 0; if (n++ == 
 for ((i = 0; i < 3; i++)); do ends_with 75 train stack.h5 -o timed "${settings[@]}" --max-hours 0.00001; done
 run train stack.h5 -o timed "${settings[@]}"
 for file in $last kept.h5; do h5diff -q whole/$file timed/$file || fail "$file of the interrupted run differs"; done
+
+# random starts, two of which have to agree; where none can, the program says so
+search=("${settings[@]}" --set init.method=search --set init.search_images=300 --set init.search_rounds=20 --set init.rounds=2)
+run train stack.h5 -o random "${search[@]}"
+grep -q 'start: random starts . and . agree' err || fail "the random starts do not agree: $(cat err)"
+right random
+ranks 2 train stack.h5 -o randoms "${search[@]}" --set train.epochs=0.1
+[ $CODE -eq 0 ] || fail "exit code $CODE from random starts on two ranks"
+h5diff -q -d 1e-3 random/start.h5 randoms/start.h5 rotation || fail "random starts differ on two ranks"
+run simulate --atoms atoms.pdb -n 240 -D 32 --apix 3 --snr-db -30 --shift 1 --seed 3 -o noise.h5
+run train noise.h5 -o lost "${settings[@]}" --set init.method=auto --set init.search_rounds=3 --set init.rounds=1 \
+    --set train.epochs=0.1 --starts 3
+grep -q 'lines do not agree: random starts' err || fail "auto does not turn to random starts: $(cat err)"
+grep -q 'no two of 3 random starts agree.*probably wrong' err || fail "the program does not say that it failed: $(cat err)"
 
 # two ranks find the same poses
 ranks 2 train stack.h5 -o pair "${settings[@]}"

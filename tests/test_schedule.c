@@ -60,7 +60,7 @@ static void radius_marches(void **state)
     c.train.march_start = 0.0;
     near(het_schedule_radius(&c, 0.0, 32), 15.0);
     c.train.march_start = 3.0;
-    c.init.method = HET_START_LINES; /* marching goes on from the start's radius */
+    c.init.method = HET_START_SEARCH; /* marching goes on from the start's radius */
     c.init.radius = 8.0;
     near(het_schedule_radius(&c, 2.0, 32), 9.0);
 }

@@ -13,6 +13,7 @@ static const char usage[] =
     "Train on a particle stack, or go on with the run in RUN (the same command line resumes it).\n"
     "  -o, --output RUN       folder of the run\n"
     "      --config FILE      YAML configuration\n"
+    "      --starts N         random starts at most, until two agree: short for --set init.starts=N\n"
     "      --method NAME      hetacumn | cryofire | cryodrgn2: short for --set train.method=NAME\n"
     "      --set KEY=VALUE    override one key; may be repeated\n"
     "      --max-hours H      stop with a checkpoint after H hours (exit code 75: run again to go on)\n"
@@ -27,6 +28,7 @@ static const struct option options[] = {
     {"set", required_argument, NULL, 's'},    {"max-hours", required_argument, NULL, 'm'},
     {"device", required_argument, NULL, 'd'}, {"dry-run", no_argument, NULL, 'n'},
     {"refine", no_argument, NULL, 'r'},        {"method", required_argument, NULL, 'M'},
+    {"starts", required_argument, NULL, 'S'},
     {"keys", no_argument, NULL, 'k'},         {"help", no_argument, NULL, 'h'},
     {0}};
 
@@ -47,10 +49,11 @@ static het_status parse_hours(const char *text, double *hours)
     return HET_OK;
 }
 
-static het_status set_method(het_config *config, const char *name)
+/* One key by an option of its own. */
+static het_status set_key(het_config *config, const char *key, const char *value)
 {
-    char assignment[64];
-    snprintf(assignment, sizeof assignment, "train.method=%.40s", name);
+    char assignment[80];
+    snprintf(assignment, sizeof assignment, "%s=%.40s", key, value);
     return het_config_set(config, assignment);
 }
 
@@ -74,7 +77,8 @@ static het_status parse(int argc, char **argv, het_config *config, het_train_opt
             if (option == 'm') HET_TRY(parse_hours(optarg, &train->max_hours));
             if (option == 'd') HET_TRY(check_device(optarg));
             if (option == 'c' && pass == 0) HET_TRY(het_config_load(config, optarg));
-            if (option == 'M' && pass == 1) HET_TRY(set_method(config, optarg));
+            if (option == 'M' && pass == 1) HET_TRY(set_key(config, "train.method", optarg));
+            if (option == 'S' && pass == 1) HET_TRY(set_key(config, "init.starts", optarg));
             if (option == 's' && pass == 1) HET_TRY(het_config_set(config, optarg));
         }
     }

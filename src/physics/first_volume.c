@@ -8,8 +8,10 @@
 #include "backproject.h"
 #include "rotation.h"
 
-enum { CHUNK = 64, RESULTS = 8, KEEP = 16, ROUND_LEVELS = 2, LAST_LEVELS = 4 };
+enum { CHUNK = 64, COARSE_RESULTS = 32, RESULTS = 8, KEEP = 16, ROUND_LEVELS = 2, LAST_LEVELS = 4 };
 static const double BASE_RADIUS = 5.0, NEGLIGIBLE = 1e-3;
+/* Of the coarse rounds' noise: at first, and after which share of them it has come down to 1. */
+static const double TEMPERATURE = 30.0, COOLED = 0.8;
 
 typedef struct work {
     const het_first_volume_spec *spec;
@@ -24,7 +26,8 @@ typedef struct work {
     float *noise;                /* (P) of the likelihood: given, or left unexplained */
     double *signal, *prior;      /* (shells) variance before the CTF; noise/signal */
     double *shell_count, *left, *zero; /* (shells): points; mean |X - C T V|^2 and |X|^2 per point */
-    het_search_pose *found;      /* (count,RESULTS) */
+    int results;                 /* candidates of each image that count */
+    het_search_pose *found;      /* (count,results) */
     float *turned, *power;       /* (P,2) C conj(T) X; (P) C^2 */
 } work;
 
@@ -167,6 +170,16 @@ static void set_noise(work *w)
         w->noise[j] = fmaxf(w->spec->noise[j], (float)w->left[w->shell[j]]);
 }
 
+static void random_pose(het_search_pose *pose, uint64_t seed, int64_t image)
+{
+    het_rng rng = het_rng_at(seed, HET_STREAM_ROTATION, 0, (uint64_t)image);
+    const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
+    double r[9];
+    het_rotation_uniform(r, u1, u2, u3);
+    *pose = (het_search_pose){0};
+    for (int c = 0; c < 9; c++) pose->rotation[c] = (float)r[c];
+}
+
 static het_status start(work *w, het_first_volume *volume)
 {
     het_status status = HET_OK;
@@ -175,8 +188,12 @@ static het_status start(work *w, het_first_volume *volume)
     for (int64_t i = 0; i < spec->count; i++) {
         if (spec->valid != NULL && !spec->valid[i]) continue;
         valid++;
-        memcpy(volume->pose[i].rotation, spec->rotation + 9 * i, sizeof volume->pose[i].rotation);
-        memcpy(volume->pose[i].shift, spec->shift + 2 * i, sizeof volume->pose[i].shift);
+        if (spec->rotation == NULL) {
+            random_pose(volume->pose + i, spec->seed, i);
+        } else {
+            memcpy(volume->pose[i].rotation, spec->rotation + 9 * i, sizeof volume->pose[i].rotation);
+            memcpy(volume->pose[i].shift, spec->shift + 2 * i, sizeof volume->pose[i].shift);
+        }
         add_image(w, i, volume->pose + i, 1.0);
     }
     if (valid == 0) return het_fail(HET_E_INPUT, "a first volume needs starting poses: no image has one");
@@ -191,13 +208,14 @@ done:
 static het_status new_search(work *w, int levels, int result)
 {
     het_search_free(w->search);
+    w->results = result;
     const double radius = w->spec->radius;
     const het_search_spec spec = {.box = w->spec->box,
                                   .base_radius = fmin(BASE_RADIUS, radius),
                                   .radius = radius,
                                   .shift_range = w->spec->shift_range,
                                   .levels = levels,
-                                  .keep = KEEP,
+                                  .keep = result > KEEP ? result : KEEP,
                                   .result = result};
     return het_search_new(&w->search, w->dev, &spec);
 }
@@ -213,23 +231,40 @@ static void search_all(work *w, const het_first_volume *volume, het_search_pose 
     het_search_run(w->search, poses, w->transform, w->ctf, w->noise, w->spec->count);
 }
 
-static het_status one_round(work *w, het_first_volume *volume, int64_t round)
+/* Search, and the map of what was found. temperature: of the likelihood, above 1 for a softer assignment. */
+static het_status one_round(work *w, het_first_volume *volume, int64_t round, double temperature)
 {
     het_status status = HET_OK;
+    const int results = w->results;
+    for (int64_t j = 0; j < w->p; j++) w->noise[j] *= (float)temperature;
     search_all(w, volume, w->found, round);
-    measure_left(w, volume, w->found, RESULTS, NULL);
+    measure_left(w, volume, w->found, results, NULL);
+    set_noise(w);
     het_backproject_clear(&w->back);
     for (int64_t i = 0; i < w->spec->count; i++) {
-        const het_search_pose *list = w->found + i * RESULTS;
+        const het_search_pose *list = w->found + i * results;
         double sum = 0.0;
-        for (int c = 0; c < RESULTS; c++) sum += exp((double)(list[c].loglik - list[0].loglik));
-        for (int c = 0; c < RESULTS; c++) {
+        for (int c = 0; c < results; c++) sum += exp((double)(list[c].loglik - list[0].loglik));
+        for (int c = 0; c < results; c++) {
             const double weight = exp((double)(list[c].loglik - list[0].loglik)) / sum;
             if (weight > NEGLIGIBLE) add_image(w, i, list + c, weight);
         }
     }
     HET_TRY(solve(w, volume));
-    set_noise(w);
+done:
+    return status;
+}
+
+static het_status all_rounds(work *w, het_first_volume *volume)
+{
+    het_status status = HET_OK;
+    const int coarse = w->spec->coarse_rounds, all = coarse + w->spec->rounds;
+    for (int round = 0; round < all; round++) {
+        if (round == 0 && coarse > 0) HET_TRY(new_search(w, 0, COARSE_RESULTS));
+        if (round == coarse) HET_TRY(new_search(w, ROUND_LEVELS, RESULTS));
+        const double cooled = fmin(1.0, (double)round / (COOLED * (double)coarse));
+        HET_TRY(one_round(w, volume, round, round < coarse ? pow(TEMPERATURE, 1.0 - cooled) : 1.0));
+    }
 done:
     return status;
 }
@@ -251,7 +286,7 @@ static het_status last_search(work *w, het_first_volume *volume)
 {
     het_status status = HET_OK;
     HET_TRY(new_search(w, LAST_LEVELS, 1));
-    search_all(w, volume, volume->pose, w->spec->rounds);
+    search_all(w, volume, volume->pose, w->spec->coarse_rounds + w->spec->rounds);
     memcpy(volume->noise, w->noise, (size_t)w->p * sizeof *w->noise);
     measure_left(w, volume, volume->pose, 1, NULL);
     volume->explained = explained(w, &volume->points);
@@ -279,7 +314,7 @@ static het_status allocate(work *w, het_first_volume *volume)
     volume->noise = het_alloc(p * sizeof *volume->noise);
     w->transform = het_alloc(n * 2 * p * sizeof *w->transform);
     w->ctf = het_alloc(n * p * sizeof *w->ctf);
-    w->found = het_alloc(n * RESULTS * sizeof *w->found);
+    w->found = het_alloc(n * COARSE_RESULTS * sizeof *w->found);
     w->shell = het_alloc(p * sizeof *w->shell);
     w->noise = het_alloc(p * sizeof *w->noise);
     w->turned = het_alloc(2 * p * sizeof *w->turned);
@@ -322,8 +357,7 @@ het_status het_first_volume_find(het_first_volume *volume, het_device *dev, cons
     HET_TRY(transform_images(&w, &volume->points));
     measure_signal(&w);
     HET_TRY(start(&w, volume));
-    HET_TRY(new_search(&w, ROUND_LEVELS, RESULTS));
-    for (int64_t round = 0; round < spec->rounds; round++) HET_TRY(one_round(&w, volume, round));
+    HET_TRY(all_rounds(&w, volume));
     HET_TRY(last_search(&w, volume));
 done:
     work_free(&w);

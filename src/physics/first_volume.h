@@ -4,27 +4,32 @@
 #include "slicer.h"
 #include "volume.h"
 
-/** A first volume and a pose for every image, from rough poses of some: projection matching, softly assigned.
+/** A first volume and a pose for every image, from random poses or from rough ones of some: projection matching,
+ *  softly assigned.
  *
  *  The images with a pose give the first map (backproject.h). Each round then searches all images (search.h) on
  *  a grid turned anew, weighs every candidate by the softmax of its log-likelihood, and reconstructs from all,
  *      V = sum_i sum_c W_ic C_i conj(T_c) X_i / (sum W_ic C_i^2 + noise/signal)
  *  (Scheres 2012, J. Struct. Biol. 180:519). The likelihood's noise is what the last round left unexplained in
- *  each shell, at least the noise given: a bad map assigns softly by itself. A last, finer search gives the
- *  poses. Test: tests/test_first_volume.c */
+ *  each shell, at least the noise given: a bad map assigns softly by itself.
+ *
+ *  From random poses the first rounds are coarse: the likelihood ends at 5 Fourier pixels, candidates are those
+ *  of the grid of 15 degrees itself, many of them count, and the noise is raised 30-fold at first, falling to
+ *  its own level (annealing). Finer or harder assignments from the beginning end in maps that mix both hands
+ *  (docs/experiments.md). A last, finer search gives the poses. Test: tests/test_first_volume.c */
 
 typedef struct het_first_volume_spec {
     int64_t box, count;
     double apix;
     const float *images;                /* [host] (count,D,D), standardised */
     const het_ctf_row *ctf;             /* [host] (count) */
-    const float *rotation, *shift;      /* (count,9), (count,2) px: starting poses */
+    const float *rotation, *shift;      /* (count,9), (count,2) px: starting poses; NULL: drawn at random */
     const uint8_t *valid;               /* (count) which of them to trust; NULL: all */
     double radius;                      /* Fourier pixels; 6 to 12 */
-    int rounds;
+    int coarse_rounds, rounds;          /* coarse ones first: 0 with starting poses, some 30 without */
     double shift_range;                 /* px */
     const float *noise;                 /* (points within radius) variance per Fourier point */
-    uint64_t seed;                      /* of the turns of the grid */
+    uint64_t seed;                      /* of the turns of the grid and of random poses */
 } het_first_volume_spec;
 
 typedef struct het_first_volume {

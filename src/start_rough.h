@@ -1,0 +1,33 @@
+#pragma once
+#include "start_volume.h"
+
+/** Rough poses of the start's images, and what both ways to them share. */
+
+/** The chosen images in random order: any first part of them stands for all of the stack. */
+typedef struct het_chosen {
+    int64_t count;
+    float *images;           /* (count,D,D) standardised */
+    het_ctf_row *ctf;        /* (count) */
+    float *rotation, *shift; /* (count,9), (count,2) px: rough poses */
+    uint8_t *valid;          /* (count) which images have one */
+} het_chosen;
+
+/** Expectation-maximisation on the chosen images at the data's noise: rounds, radius, seed and poses are
+ *  those of `more`. Errors: those of het_first_volume_find. Not collective. */
+het_status het_start_maximise(het_first_volume *volume, het_device *dev, const het_stack *stack, const het_chosen *chosen,
+                              const het_start_volume_spec *spec, het_first_volume_spec more);
+
+/** Poses of the members of averages of similar images, from the common lines of the averages
+ *  (physics/averages.h, physics/lines.h). *agree: whether the lines do. Errors: HET_E_MEMORY. Not collective. */
+het_status het_start_from_lines(het_chosen *chosen, int *agree, het_device *dev, const het_stack *stack,
+                                const het_start_volume_spec *spec);
+
+enum { HET_START_AT_A_TIME = 2 }; /* ranks with random starts of their own: only they need images */
+
+/** Poses of the first init.search_images images from random ones: expectation-maximisation as often as it
+ *  takes until the likeliest so far and another one agree - the median of |R - R'|_F^2 after the best
+ *  rotation and hand is at most 0.5 - and at most init.starts times. Where none agrees, a warning says so: a
+ *  wrong volume is found a second time by chance only. Ranks 0 and 1 have a start each at a time; chosen is
+ *  used on them alone. Collective. Errors: HET_E_MEMORY. */
+het_status het_start_from_search(het_chosen *chosen, int64_t images, het_comm *comm, het_device *dev, const het_stack *stack,
+                                 const het_start_volume_spec *spec);

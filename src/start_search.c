@@ -1,0 +1,151 @@
+/* Rough poses from random starts that have to agree. */
+#include <math.h>
+#include <string.h>
+
+#include "arena.h"
+#include "log.h"
+#include "physics/align.h"
+#include "start_rough.h"
+
+enum { ANCHORS = 100 };
+static const double RADIUS = 8.0; /* of the random starts: more does not help them, and takes longer */
+static const double AGREE = 0.5;  /* |R-R'|^2: 29 degrees */
+
+/* What a start found; rows of all ranks are added up, so all is float. */
+typedef struct trials {
+    int64_t images, done;      /* of each start; starts */
+    float *rotation, *shift;   /* (starts,images,9), (starts,images,2) px */
+    float *loglik, *explained; /* (starts) */
+} trials;
+
+static void trials_free(trials *t)
+{
+    het_release(t->rotation);
+    het_release(t->shift);
+    het_release(t->loglik);
+    het_release(t->explained);
+}
+
+static het_status trials_new(trials *t, int64_t starts, int64_t images)
+{
+    *t = (trials){.images = images};
+    t->rotation = het_alloc((size_t)(starts * images * 9) * sizeof *t->rotation);
+    t->shift = het_alloc((size_t)(starts * images * 2) * sizeof *t->shift);
+    t->loglik = het_alloc((size_t)starts * sizeof *t->loglik);
+    t->explained = het_alloc((size_t)starts * sizeof *t->explained);
+    if (t->rotation == NULL || t->shift == NULL || t->loglik == NULL || t->explained == NULL)
+        return het_fail(HET_E_MEMORY, "no memory for %lld starts: choose fewer by init.starts", (long long)starts);
+    return HET_OK;
+}
+
+static het_status try_once(trials *t, int64_t start, het_device *dev, const het_stack *stack, const het_chosen *c,
+                           const het_start_volume_spec *spec)
+{
+    het_status status = HET_OK;
+    het_first_volume volume = {0};
+    const het_stack_info *info = het_stack_get_info(stack);
+    HET_TRY(het_start_maximise(&volume, dev, stack, c, spec,
+                 (het_first_volume_spec){.radius = fmin(RADIUS, (double)(info->box / 2 - 1)),
+                                         .coarse_rounds = (int)spec->init->search_rounds,
+                                         .seed = (spec->seed << 16) + (uint64_t)start}));
+    for (int64_t i = 0; i < t->images; i++) {
+        const int64_t row = start * t->images + i;
+        memcpy(t->rotation + 9 * row, volume.pose[i].rotation, sizeof volume.pose[i].rotation);
+        memcpy(t->shift + 2 * row, volume.pose[i].shift, sizeof volume.pose[i].shift);
+    }
+    t->loglik[start] = (float)volume.loglik;
+    t->explained[start] = (float)volume.explained;
+done:
+    het_first_volume_free(&volume);
+    return status;
+}
+
+/* Starts [done, end), one rank each; then every rank knows all of them. */
+static het_status try_some(trials *t, int64_t end, het_comm *comm, het_device *dev, const het_stack *stack,
+                           const het_chosen *c, const het_start_volume_spec *spec)
+{
+    het_status status = HET_OK;
+    const int64_t from = t->done, n = end - from, m = t->images;
+    for (int64_t s = from; s < end && status == HET_OK; s++)
+        if ((s - from) % het_comm_size(comm) == het_comm_rank(comm)) status = try_once(t, s, dev, stack, c, spec);
+    HET_TRY(het_comm_agree(comm, status));
+    HET_TRY(het_comm_sum_f32(comm, t->rotation + from * m * 9, (size_t)(n * m * 9)));
+    HET_TRY(het_comm_sum_f32(comm, t->shift + from * m * 2, (size_t)(n * m * 2)));
+    HET_TRY(het_comm_sum_f32(comm, t->loglik + from, (size_t)n));
+    HET_TRY(het_comm_sum_f32(comm, t->explained + from, (size_t)n));
+    for (int64_t s = from; s < end; s++)
+        het_info("start: random start %lld: log-likelihood %.1f an image, explains %.0f %% of the signal",
+                 (long long)s + 1, (double)t->loglik[s], 100.0 * (double)t->explained[s]);
+    t->done = end;
+done:
+    return status;
+}
+
+/* The likeliest start, and how near to it the nearest other one is. */
+static het_status compare(const trials *t, int64_t *best, int64_t *nearest, het_align *between)
+{
+    het_status status = HET_OK;
+    const int64_t m = t->images;
+    *best = 0;
+    *nearest = -1;
+    for (int64_t s = 1; s < t->done; s++)
+        if (t->loglik[s] > t->loglik[*best]) *best = s;
+    for (int64_t s = 0; s < t->done; s++) {
+        het_align align;
+        if (s == *best) continue;
+        HET_TRY(het_align_rotations(&align, NULL, t->rotation + s * m * 9, t->rotation + *best * m * 9, m, ANCHORS, 1));
+        if (*nearest >= 0 && align.median >= between->median) continue;
+        *nearest = s;
+        *between = align;
+    }
+done:
+    return status;
+}
+
+/* Starts until two agree; all ranks decide alike, from the same numbers. */
+static het_status try_all(trials *t, int64_t *best, het_comm *comm, het_device *dev, const het_stack *stack,
+                          const het_chosen *c, const het_start_volume_spec *spec)
+{
+    het_status status = HET_OK;
+    const int64_t starts = spec->init->starts;
+    int64_t nearest = -1;
+    het_align between = {0};
+    while (t->done < starts) {
+        HET_TRY(try_some(t, t->done + HET_START_AT_A_TIME < starts ? t->done + HET_START_AT_A_TIME : starts, comm, dev, stack, c, spec));
+        HET_TRY(compare(t, best, &nearest, &between));
+        if (nearest >= 0 && between.median <= AGREE) {
+            het_info("start: random starts %lld and %lld agree, %.0f degrees apart", (long long)*best + 1,
+                     (long long)nearest + 1, between.median_degrees);
+            goto done;
+        }
+    }
+    if (nearest < 0)
+        het_info("start: a single random start cannot be compared with another: init.starts >= 2 can");
+    else
+        het_warn("no two of %lld random starts agree (the best and the nearest to it are %.0f degrees apart): the volume "
+                 "is probably wrong; try --starts %lld, more init.search_images and init.search_rounds, or cleaner images",
+                 (long long)t->done, between.median_degrees, 4 * (long long)t->done);
+done:
+    return status;
+}
+
+het_status het_start_from_search(het_chosen *c, int64_t images, het_comm *comm, het_device *dev, const het_stack *stack,
+                                 const het_start_volume_spec *spec)
+{
+    het_status status = HET_OK;
+    const size_t m = (size_t)images;
+    het_chosen few = *c;
+    trials t = {0};
+    int64_t best = 0;
+    few.count = images;
+    HET_TRY(het_comm_agree(comm, trials_new(&t, spec->init->starts, images)));
+    HET_TRY(try_all(&t, &best, comm, dev, stack, &few, spec));
+    if (het_comm_rank(comm) != 0) goto done;
+    memcpy(c->rotation, t.rotation + best * images * 9, m * 9 * sizeof *c->rotation);
+    memcpy(c->shift, t.shift + best * images * 2, m * 2 * sizeof *c->shift);
+    memset(c->valid, 0, (size_t)c->count);
+    memset(c->valid, 1, m);
+done:
+    trials_free(&t);
+    return status;
+}
