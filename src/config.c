@@ -136,6 +136,8 @@ static const row rows[] = {
     {"refine.epochs", NUMBER, AT(refine.epochs), 5, 0, 1e6, FREE, "passes of the decoder over the stack in each round", NULL},
     {"refine.rate", NUMBER, AT(refine.rate), 1, 0, 100, FREE,
      "rate of the decoder (fraction of train.rate_decoder), falling to a tenth in each round", NULL},
+    {"refine.learn_z", TRUTH, AT(refine.learn_z), 1, 0, 1, FREE,
+     "conformations that training learned image by image go on learning (at init.rate_z, falling likewise)", NULL},
     {"ablation.cpp", TRUTH, AT(ablation.cpp), 1, 0, 1, FIXED, "concurrent pose prediction", NULL},
     {"ablation.fch", TRUTH, AT(ablation.fch), 1, 0, 1, FIXED, "frozen conformation head at the start", NULL},
     {"ablation.pds", TRUTH, AT(ablation.pds), 1, 0, 1, FIXED,

@@ -98,6 +98,7 @@ typedef struct het_config_refine {
     int64_t steps;        /* iterations of a pose, at half the radius and again at the full one */
     double epochs;        /* passes of the decoder over the stack in each round */
     double rate;          /* of the decoder, as a fraction of train.rate_decoder, falling to a tenth in each round */
+    int learn_z;          /* conformations that training learned image by image go on learning */
 } het_config_refine;
 
 typedef struct het_config_ablation { /* the paper's Fig. 8: each one switched off alone */

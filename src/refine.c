@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@ typedef struct refiner {
     const het_refine_job *job;
     het_model *model;
     const het_config_refine *config;
+    het_latents *latents; /* NULL: conformations stay */
     het_poses poses;
     het_loader *loader;
     het_given given;
@@ -39,12 +41,13 @@ static double mean_loss(const het_poses *poses)
     return sum / (double)poses->all.count;
 }
 
-/* The decoder learns the images at their poses. */
+/* The decoder learns the images at their poses, and the images their conformations. */
 static het_status update_volumes(refiner *r, int64_t round, int *stopped)
 {
     het_status status = HET_OK;
     const int64_t steps = (int64_t)ceil(r->config->epochs * (double)het_loader_steps_per_epoch(r->loader));
     const het_predictions *all = &r->poses.all;
+    const float *z = r->latents != NULL ? r->latents->z : all->z;
     het_tally tally = {0};
     double loss = 0.0, images = 0.0;
     for (int64_t step = 0; step < steps && !*stopped; step++) {
@@ -55,13 +58,17 @@ static het_status update_volumes(refiner *r, int64_t round, int *stopped)
                                 .frozen = r->job->state->frozen,
                                 .rate_decoder = r->config->rate * rate};
         HET_TRY(het_comm_agree(r->job->comm, het_loader_next(r->loader, d.step, &batch)));
-        het_given_set(&r->given, &batch, all->rotation, all->shift, all->z);
+        het_given_set(&r->given, &batch, all->rotation, all->shift, z);
         tally = (het_tally){0};
         HET_TRY(het_step_once(r->job->stepper, &d, &batch, &tally));
+        if (r->latents != NULL)
+            HET_TRY(het_latents_learn(r->latents, r->job->comm, &batch, r->model,
+                                      r->model->config.init.rate_z * d.rate_decoder));
         *stopped = tally.stop > 0.0;
         loss += tally.image_loss;
         images += tally.images;
     }
+    if (z != all->z) memcpy(all->z, z, (size_t)(all->count * all->z_dim) * sizeof *z);
     if (!*stopped && steps > 0) say(r, "volumes", round, loss / images);
 done:
     return status;
@@ -110,6 +117,9 @@ static het_status first_answers(refiner *r, int *stopped)
     het_predictions_free(&r->poses.all);
     r->poses.all = kept;
     kept = (het_predictions){0};
+    if (r->config->learn_z && !r->job->state->frozen) r->latents = r->job->latents;
+    if (r->latents != NULL) /* the moments go on, unless the file is another */
+        memcpy(r->latents->z, r->poses.all.z, (size_t)(r->latents->count * r->latents->z_dim) * sizeof(float));
     het_info("refine: the poses kept in training: image loss %.5f", mean_loss(&r->poses));
 done:
     het_predictions_free(&kept);

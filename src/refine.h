@@ -1,10 +1,12 @@
 #pragma once
+#include "latents.h"
 #include "run.h"
 #include "train_step.h"
 
 /** The stage after the amortised training (train --refine; beyond the paper): in each of refine.rounds rounds the
  *  pose of every image is improved against the decoder (refine_poses.h), then the decoder alone learns the images
- *  at these poses. Conformations are those of training (HET_RUN_KEPT), or the encoder's means, and stay.
+ *  at these poses. Conformations are those of training (HET_RUN_KEPT), or the encoder's means, and stay; but where
+ *  training learned one for each image (latents.h), they go on learning with the decoder.
  *
  *  Results are a run folder of their own, RUN/refined: configuration, a checkpoint of the run's step with the
  *  refined decoder, predictions.h5 with the refined poses, written last: the stage is done when it is there. A
@@ -16,6 +18,7 @@ typedef struct het_refine_job {
     const het_survey *survey;
     const het_run *run;
     const het_run_state *state;
+    het_latents *latents; /* what training learned, which changes; NULL: it learned none */
 } het_refine_job;
 
 /** Refine, or say that it is done. *interrupted: by a signal, nothing was written. Collective.

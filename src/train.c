@@ -45,8 +45,8 @@ static void give_poses(trainer *t, het_batch *batch, int frozen)
 static int poses_fields(const trainer *t, het_field *fields)
 {
     if (t->searching) het_searched_fields(fields, &t->searched);
-    else het_start_fields(fields, &t->start);
-    return t->searching ? HET_SEARCHED_FIELDS : HET_START_FIELDS;
+    else het_latents_fields(fields, &t->start.latents);
+    return t->searching ? HET_SEARCHED_FIELDS : HET_LATENTS_FIELDS;
 }
 
 static het_status next_batch(trainer *t, const het_decision *d, het_batch *batch)
@@ -77,6 +77,12 @@ static het_status keep_answers(trainer *t, int *interrupted)
         HET_TRY(het_start_answers(&t->start, t->comm, path, t->model->spec.apix, t->model->spec.box));
 done:
     return status;
+}
+
+/* What training learned of every image's conformation, to the end; or NULL. */
+static het_latents *learned_latents(trainer *t)
+{
+    return !t->searching && het_schedule_given(t->config, t->state.epoch) ? &t->start.latents : NULL;
 }
 
 /* What was kept at an earlier end is no longer what training knows. */
@@ -111,8 +117,8 @@ static het_status train_loop(trainer *t, int *interrupted)
         het_tally tally = {0};
         HET_TRY(het_step_once(&t->stepper, &now, &batch, &tally));
         if (now.given && !now.pose_task)
-            HET_TRY(het_start_learn(&t->start, t->comm, &batch, t->model,
-                                    t->config->init.rate_z * now.rate_decoder));
+            HET_TRY(het_latents_learn(&t->start.latents, t->comm, &batch, t->model,
+                                      t->config->init.rate_z * now.rate_decoder));
         stop_asked |= tally.stop > 0.0;
         het_report_add(&t->report, &tally);
         t->state.step = step + 1;
@@ -184,11 +190,11 @@ static het_status take_start(trainer *t, int going_on)
     if (t->config->init.method == HET_START_NONE) return HET_OK;
     if (going_on) {
         if (!het_schedule_given(t->config, t->state.epoch)) return HET_OK;
-        het_field fields[HET_START_FIELDS];
+        het_field fields[HET_LATENTS_FIELDS];
         HET_TRY(het_start_load(&t->start, &t->run, t->config, &t->model->spec,
                                het_stack_get_info(t->stack)->count));
-        het_start_fields(fields, &t->start);
-        HET_TRY(het_comm_agree(t->comm, het_checkpoint_load(t->run.newest, fields, HET_START_FIELDS)));
+        het_latents_fields(fields, &t->start.latents);
+        HET_TRY(het_comm_agree(t->comm, het_checkpoint_load(t->run.newest, fields, HET_LATENTS_FIELDS)));
     } else {
         HET_TRY(het_start_find(&t->start, t->comm, t->model->dev, t->stack, &t->survey, t->config,
                                &t->model->spec));
@@ -295,7 +301,8 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     HET_TRY(train_loop(&t, interrupted));
     if (!*interrupted) HET_TRY(keep_answers(&t, interrupted));
     if (options->refine && !*interrupted)
-        HET_TRY(het_refine(&(het_refine_job){comm, t.stack, &t.stepper, &t.survey, &t.run, &t.state},
+        HET_TRY(het_refine(&(het_refine_job){comm, t.stack, &t.stepper, &t.survey, &t.run, &t.state,
+                                             learned_latents(&t)},
                            interrupted));
 done:
     het_loader_free(t.loader);

@@ -72,4 +72,27 @@ for what in 'poses, round 1' 'poses at the last volumes'; do
     echo "$(loss_of "$what" one) $(loss_of "$what" err)" |
         awk '{ exit NF != 2 || $1 - $2 > 0.02 * $1 || $2 - $1 > 0.02 * $1 }' || fail "two ranks have other losses: $what, $(loss_of "$what" one), $(loss_of "$what" err)"
 done
+
+# conformations that training learned image by image go on learning, and tell two states apart better; or stay
+run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,90 -n 320 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 3 \
+    -o two.h5
+train=(train two.h5 -o learned "${TINY[@]}" --set decoder.width=64 --set decoder.frequencies=48 --set ablation.cpp=false
+       --set init.method=lines --set init.averages=80 --set init.radius=8 --set init.rounds=3 --set init.epochs=2
+       --set train.epochs=15 --set train.freeze_epochs=2 --set refine.rounds=1 --set refine.epochs=2)
+run "${train[@]}"
+cp -r learned kept
+cp -r learned pair
+run "${train[@]}" --refine
+run "${train[@]/#learned/kept}" --refine --set refine.learn_z=false
+h5diff -q kept/refined/predictions.h5 kept/kept.h5 z || fail "refine.learn_z=false changes conformations"
+! h5diff -q learned/refined/predictions.h5 learned/kept.h5 z || fail "conformations do not learn"
+for name in learned kept; do
+    run predict $name two.h5
+    run evaluate $name --truth two.h5 --per-image 0 --json $name.json
+done
+jq -en --slurpfile a learned.json --slurpfile b kept.json '$a[0].err < $b[0].err and $a[0].rot < 0.1' >/dev/null ||
+    fail "learning did not help: $(jq -c '[.err, .rot]' learned.json kept.json)"
+ranks 2 "${train[@]/#learned/pair}" --refine
+[ $CODE -eq 0 ] || fail "exit code $CODE on two ranks"
+h5diff -q -d 1e-3 learned/refined/predictions.h5 pair/refined/predictions.h5 z || fail "two ranks learn other conformations"
 echo passed

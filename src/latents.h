@@ -1,0 +1,34 @@
+#pragma once
+#include "config.h"
+#include "data/checkpoint.h"
+#include "data/loader.h"
+#include "model.h"
+#include "mpi/comm.h"
+
+/** A conformation of its own for every image of the stack, learned by gradient with the decoder: an auto-decoder (as for
+ *  the heterogeneous stage of DRGN-AI: Levy et al. 2025, Nat. Methods). At rough poses an image tells its decoder more
+ *  than an encoder learns from a few thousand noisy images. The same on every rank. Test: tests/test_latents.c */
+typedef struct het_latents {
+    int64_t count;                         /* images of the stack */
+    int64_t z_dim, global_batch;
+    float *z, *moment1, *moment2, *visits; /* (count,Z), .., (count): conformations, their Adam, steps on each */
+    float *loss;                           /* (count): of the last visit */
+    float *batch_dz, *batch_loss;          /* (batch,Z), (batch) */
+    int64_t *shared_index;                 /* (global_batch) */
+    float *shared;                         /* (global_batch, 3 Z + 1): z, moments, loss, as changed */
+} het_latents;
+
+enum { HET_LATENTS_FIELDS = 5 };
+
+/** First conformations: normal, keyed by train.seed and image, of a spread that tells images apart. Free with
+ *  het_latents_free, also after an error. Errors: HET_E_MEMORY. Not collective. */
+het_status het_latents_new(het_latents *latents, int64_t count, const het_config *config,
+                           const het_model_spec *model);
+void het_latents_free(het_latents *latents);
+/** What changes from step to step, for checkpoints. */
+void het_latents_fields(het_field fields[HET_LATENTS_FIELDS], const het_latents *latents);
+/** After the step of task one on a batch: one step of Adam on the conformation of each of its images,
+ *      dL/dz_i (of the image's own loss) + lambda_z z_i;
+ *  nothing where the batch's conformations were not given. Collective. */
+het_status het_latents_learn(het_latents *latents, het_comm *comm, const het_batch *batch, het_model *model,
+                             double rate);
