@@ -5,9 +5,10 @@
 #include "model.h"
 #include "mpi/comm.h"
 
-/** A conformation of its own for every image of the stack, learned by gradient with the decoder: an auto-decoder (as for
- *  the heterogeneous stage of DRGN-AI: Levy et al. 2025, Nat. Methods). At rough poses an image tells its decoder more
- *  than an encoder learns from a few thousand noisy images. The same on every rank. Test: tests/test_latents.c */
+/** A conformation of its own for every image of the stack, learned by gradient with the decoder: an auto-decoder
+ *  (as for the heterogeneous stage of DRGN-AI: Levy et al. 2025, Nat. Methods). At rough poses an image tells its
+ *  decoder more than an encoder learns from a few thousand noisy images. The same on every rank.
+ *  Test: tests/test_latents.c */
 typedef struct het_latents {
     int64_t count;                         /* images of the stack */
     int64_t z_dim, global_batch;

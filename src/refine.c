@@ -118,7 +118,7 @@ static het_status first_answers(refiner *r, int *stopped)
     r->poses.all = kept;
     kept = (het_predictions){0};
     if (r->config->learn_z && !r->job->state->frozen) r->latents = r->job->latents;
-    if (r->latents != NULL) /* the moments go on, unless the file is another */
+    if (r->latents != NULL) /* equal already, unless the file was replaced; Adam's moments go on */
         memcpy(r->latents->z, r->poses.all.z, (size_t)(r->latents->count * r->latents->z_dim) * sizeof(float));
     het_info("refine: the poses kept in training: image loss %.5f", mean_loss(&r->poses));
 done:
