@@ -80,6 +80,8 @@ static const row rows[] = {
      "epochs in which task one uses the poses found, while task two teaches the encoder", NULL},
     {"init.lambda_z", NUMBER, AT(init.lambda_z), 0.03, 0, 1e6, FREE,
      "weight of the conformation of synthetic images, which the encoder learns meanwhile", NULL},
+    {"init.prior_z", NUMBER, AT(init.prior_z), 2e-3, 0, 1e6, FREE,
+     "weight of |z|^2/2 of the conformation of each image meanwhile", NULL},
     {"init.rate_z", NUMBER, AT(init.rate_z), 0.1, 0, 10, FREE,
      "Adam's rate for the conformation of each image meanwhile", NULL},
     {"train.method", CHOICE, AT(train.method), HET_METHOD_HETACUMN, 0, 2, FIXED,
@@ -110,7 +112,7 @@ static const row rows[] = {
      "first radius of frequency marching (Fourier pixels; 0: full disc from the start)", NULL},
     {"train.march_rate", NUMBER, AT(train.march_rate), 0.25, 0, 1e6, FREE,
      "growth per epoch (Fourier pixels)", NULL},
-    {"train.freeze_epochs", NUMBER, AT(train.freeze_epochs), 20, 0, 1e6, FREE,
+    {"train.freeze_epochs", NUMBER, AT(train.freeze_epochs), 2, 0, 1e6, FREE,
      "epochs with the conformation head frozen", NULL},
     {"train.freeze_images", NUMBER, AT(train.freeze_images), 0, 0, 1e15, FREE,
      "the same in images seen; the larger of both counts", NULL},
@@ -308,17 +310,20 @@ het_status het_config_set(het_config *config, const char *assignment)
  * very coarse discs in which an encoder learns best: its published radii begin at 12 Fourier pixels, here
  * at 6. */
 static const struct {
-    het_method method;
-    const char *key;
+    const char *when; /* this key */
+    double is;        /* having this value */
+    const char *key;  /* means this for that one */
     double value;
-    int firm; /* nothing else makes sense; 0: another default */
-} implied[] = {{HET_METHOD_CRYOFIRE, "init.method", HET_START_NONE, 1},
-               {HET_METHOD_CRYOFIRE, "ablation.cpp", 0, 1},
-               {HET_METHOD_CRYOFIRE, "train.mirror", 1, 1},
-               {HET_METHOD_CRYODRGN2, "init.method", HET_START_NONE, 1},
-               {HET_METHOD_CRYODRGN2, "ablation.cpp", 0, 1},
-               {HET_METHOD_CRYODRGN2, "train.mirror", 0, 1},
-               {HET_METHOD_CRYODRGN2, "train.march_start", 6, 0}};
+    int firm;         /* nothing else makes sense; 0: another default */
+} implied[] = {{"train.method", HET_METHOD_CRYOFIRE, "init.method", HET_START_NONE, 1},
+               {"train.method", HET_METHOD_CRYOFIRE, "ablation.cpp", 0, 1},
+               {"train.method", HET_METHOD_CRYOFIRE, "train.mirror", 1, 1},
+               {"train.method", HET_METHOD_CRYODRGN2, "init.method", HET_START_NONE, 1},
+               {"train.method", HET_METHOD_CRYODRGN2, "ablation.cpp", 0, 1},
+               {"train.method", HET_METHOD_CRYODRGN2, "train.mirror", 0, 1},
+               {"train.method", HET_METHOD_CRYODRGN2, "train.march_start", 6, 0},
+               {"init.method", HET_START_NONE, "train.freeze_epochs", 20, 0}, /* wrong poses at first */
+               {"train.method", HET_METHOD_CRYODRGN2, "train.freeze_epochs", 10, 0}};
 
 static const row *row_of(const char *name)
 {
@@ -327,22 +332,22 @@ static const row *row_of(const char *name)
     return r;
 }
 
+/* In the table's order: what is implied can imply more. */
 het_status het_config_resolve(het_config *config)
 {
     for (size_t i = 0; i < sizeof implied / sizeof *implied; i++) {
-        const row *r = row_of(implied[i].key);
+        const row *r = row_of(implied[i].key), *when = row_of(implied[i].when);
         const int named = config->named[(r - rows) / 64] >> (r - rows) % 64 & 1;
-        if (implied[i].method != config->train.method || (named && get(config, r) == implied[i].value)) continue;
+        if (get(config, when) != implied[i].is || (named && get(config, r) == implied[i].value)) continue;
         if (!named) {
             put(config, r, implied[i].value);
         } else if (implied[i].firm) {
-            const row *method = row_of("train.method");
             char given[TEXT_SIZE], name[TEXT_SIZE], wanted[TEXT_SIZE];
             print_value(given, r, get(config, r));
             print_value(wanted, r, implied[i].value);
-            print_value(name, method, get(config, method));
+            print_value(name, when, get(config, when));
             return het_fail(HET_E_USAGE, "%s = %s does not go with %s=%s, which means %s: leave that key out", r->name,
-                            given, method->name, name, wanted);
+                            given, when->name, name, wanted);
         }
     }
     return HET_OK;

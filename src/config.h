@@ -56,6 +56,7 @@ typedef struct het_config_init {
     double epochs;        /* passes of the decoder over these images at the poses found */
     double keep_epochs;   /* then: epochs in which task one uses the poses found, while task two teaches the encoder */
     double lambda_z;      /* weight of the conformation of synthetic images, which the encoder learns meanwhile */
+    double prior_z;       /* weight of |z|^2/2 of each image's conformation meanwhile */
     double rate_z;        /* Adam's rate for the conformation of each image meanwhile */
 } het_config_init;
 

@@ -100,7 +100,7 @@ het_status het_latents_learn(het_latents *s, het_comm *comm, const het_batch *ba
     het_model_answers_given(m, s->batch_dz, s->batch_loss);
     for (int64_t i = 0; i < batch->count; i++) {
         s->loss[batch->index[i]] = s->batch_loss[i];
-        learn_one(s, batch->index[i], s->batch_dz + i * s->z_dim, m->config.train.lambda_z, rate);
+        learn_one(s, batch->index[i], s->batch_dz + i * s->z_dim, m->config.init.prior_z, rate);
     }
     return share_rows(s, comm, batch);
 }

@@ -29,7 +29,7 @@ void het_latents_free(het_latents *latents);
 /** What changes from step to step, for checkpoints. */
 void het_latents_fields(het_field fields[HET_LATENTS_FIELDS], const het_latents *latents);
 /** After the step of task one on a batch: one step of Adam on the conformation of each of its images,
- *      dL/dz_i (of the image's own loss) + lambda_z z_i;
+ *      dL/dz_i (of the image's own loss) + init.prior_z z_i;
  *  nothing where the batch's conformations were not given. Collective. */
 het_status het_latents_learn(het_latents *latents, het_comm *comm, const het_batch *batch, het_model *model,
                              double rate);
