@@ -76,6 +76,8 @@ static const row rows[] = {
      "rounds of expectation-maximisation from the lines or the best random start", NULL},
     {"init.epochs", NUMBER, AT(init.epochs), 8, 0, 1e6, FIXED,
      "passes of the decoder over the start's images at the poses found", NULL},
+    {"init.join_epoch", NUMBER, AT(init.join_epoch), 18, 0, 1e6, FIXED,
+     "epochs with conformations after which poses are searched anew and put into one frame; 0: never", NULL},
     {"init.keep_epochs", NUMBER, AT(init.keep_epochs), 1e6, 0, 1e6, FIXED,
      "epochs in which task one uses the poses found, while task two teaches the encoder", NULL},
     {"init.lambda_z", NUMBER, AT(init.lambda_z), 0.03, 0, 1e6, FREE,

@@ -54,6 +54,7 @@ typedef struct het_config_init {
     double radius;        /* Fourier pixels: of the start, and where frequency marching then begins */
     int64_t rounds;       /* of expectation-maximisation from there */
     double epochs;        /* passes of the decoder over these images at the poses found */
+    double join_epoch;    /* epochs after conformations were released: poses searched anew, one frame; 0: never */
     double keep_epochs;   /* then: epochs in which task one uses the poses found, while task two teaches the encoder */
     double lambda_z;      /* weight of the conformation of synthetic images, which the encoder learns meanwhile */
     double prior_z;       /* weight of |z|^2/2 of each image's conformation meanwhile */

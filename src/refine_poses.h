@@ -42,8 +42,10 @@ het_status het_poses_improve(het_poses *poses, int search, int *stopped);
  *  to level (Zhong et al. 2021, CryoDRGN2, ICCV), within the model's present radius. z is the encoder's mean, or 0
  *  while the model is frozen; loss that of eq. 4. Collective; *stopped as above. */
 het_status het_poses_locate(het_poses *poses, int *stopped);
+/** The same at the conformations z that are there. */
+het_status het_poses_locate_at(het_poses *poses, int *stopped);
 
-/* Shared by refine_poses.c, refine_search.c and refine_locate.c only. */
+/* Shared by refine_*.c, searched.c, join.c and frames.c only. */
 
 /** Every rank gets the others' rows, or all fail or stop when one does. Collective. */
 het_status het_poses_share(het_poses *poses, het_status mine, int *stopped);

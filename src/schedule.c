@@ -37,10 +37,19 @@ int het_schedule_given(const het_config *c, double epoch)
     return c->init.method != HET_START_NONE && epoch < c->init.keep_epochs;
 }
 
-int het_schedule_search(const het_config *c, int64_t step, int64_t steps_per_epoch)
+/* When het_schedule_frozen ends. */
+static double released(const het_config *c, int64_t count)
 {
-    const int64_t steps = (int64_t)ceil(c->search.every * (double)steps_per_epoch);
-    return c->train.method == HET_METHOD_CRYODRGN2 && step % steps == 0;
+    return c->ablation.fch ? fmax(c->train.freeze_epochs, c->train.freeze_images / (double)count) : 0.0;
+}
+
+int het_schedule_search(const het_config *c, int64_t step, int64_t steps_per_epoch, int64_t count)
+{
+    if (c->train.method == HET_METHOD_CRYODRGN2)
+        return step % (int64_t)ceil(c->search.every * (double)steps_per_epoch) == 0;
+    const double epoch = released(c, count) + c->init.join_epoch;
+    return c->init.method != HET_START_NONE && c->init.join_epoch > 0.0 && epoch < c->init.keep_epochs &&
+           step == (int64_t)ceil(epoch * (double)steps_per_epoch);
 }
 
 double het_schedule_rate(const het_config *c, double epoch)

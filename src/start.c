@@ -120,6 +120,13 @@ het_status het_start_load(het_start *s, const het_run *run, const het_config *co
     return het_comm_agree(run->comm, load(s, path, config, model, images));
 }
 
+void het_start_fields(het_field field[HET_START_FIELDS], const het_start *s)
+{
+    het_latents_fields(field, &s->latents);
+    field[HET_LATENTS_FIELDS] = (het_field){"images/rotation", {s->rotation, HET_F32, 3, {s->count, 3, 3}}};
+    field[HET_LATENTS_FIELDS + 1] = (het_field){"images/shift", {s->shift, HET_F32, 2, {s->count, 2}}};
+}
+
 void het_start_free(het_start *s)
 {
     het_release(s->rotation);

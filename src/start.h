@@ -20,6 +20,8 @@ typedef struct het_start {
     het_given given;         /* the batch given last */
 } het_start;
 
+enum { HET_START_FIELDS = HET_LATENTS_FIELDS + 2 };
+
 /** Find the poses. Free with het_start_free, also after an error. Collective.
  *  Errors: HET_E_MEMORY, HET_E_USAGE (too few images), those of reading. */
 het_status het_start_find(het_start *start, het_comm *comm, het_device *dev, const het_stack *stack,
@@ -30,6 +32,8 @@ het_status het_start_save(const het_start *start, het_run *run);
 het_status het_start_load(het_start *start, const het_run *run, const het_config *config,
                           const het_model_spec *model, int64_t images);
 void het_start_free(het_start *start);
+/** What changes in training, for checkpoints: poses may, once (join.h). */
+void het_start_fields(het_field fields[HET_START_FIELDS], const het_start *start);
 /** Set the poses of a batch and, unless frozen, its conformations. Valid until the next call. */
 void het_start_give(het_start *start, het_batch *batch, int frozen);
 /** Write the poses and conformations as PATH in the form of predictions.h5. Collective. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "join.h"
 #include "log.h"
 #include "model.h"
 #include "mpi/coordinator.h"
@@ -42,11 +43,17 @@ static void give_poses(trainer *t, het_batch *batch, int frozen)
     else het_start_give(&t->start, batch, frozen);
 }
 
+static het_status search_poses(trainer *t, int *stopped)
+{
+    if (t->searching) return het_searched_find(&t->searched, stopped);
+    return het_join(&t->start, t->comm, t->model, t->stack, t->survey.noise_variance, stopped);
+}
+
 static int poses_fields(const trainer *t, het_field *fields)
 {
     if (t->searching) het_searched_fields(fields, &t->searched);
-    else het_latents_fields(fields, &t->start.latents);
-    return t->searching ? HET_SEARCHED_FIELDS : HET_LATENTS_FIELDS;
+    else het_start_fields(fields, &t->start);
+    return t->searching ? HET_SEARCHED_FIELDS : HET_START_FIELDS;
 }
 
 static het_status next_batch(trainer *t, const het_decision *d, het_batch *batch)
@@ -105,7 +112,7 @@ static het_status train_loop(trainer *t, int *interrupted)
         if (!now.pose_task) {
             if (now.radius != t->state.radius) het_model_set_radius(t->model, now.radius, &t->survey);
             t->state.radius = now.radius;
-            if (now.search) HET_TRY(het_searched_find(&t->searched, &stop_asked));
+            if (now.search) HET_TRY(search_poses(t, &stop_asked));
             if (now.search && stop_asked) {
                 now.stop = 1;
                 now.finished = 0;
@@ -190,11 +197,11 @@ static het_status take_start(trainer *t, int going_on)
     if (t->config->init.method == HET_START_NONE) return HET_OK;
     if (going_on) {
         if (!het_schedule_given(t->config, t->state.epoch)) return HET_OK;
-        het_field fields[HET_LATENTS_FIELDS];
+        het_field fields[HET_START_FIELDS];
         HET_TRY(het_start_load(&t->start, &t->run, t->config, &t->model->spec,
                                het_stack_get_info(t->stack)->count));
-        het_latents_fields(fields, &t->start.latents);
-        HET_TRY(het_comm_agree(t->comm, het_checkpoint_load(t->run.newest, fields, HET_LATENTS_FIELDS)));
+        het_start_fields(fields, &t->start);
+        HET_TRY(het_comm_agree(t->comm, het_checkpoint_load(t->run.newest, fields, HET_START_FIELDS)));
     } else {
         HET_TRY(het_start_find(&t->start, t->comm, t->model->dev, t->stack, &t->survey, t->config,
                                &t->model->spec));

@@ -5,8 +5,8 @@ make_atoms atoms.pdb
 run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,40 -n 320 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 3 \
     -o stack.h5
 run simulate --atoms atoms.pdb -n 120 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 4 -o few.h5
-# 3 epochs of 40 steps, two pose steps each: the last checkpoint is step 360.
-settings=("${TINY[@]}" --set init.method=lines --set init.averages=80 --set init.radius=8 --set init.rounds=3
+# 3 epochs of 40 steps, two pose steps each: the last checkpoint is step 360. Frames are joined after two epochs.
+settings=("${TINY[@]}" --set init.method=lines --set init.join_epoch=1 --set train.rate_final=1 --set init.averages=80 --set init.radius=8 --set init.rounds=3
           --set init.epochs=2 --set train.epochs=3 --set train.freeze_epochs=1 --set run.log_steps=7)
 last=checkpoints/step-360.h5
 
@@ -22,6 +22,9 @@ right()
 run train stack.h5 -o whole "${settings[@]}"
 grep -q 'start: 80 averages' err || fail "the start does not speak"
 for file in start.h5 kept.h5 $last; do [ -s whole/$file ] || fail "no whole/$file"; done
+grep -q 'poses searched anew: [0-9.]* % moved' err || fail "poses are not searched anew: $(cat err)"
+grep -q 'frames: ' err || fail "nothing is said of frames: $(cat err)"
+h5diff -q whole/start.h5 whole/kept.h5 rotation && fail "the new poses are not used"
 right whole
 h5diff -q whole/predictions.h5 whole/kept.h5 rotation || fail "predict does not give the poses that training kept"
 run predict whole stack.h5 --amortised -o encoder.h5
@@ -29,10 +32,18 @@ h5diff -q encoder.h5 whole/kept.h5 rotation && fail "--amortised does not ask th
 h5dump -d loss -w 1 encoder.h5 | awk '/^ *\([0-9]+\):/ { v = $2 + 0; if (n++ == 0) first = v; if (v != first) other = 1 }
     END { exit n < 300 || !other }' || fail "the encoder says the same of every image"
 
-# stopped after each of the first cycles, it goes on to the same numbers
+# stopped after each of the first cycles, and after the new poses were found, it goes on to the same numbers
 for ((i = 0; i < 3; i++)); do ends_with 75 train stack.h5 -o timed "${settings[@]}" --max-hours 0.00001; done
+run train stack.h5 -o timed "${settings[@]}" --set train.epochs=2.3
+grep -q 'poses searched anew' err || fail "the run that goes on does not search poses anew"
 run train stack.h5 -o timed "${settings[@]}"
+grep -q 'poses searched anew' err && fail "poses are searched anew a second time"
 for file in $last kept.h5; do h5diff -q whole/$file timed/$file || fail "$file of the interrupted run differs"; done
+
+# conformations that are none are no frames
+run simulate --atoms atoms.pdb -n 320 -D 32 --apix 3 --snr-db 0 --shift 1 --seed 5 -o one.h5
+run train one.h5 -o one "${settings[@]}" --set train.epochs=2.1
+grep -q 'frames: all conformations lie in one' err || fail "noise was given frames of its own: $(cat err)"
 
 # random starts, two of which have to agree; where none can, the program says so
 search=("${settings[@]}" --set init.method=search --set init.search_images=300 --set init.search_rounds=20 --set init.rounds=2)

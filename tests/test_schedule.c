@@ -88,13 +88,26 @@ static void searches_in_time(void **state)
     (void)state;
     het_config c = standard();
     c.search.every = 2.0;
-    for (int64_t step = 0; step < 40; step++) assert_false(het_schedule_search(&c, step, 7));
+    for (int64_t step = 0; step < 40; step++) assert_false(het_schedule_search(&c, step, 7, 100));
     c.train.method = HET_METHOD_CRYODRGN2;
     for (int64_t step = 0; step < 40; step++)
-        assert_int_equal(het_schedule_search(&c, step, 7), step == 0 || step == 14 || step == 28);
+        assert_int_equal(het_schedule_search(&c, step, 7, 100), step == 0 || step == 14 || step == 28);
     c.search.every = 0.5; /* a part of a step is a step */
-    assert_true(het_schedule_search(&c, 4, 7));
-    assert_false(het_schedule_search(&c, 7, 7));
+    assert_true(het_schedule_search(&c, 4, 7, 100));
+    assert_false(het_schedule_search(&c, 7, 7, 100));
+    c.train.method = HET_METHOD_HETACUMN;
+    c.init.method = HET_START_LINES; /* once, so long after conformations were released */
+    c.init.join_epoch = 3.0;
+    c.train.freeze_epochs = 1.0;
+    c.train.freeze_images = 150.0;
+    for (int64_t step = 0; step < 80; step++)
+        assert_int_equal(het_schedule_search(&c, step, 7, 100), step == 32); /* 4.5 epochs of 7 steps */
+    c.init.keep_epochs = 4.5; /* the poses are not in use any more */
+    assert_false(het_schedule_search(&c, 32, 7, 100));
+    c.init.keep_epochs = 10.0;
+    c.init.join_epoch = 0.0;
+    for (int64_t step = 0; step < 80; step++) assert_false(het_schedule_search(&c, step, 7, 100));
+    c.train.method = HET_METHOD_CRYODRGN2;
     c.init.method = HET_START_NONE;
     assert_true(het_schedule_given(&c, 1e5));
 }

@@ -47,7 +47,7 @@ het_status het_coordinator_decide(het_coordinator *c, int64_t step, int stop_ask
         d->radius = het_schedule_radius(c->config, d->epoch, c->box);
         d->frozen = het_schedule_frozen(c->config, d->epoch, c->count);
         d->given = het_schedule_given(c->config, d->epoch);
-        d->search = !d->pose_task && het_schedule_search(c->config, d->image_step, c->steps_per_epoch);
+        d->search = !d->pose_task && het_schedule_search(c->config, d->image_step, c->steps_per_epoch, c->count);
         d->rate_encoder = d->rate_decoder = het_schedule_rate(c->config, d->epoch);
         decide_end(c, step, stop_asked, d);
     }

@@ -1,12 +1,15 @@
 #include "place.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "../arena.h"
 #include "fft.h"
 #include "rotation.h"
 #include "slicer.h"
 
+/* The search: side of its Fourier grid, peaks that are climbed, steps from the middle to a side at most. */
+enum { GRID = 32, PEAKS = 6, AXIS_MAX = 23 };
 static const double TWO_PI = 6.28318530717958647692, DEGREES = 57.29577951308232;
 
 /* out(x) = in(x, y, -z) about the origin voxel. */
@@ -139,7 +142,7 @@ static void collect(fit *f, const float *spectrum, int64_t reach, double *shell_
     }
 }
 
-static het_status fit_new(fit *f, const het_volume *in, const het_volume *truth, int hand)
+static het_status fit_new(fit *f, const het_volume *in, const het_volume *truth, int hand, int64_t reach)
 {
     het_status status = HET_OK;
     het_volume mirrored = {0};
@@ -147,8 +150,10 @@ static het_status fit_new(fit *f, const het_volume *in, const het_volume *truth,
     float *spectrum = NULL;
     double shell_power[1024] = {0};
     int64_t shell_count[1024] = {0};
-    const int64_t reach = in->box / 4;
     *f = (fit){.box = in->box};
+    if (in->box != truth->box)
+        return het_fail(HET_E_SHAPE, "fitting a map of box %lld to one of box %lld", (long long)in->box,
+                        (long long)truth->box);
     HET_TRY(het_volume_new(&mirrored, in->box, in->apix));
     if (hand < 0) mirror_z(mirrored.data, in->data, in->box);
     HET_TRY(het_slicer_new(&f->slicer, hand < 0 ? &mirrored : in));
@@ -177,6 +182,8 @@ static void fit_free(fit *f)
     het_release(f->weight);
 }
 
+/* ---- to a local maximum ---- */
+
 /* One of the six moves: turns about the axes of the truth's frame, then steps along them. */
 static het_pose3 moved(const het_pose3 *pose, int which, double angle, double step)
 {
@@ -192,21 +199,16 @@ static het_pose3 moved(const het_pose3 *pose, int which, double angle, double st
     return next;
 }
 
-het_status het_place_refine(het_pose3 *pose, const het_volume *in, const het_volume *truth)
+/* From steps of 4 degrees and 1 voxel down to `finest` degrees; returns the correlation there. */
+static double climb(const fit *f, het_pose3 *pose, double finest)
 {
-    het_status status = HET_OK;
-    fit f = {0};
-    if (in->box != truth->box)
-        return het_fail(HET_E_SHAPE, "fitting a map of box %lld to one of box %lld", (long long)in->box,
-                        (long long)truth->box);
-    HET_TRY(fit_new(&f, in, truth, pose->hand));
-    double angle = 4.0 / DEGREES, step = 1.0, best = correlation(&f, pose);
-    for (int pass = 0; pass < 200 && angle > 0.05 / DEGREES; pass++) {
+    double angle = 4.0 / DEGREES, step = 1.0, best = correlation(f, pose);
+    for (int pass = 0; pass < 200 && angle > finest / DEGREES; pass++) {
         int better = 0;
         for (int move = 0; move < 12; move++) {
             const double sign = move % 2 == 0 ? 1.0 : -1.0;
             const het_pose3 next = moved(pose, move / 2, sign * angle, sign * step);
-            const double found = correlation(&f, &next);
+            const double found = correlation(f, &next);
             if (found <= best) continue;
             best = found;
             *pose = next;
@@ -216,7 +218,134 @@ het_status het_place_refine(het_pose3 *pose, const het_volume *in, const het_vol
         angle /= 2.0;
         step /= 2.0;
     }
+    return best;
+}
+
+het_status het_place_refine(het_pose3 *pose, const het_volume *in, const het_volume *truth)
+{
+    het_status status = HET_OK;
+    fit f = {0};
+    HET_TRY(fit_new(&f, in, truth, pose->hand, in->box / 4));
+    climb(&f, pose, 0.05);
 done:
     fit_free(&f);
+    return status;
+}
+
+/* ---- to the best of many ---- */
+
+/* The move that suits a rotation best, and the correlation then: for all moves at once,
+ *     c(u) = sum_k weight Re(conj(S(A k)) truth(k) exp(2 pi i k.u / D))
+ * is a Fourier transform. Moves of up to D/8 on a grid of D/GRID voxels. */
+static double best_move(const fit *f, const het_fft *fft, float *spectrum, float *map, het_pose3 *pose)
+{
+    double power = 0.0, best = -INFINITY;
+    memset(spectrum, 0, (size_t)het_fft_size(fft) * sizeof *spectrum);
+    for (int64_t p = 0; p < f->points; p++) {
+        const int16_t *k = f->k + 3 * p;
+        const float *t = f->truth + 2 * p, w = f->weight[p];
+        double q[3];
+        float s[2];
+        for (int i = 0; i < 3; i++)
+            q[i] = pose->a[3 * i] * k[0] + pose->a[3 * i + 1] * k[1] + pose->a[3 * i + 2] * k[2];
+        het_slicer_at(&f->slicer, s, q[0], q[1], q[2]);
+        float *at = spectrum + 2 * (((k[2] + GRID) % GRID * GRID + (k[1] + GRID) % GRID) * (GRID / 2 + 1) + k[0]);
+        at[0] = w * (s[0] * t[0] + s[1] * t[1]);
+        at[1] = w * (s[0] * t[1] - s[1] * t[0]);
+        power += (double)w * ((double)s[0] * s[0] + (double)s[1] * s[1]);
+    }
+    het_fft_inverse(fft, map, spectrum);
+    for (int z = 3 * GRID / 8; z <= 5 * GRID / 8; z++) {
+        for (int y = 3 * GRID / 8; y <= 5 * GRID / 8; y++) {
+            for (int x = 3 * GRID / 8; x <= 5 * GRID / 8; x++) {
+                const double c = map[(z * GRID + y) * GRID + x];
+                if (c <= best) continue;
+                const int at[3] = {x, y, z};
+                best = c;
+                for (int i = 0; i < 3; i++) pose->u[i] = (at[i] - GRID / 2) * (double)f->box / GRID;
+            }
+        }
+    }
+    return power > 0.0 ? best / sqrt(power) : 0.0;
+}
+
+typedef struct tried {
+    het_pose3 pose;
+    double turn[3]; /* axis times angle, from the first pose */
+    double score;
+} tried;
+
+/* All turns of a grid in the ball of radius `most`; returns how many. */
+static int64_t try_all(tried *list, const fit *f, const het_pose3 *from, double most, double step,
+                       const het_fft *fft, float *spectrum, float *map)
+{
+    const int n = (int)(most / step);
+    int64_t count = 0;
+    for (int i = 0; i < (2 * n + 1) * (2 * n + 1) * (2 * n + 1); i++) {
+        const double v[3] = {(i % (2 * n + 1) - n) * step, (i / (2 * n + 1) % (2 * n + 1) - n) * step,
+                             (i / (2 * n + 1) / (2 * n + 1) - n) * step};
+        const double angle = sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+        static const double any[3] = {1.0, 0.0, 0.0};
+        double turn[9];
+        if (angle > most) continue;
+        tried *t = &list[count++];
+        *t = (tried){.pose = *from, .turn = {v[0], v[1], v[2]}};
+        het_rotation_about(turn, angle > 0.0 ? v : any, angle);
+        het_rotation_multiply(t->pose.a, from->a, turn);
+        t->score = best_move(f, fft, spectrum, map, &t->pose);
+    }
+    return count;
+}
+
+/* The best that is left; what lies within two steps of it will not be taken again. */
+static const tried *take_peak(tried *list, int64_t count, double step)
+{
+    tried *best = list;
+    for (int64_t i = 1; i < count; i++)
+        if (list[i].score > best->score) best = &list[i];
+    if (best->score == -INFINITY) return NULL;
+    for (int64_t i = 0; i < count; i++) {
+        double d2 = 0.0;
+        for (int c = 0; c < 3; c++) d2 += pow(list[i].turn[c] - best->turn[c], 2);
+        if (d2 <= 4.01 * step * step) list[i].score = -INFINITY;
+    }
+    return best;
+}
+
+het_status het_place_search(het_pose3 *pose, double correlations[2], const het_volume *in,
+                            const het_volume *truth, double most, int64_t reach)
+{
+    het_status status = HET_OK;
+    const double step = fmax(8.0 / DEGREES, most / AXIS_MAX);
+    const int64_t axis = 2 * (int64_t)(most / step) + 1;
+    const het_pose3 first = *pose;
+    fit coarse = {0}, fine = {0};
+    het_fft *fft = NULL;
+    float *spectrum = NULL, *map = het_alloc((size_t)(GRID * GRID * GRID) * sizeof *map);
+    tried *list = het_alloc((size_t)(axis * axis * axis) * sizeof *list);
+    HET_TRY(fit_new(&fine, in, truth, pose->hand, reach));
+    HET_TRY(fit_new(&coarse, in, truth, pose->hand, reach < GRID / 4 ? reach : GRID / 4));
+    HET_TRY(het_fft_new(&fft, 3, GRID));
+    spectrum = het_alloc((size_t)het_fft_size(fft) * sizeof *spectrum);
+    if (map == NULL || list == NULL || spectrum == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory to fit maps"));
+    const int64_t count = try_all(list, &coarse, &first, most, step, fft, spectrum, map);
+    correlations[0] = correlation(&fine, &first);
+    correlations[1] = -INFINITY;
+    for (int i = 0; i <= PEAKS; i++) {
+        const tried *peak = i == 0 ? NULL : take_peak(list, count, step);
+        het_pose3 next = i == 0 ? first : peak == NULL ? *pose : peak->pose;
+        climb(&coarse, &next, 1.0);
+        const double found = climb(&fine, &next, 0.05);
+        if (found <= correlations[1]) continue;
+        correlations[1] = found;
+        *pose = next;
+    }
+done:
+    fit_free(&coarse);
+    fit_free(&fine);
+    het_fft_free(fft);
+    het_release(spectrum);
+    het_release(map);
+    het_release(list);
     return status;
 }

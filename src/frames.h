@@ -1,0 +1,31 @@
+#pragma once
+#include "physics/place.h"
+#include "refine_poses.h"
+
+/** One frame for all conformations. Poses that were found with one map for images of several conformations may
+ *  put each of these into a frame of its own, a compromise between what they have in common and what not. Here
+ *  the maps of clusters of z are laid on each other: along the minimum spanning tree of the clusters' centres, each
+ *  map is registered to its parent's over whitened Fourier shells, in which the largest part that both have in
+ *  common decides (het_place_search). Where that is not clearly better than as they lie, they stay. The maps come
+ *  from the images (physics/backproject.h): the decoder's at one z show a ghost of the conformations at others, in
+ *  the frame of those, and that holds the registration where it is. Test: tests/test_frames.c */
+
+enum { HET_FRAMES = 8 }; /* clusters of z, at most */
+
+/** The pose of an image of V_old in the frame of V_new, V_new(x) = V_old(A (x - u)) (hand +1; u in px):
+ *      R_new = R A,   t_new = t - rows 0,1 of R_new u:   x_image = R A (x - u) + t. */
+void het_frames_move(float rotation[9], float shift[2], const het_pose3 *frame);
+/** The frame that comes from `first` and then `second`:
+ *      V_1(x) = V_0(A_1 (x - u_1)),   V_2(x) = V_1(A_2 (x - u_2)) */
+het_pose3 het_frames_then(const het_pose3 *first, const het_pose3 *second);
+/** parent [out] (n): minimum spanning tree of the points centre (n,dim), from `root`, whose parent is -1;
+ *  order [out] (n): every node after its parent. n <= HET_FRAMES. */
+void het_frames_tree(int *parent, int *order, const double *centre, int64_t dim, int n, int root);
+
+/** Whether a registered volume truly lies otherwise, by the correlations of het_place_search: the turn is no
+ *  trifle, and the correlation grows by more than noise can give. */
+int het_frames_differ(const het_pose3 *pose, const double correlations[2], int64_t reach);
+
+/** Move the poses of all images into one frame, by their conformations z; says what was done. Collective;
+ *  *stopped as in refine_poses.h: nothing is moved then. Errors: HET_E_MEMORY, those of reading. */
+het_status het_frames_join(het_poses *poses, int *stopped);
