@@ -252,12 +252,10 @@ float het_model_envelope(const het_model *m, double radius)
 void het_model_set_radius(het_model *m, double radius, const het_survey *survey)
 {
     m->active = het_points_within(&m->points, radius);
-    double variance = 0.0, area = 0.0;
-    const int64_t d = m->spec.box;
+    double variance = 0.0;
     for (int64_t r = 0; r < survey->shells && (double)r <= radius; r++) variance += survey->power[r];
-    /* The window takes its share of the variance too. */
-    for (int64_t i = 0; i < d * d; i++) area += (double)m->buffers->window[i] * m->buffers->window[i];
-    m->real_scale = 1.0 / sqrt(fmax(variance * area / (double)(d * d), 1e-12));
+    /* before the window, as synthetic images are scaled too */
+    m->real_scale = 1.0 / sqrt(fmax(variance, 1e-12));
 }
 
 void het_model_zero_grad(het_model *m)

@@ -287,7 +287,7 @@ class Model:
         self.envelope = torch.as_tensor(np.interp(r, np.arange(len(envelope)), envelope)).to(self.dtype)
         self.active = int((r <= radius + 1e-9).sum())
         variance = sum(p for shell, p in enumerate(power) if shell <= radius)
-        self.real_scale = float((variance * (self.window**2).mean().item())**-0.5)
+        self.real_scale = float(variance**-0.5)
 
     # -- encoder --
 

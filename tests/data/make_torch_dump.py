@@ -39,8 +39,8 @@ SMALL = dict(encoder_width=16, decoder_width=32, frequencies=32, head=64, z_dim=
 KINK = 4e-6
 CASES = {
     "disc": (Config(stem_pool=False, layers=4, seed=4, sigma=0.5, **SMALL), 15.0, False, 2e-2),
-    "flatten": (Config(stem_pool=False, layers=3, seed=15, sigma=0.1, **SMALL), 6.0, False, 5e-4),
-    "average": (Config(pool="avg", stem_stride=1, seed=9, groups=2, freeze_z="normal", stats_momentum=0.3,
+    "flatten": (Config(stem_pool=False, layers=3, seed=17, sigma=0.1, **SMALL), 6.0, False, 5e-4),
+    "average": (Config(pool="avg", stem_stride=1, seed=36, groups=2, freeze_z="normal", stats_momentum=0.3,
                        separate_stats=False, sigma=0.1, **SMALL), 6.5, True, 5e-4),
     "frozen": (Config(box=16, stem_pool=False, seed=2, pose_images=2, sigma=0.1, **SMALL), 5.0, True, 5e-4),
     "single": (Config(stem_pool=False, seed=19, pose_images=3, mirror=False, pds=False, asn=False, layers=2,
