@@ -40,15 +40,12 @@ typedef struct het_config_decoder {
 } het_config_decoder;
 
 /* The start without a model (start.h). */
-typedef enum het_start_method { HET_START_NONE, HET_START_AUTO, HET_START_LINES, HET_START_SEARCH } het_start_method;
+typedef enum het_start_method { HET_START_NONE, HET_START_SEARCH } het_start_method;
 
 typedef struct het_config_init {
-    het_start_method method; /* none: random networks | auto: lines, or search where they do not agree | lines: averages,
-                                common lines | search: random starts */
+    het_start_method method; /* none: random networks | search: pose search from random starts */
     int64_t images;        /* at most; spread evenly over the stack */
-    int64_t averages;      /* lines: of similar images, whose common lines are compared */
-    int64_t neighbours;    /* images in each average */
-    int64_t starts;        /* search: random starts, at most */
+    int64_t starts;        /* random starts, at most, until two agree */
     int64_t search_images; /* of each of them */
     int64_t search_rounds; /* of expectation-maximisation in each of them */
     double radius;        /* Fourier pixels: of the start, and where frequency marching then begins */

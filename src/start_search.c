@@ -5,7 +5,7 @@
 #include "arena.h"
 #include "log.h"
 #include "physics/align.h"
-#include "start_rough.h"
+#include "start_search.h"
 
 enum { ANCHORS = 100 };
 static const double RADIUS = 8.0; /* of the random starts: more does not help them, and takes longer */

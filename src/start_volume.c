@@ -5,7 +5,7 @@
 #include "arena.h"
 #include "log.h"
 #include "rng.h"
-#include "start_rough.h"
+#include "start_search.h"
 
 enum { IMAGES_LEAST = 200 };
 
@@ -118,30 +118,6 @@ done:
     return status;
 }
 
-/* Rough poses of rank 0's images. */
-static het_status rough_poses(het_chosen *c, int64_t few, het_comm *comm, het_device *dev, const het_stack *stack,
-                              const het_start_volume_spec *spec)
-{
-    het_status status = HET_OK;
-    const het_start_method method = spec->init->method;
-    int64_t agree = 0;
-    if (method != HET_START_SEARCH) {
-        int here = 0;
-        if (het_comm_rank(comm) == 0) status = het_start_from_lines(c, &here, dev, stack, spec);
-        HET_TRY(het_comm_agree(comm, status));
-        agree = here;
-        HET_TRY(het_comm_sum_i64(comm, &agree, 1));
-    }
-    if (!agree && method == HET_START_LINES)
-        het_warn("the common lines of the averages hardly agree: the start may be wrong; try init.method=search, or more "
-                 "init.images and init.neighbours");
-    if (agree || method == HET_START_LINES) goto done;
-    if (method == HET_START_AUTO) het_info("start: the lines do not agree: random starts instead");
-    HET_TRY(het_start_from_search(c, few, comm, dev, stack, spec));
-done:
-    return status;
-}
-
 het_status het_start_volume(het_first_volume *volume, het_comm *comm, het_device *dev, const het_stack *stack,
                             const het_start_volume_spec *spec)
 {
@@ -157,7 +133,7 @@ het_status het_start_volume(het_first_volume *volume, het_comm *comm, het_device
                         IMAGES_LEAST, (long long)all);
     if (rank < HET_START_AT_A_TIME) status = read_chosen(&c, stack, rank == 0 ? all : few, all, spec->seed);
     HET_TRY(het_comm_agree(comm, status));
-    HET_TRY(rough_poses(&c, few, comm, dev, stack, spec));
+    HET_TRY(het_start_from_search(&c, few, comm, dev, stack, spec));
     if (rank == 0) status = go_on(volume, dev, stack, &c, spec);
     HET_TRY(het_comm_agree(comm, status));
     HET_TRY(share_volume(volume, comm, dev, info->box, spec->radius));

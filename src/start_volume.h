@@ -4,13 +4,9 @@
 #include "mpi/comm.h"
 #include "physics/first_volume.h"
 
-/** A first volume without a model: rough poses of some images, and expectation-maximisation from them
- *  (physics/first_volume.h) by rank 0 on init.images images, to spec's radius.
- *
- *  The rough poses come from common lines (start_lines.c) or from random starts that have to agree
- *  (start_search.c). init.method = auto tries the lines first, which cost as little as one start and see
- *  finer detail at once, and turns to the starts where the lines do not agree. The result does not depend on
- *  the number of ranks. Test: tests/cli_start.sh */
+/** A first volume without a model: random starts of some images that have to agree (start_search.h), and from
+ *  the likeliest one expectation-maximisation (physics/first_volume.h) by rank 0 on init.images images, to
+ *  spec's radius. The result does not depend on the number of ranks. Test: tests/cli_start.sh */
 typedef struct het_start_volume_spec {
     const het_config_init *init;
     uint64_t seed;

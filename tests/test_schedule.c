@@ -96,7 +96,7 @@ static void searches_in_time(void **state)
     assert_true(het_schedule_search(&c, 4, 7, 100));
     assert_false(het_schedule_search(&c, 7, 7, 100));
     c.train.method = HET_METHOD_HETACUMN;
-    c.init.method = HET_START_LINES; /* once, so long after conformations were released */
+    c.init.method = HET_START_SEARCH; /* once, so long after conformations were released */
     c.init.join_epoch = 3.0;
     c.train.freeze_epochs = 1.0;
     c.train.freeze_images = 150.0;

@@ -1,7 +1,7 @@
 #pragma once
 #include "start_volume.h"
 
-/** Rough poses of the start's images, and what both ways to them share. */
+/** Random starts of the start's images: shared by start_volume.c and start_search.c only. */
 
 /** The chosen images in random order: any first part of them stands for all of the stack. */
 typedef struct het_chosen {
@@ -16,11 +16,6 @@ typedef struct het_chosen {
  *  those of `more`. Errors: those of het_first_volume_find. Not collective. */
 het_status het_start_maximise(het_first_volume *volume, het_device *dev, const het_stack *stack, const het_chosen *chosen,
                               const het_start_volume_spec *spec, het_first_volume_spec more);
-
-/** Poses of the members of averages of similar images, from the common lines of the averages
- *  (physics/averages.h, physics/lines.h). *agree: whether the lines do. Errors: HET_E_MEMORY. Not collective. */
-het_status het_start_from_lines(het_chosen *chosen, int *agree, het_device *dev, const het_stack *stack,
-                                const het_start_volume_spec *spec);
 
 enum { HET_START_AT_A_TIME = 2 }; /* ranks with random starts of their own: only they need images */
 
