@@ -307,8 +307,7 @@ het_status het_config_set(het_config *config, const char *assignment)
 /* cryoFIRE (Levy et al. 2022, arXiv:2210.07387): one encoder for poses and conformations, the symmetrised loss,
  * no second task. cryoDRGN2 (Zhong et al. 2021, ICCV): poses by search, an encoder for conformations; with a pose
  * for every image there is nothing that its mirror could add. Neither has a start. The search finds nothing in the
- * very coarse discs in which an encoder learns best: its published radii begin at 12 Fourier pixels, here
- * at 6. */
+ * very coarse discs in which an encoder learns best: it begins at 6 Fourier pixels. */
 static const struct {
     const char *when; /* this key */
     double is;        /* having this value */

@@ -7,10 +7,9 @@
 #include "physics/search.h"
 #include "refine_poses.h"
 
-/* Published: a base grid of 15 degrees, the 8 best poses kept at each of the levels, radii from 12 to 32
- * Fourier pixels of a box of 128 (Zhong et al. 2021, and the program's documented defaults). Here radii
- * follow from the base grid's step and the schedule, and 16 candidates are halved from level to level
- * (physics/search.h). */
+/* Published: a base grid of 15 degrees, the 8 best poses kept at each of the levels, a radius that grows from
+ * level to level (Zhong et al. 2021). Here radii follow from the base grid's step and the schedule, and 16
+ * candidates are halved from level to level (physics/search.h). */
 enum { CENTRES = 4, KEPT = 16, LEVELS_MAX = 8 };
 static const double BASE_RADIUS = 6.0; /* Fourier pixels: suits the grid's step */
 static const double LAST_TURN = 0.25;  /* Fourier pixels at the rim: the step of the last level at most */

@@ -1,0 +1,132 @@
+#include "train_poses.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "join.h"
+#include "log.h"
+#include "schedule.h"
+
+void het_train_poses_give(het_trainer *t, het_batch *batch, int frozen)
+{
+    if (t->searching) het_searched_give(&t->searched, batch);
+    else het_start_give(&t->start, batch, frozen);
+}
+
+het_status het_train_poses_search(het_trainer *t, int *stopped)
+{
+    if (t->searching) return het_searched_find(&t->searched, stopped);
+    return het_join(&t->start, t->comm, t->model, t->stack, t->survey.noise_variance, stopped);
+}
+
+int het_train_poses_fields(const het_trainer *t, het_field *fields)
+{
+    if (t->searching) het_searched_fields(fields, &t->searched);
+    else het_start_fields(fields, &t->start);
+    return t->searching ? HET_SEARCHED_FIELDS : HET_START_FIELDS;
+}
+
+het_status het_train_poses_keep(het_trainer *t, int *interrupted)
+{
+    het_status status = HET_OK;
+    char path[1100];
+    snprintf(path, sizeof path, "%s/" HET_RUN_KEPT, t->run.path);
+    int64_t there = het_comm_rank(t->comm) == 0 && access(path, F_OK) == 0;
+    HET_TRY(het_comm_sum_i64(t->comm, &there, 1));
+    if (there || !het_schedule_given(t->config, t->state.epoch)) goto done;
+    if (t->searching)
+        HET_TRY(het_searched_answers(&t->searched, path, interrupted));
+    else
+        HET_TRY(het_start_answers(&t->start, t->comm, path, t->model->spec.apix, t->model->spec.box));
+done:
+    return status;
+}
+
+het_latents *het_train_poses_latents(het_trainer *t)
+{
+    return !t->searching && het_schedule_given(t->config, t->state.epoch) ? &t->start.latents : NULL;
+}
+
+void het_train_poses_drop(const het_trainer *t)
+{
+    char path[1100];
+    snprintf(path, sizeof path, "%s/" HET_RUN_KEPT, t->run.path);
+    if (het_comm_rank(t->comm) == 0) remove(path);
+}
+
+/* The decoder learns the images at the poses found for them, or at random ones; the encoder waits. */
+static het_status teach_decoder(het_trainer *t, int64_t steps, double radius)
+{
+    het_status status = HET_OK;
+    const int64_t in_epoch = het_loader_steps_per_epoch(t->loader);
+    het_model_set_radius(t->model, radius, &t->survey);
+    for (int64_t step = 0; step < steps; step++) {
+        het_batch batch;
+        het_tally tally = {0};
+        const het_decision d = {.step = step, .frozen = 1, .rate_decoder = 1.0};
+        HET_TRY(het_comm_agree(t->comm, het_loader_next(t->loader, step, &batch)));
+        if (t->searching && step % in_epoch == 0) het_searched_scatter(&t->searched, step / in_epoch);
+        het_train_poses_give(t, &batch, 1);
+        HET_TRY(het_step_once(&t->stepper, &d, &batch, &tally));
+        if (step == 0 || step == steps - 1)
+            het_info("start: the decoder %s: image loss %.4f (nothing %.4f)",
+                     step == 0 ? "before" : "after learning", tally.image_loss / tally.images,
+                     tally.zero_loss / tally.images);
+    }
+    het_model_forget_moments(t->model);
+    t->state.radius = radius;
+    t->state.frozen = 1;
+done:
+    return status;
+}
+
+/* The first poses before any search: random. */
+static het_status take_random(het_trainer *t, int going_on)
+{
+    het_status status = HET_OK;
+    const int64_t steps = (int64_t)ceil(t->config->search.pretrain / (double)t->config->train.batch);
+    HET_TRY(het_comm_agree(t->comm, het_searched_open(&t->searched, t->comm, t->model, t->stack,
+                                                      t->survey.noise_variance)));
+    if (going_on) {
+        het_field fields[HET_SEARCHED_FIELDS];
+        t->model->frozen = t->state.frozen;
+        het_searched_fields(fields, &t->searched);
+        HET_TRY(het_comm_agree(t->comm, het_checkpoint_load(t->run.newest, fields, HET_SEARCHED_FIELDS)));
+    } else {
+        HET_TRY(teach_decoder(t, steps, het_schedule_radius(t->config, 0.0, t->model->spec.box)));
+    }
+done:
+    return status;
+}
+
+het_status het_train_poses_take(het_trainer *t, int going_on)
+{
+    het_status status = HET_OK;
+    const int64_t steps = (int64_t)ceil(t->config->init.epochs *
+                                        (double)het_loader_steps_per_epoch(t->loader));
+    t->searching = t->config->train.method == HET_METHOD_CRYODRGN2;
+    if (t->searching) return take_random(t, going_on);
+    if (t->config->init.method == HET_START_NONE) return HET_OK;
+    if (going_on) {
+        if (!het_schedule_given(t->config, t->state.epoch)) return HET_OK;
+        het_field fields[HET_START_FIELDS];
+        HET_TRY(het_start_load(&t->start, &t->run, t->config, &t->model->spec,
+                               het_stack_get_info(t->stack)->count));
+        het_start_fields(fields, &t->start);
+        HET_TRY(het_comm_agree(t->comm, het_checkpoint_load(t->run.newest, fields, HET_START_FIELDS)));
+    } else {
+        HET_TRY(het_start_find(&t->start, t->comm, t->model->dev, t->stack, &t->survey, t->config,
+                               &t->model->spec));
+        HET_TRY(het_start_save(&t->start, &t->run));
+        HET_TRY(teach_decoder(t, steps, t->config->init.radius));
+    }
+done:
+    return status;
+}
+
+void het_train_poses_free(het_trainer *t)
+{
+    het_start_free(&t->start);
+    het_searched_close(&t->searched);
+}
