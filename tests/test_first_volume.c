@@ -184,7 +184,7 @@ static void begins_from_random_poses(void **state)
     make_data(&d, 0.5, 0.0);
     het_first_volume_spec spec = spec_of(&d, N, 2);
     spec.rotation = spec.shift = NULL;
-    spec.coarse_rounds = 20;
+    spec.coarse_rounds = 12;
     finds_the_poses(&d, &spec);
 }
 
