@@ -74,10 +74,10 @@ for what in 'poses, round 1' 'poses at the last volumes'; do
 done
 
 # conformations that training learned image by image go on learning, and tell two states apart better; or stay
-run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,90 -n 320 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 3 \
+run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,50 -n 320 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 3 \
     -o two.h5
 train=(train two.h5 -o learned "${TINY[@]}" --set decoder.width=64 --set decoder.frequencies=48 --set ablation.cpp=false
-       --set init.method=lines --set init.averages=80 --set init.radius=8 --set init.rounds=3 --set init.epochs=2
+       --set init.method=search --set init.search_images=300 --set init.radius=8 --set init.rounds=4 --set init.epochs=2
        --set train.epochs=15 --set train.freeze_epochs=2 --set refine.rounds=1 --set refine.epochs=2)
 run "${train[@]}"
 cp -r learned kept
