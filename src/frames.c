@@ -69,7 +69,6 @@ typedef struct framer {
     double *centre;           /* (n,Z) */
     int64_t reach, points;    /* Fourier pixels of the maps, points within */
     het_backproject back;
-    float *a, *b;             /* (points,2), (points) of one image */
     het_volume volume[HET_FRAMES];
     het_pose3 frame[HET_FRAMES]; /* from each cluster's to the root's */
     int joined;                  /* clusters that were not in their parent's */
@@ -86,9 +85,7 @@ static het_status framer_new(framer *f, het_poses *s)
     f->points = het_points_within(&s->model->points, (double)f->reach);
     f->label = het_alloc((size_t)count * sizeof *f->label);
     f->centre = het_alloc((size_t)(f->n * dim) * sizeof *f->centre);
-    f->a = het_alloc((size_t)(2 * f->points) * sizeof *f->a);
-    f->b = het_alloc((size_t)f->points * sizeof *f->b);
-    if (f->label == NULL || f->centre == NULL || f->a == NULL || f->b == NULL)
+    if (f->label == NULL || f->centre == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for maps of conformations"));
     HET_TRY(het_backproject_new(&f->back, 2 * (f->reach + 1), s->model->spec.box));
     HET_TRY(het_kmeans(f->centre, f->label, NULL, s->all.z, count, dim, f->n,
@@ -104,11 +101,9 @@ static void framer_free(framer *f)
     het_backproject_free(&f->back);
     het_release(f->label);
     het_release(f->centre);
-    het_release(f->a);
-    het_release(f->b);
 }
 
-/* Images in_batch[0..n): a = C conj(T) X, b = C^2 (backproject.h). */
+/* Images in_batch[0..n). */
 static het_status add_batch(void *context, int64_t n)
 {
     het_status status = HET_OK;
@@ -116,20 +111,11 @@ static het_status add_batch(void *context, int64_t n)
     het_poses *s = f->poses;
     het_ctf_row rows[HET_POSES_BATCH];
     const int64_t p = s->model->active;
-    const int32_t *kxy = s->model->points.kxy;
     HET_TRY(het_poses_observe(s, rows, n));
     for (int64_t i = 0; i < n; i++) {
-        const float *t = s->all.shift + 2 * s->in_batch[i];
-        for (int64_t j = 0; j < f->points; j++) {
-            const double turns = (double)kxy[2 * j] * t[0] + (double)kxy[2 * j + 1] * t[1];
-            const double phase = 2.0 * M_PI * turns / (double)s->model->spec.box;
-            const double ctf = s->ctf[i * p + j], re = ctf * cos(phase), im = ctf * sin(phase);
-            const float *x = s->transform + 2 * (i * p + j);
-            f->a[2 * j] = (float)(re * x[0] - im * x[1]);
-            f->a[2 * j + 1] = (float)(re * x[1] + im * x[0]);
-            f->b[j] = (float)(ctf * ctf);
-        }
-        het_backproject_add(&f->back, f->a, f->b, s->all.rotation + 9 * s->in_batch[i], 1.0, kxy, f->points);
+        const int64_t at = s->in_batch[i];
+        het_backproject_image(&f->back, s->transform + i * 2 * p, s->ctf + i * p, s->all.rotation + 9 * at,
+                              s->all.shift + 2 * at, 1.0, s->model->points.kxy, f->points);
     }
 done:
     return status;

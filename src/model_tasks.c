@@ -184,8 +184,7 @@ static void draw_poses(het_model *m, int64_t first, int64_t step)
     for (int64_t j = 0; j < m->synthetic; j++) {
         het_rng rng = het_rng_at(seed, HET_STREAM_ROTATION, (uint64_t)step, (uint64_t)(first + j));
         double r[9];
-        const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
-        het_rotation_uniform(r, u1, u2, u3);
+        het_rotation_draw(r, &rng);
         float rot[9], shift[2], px[2];
         for (int i = 0; i < 9; i++) rot[i] = (float)r[i];
         rng = het_rng_at(seed, HET_STREAM_SHIFT, (uint64_t)step, (uint64_t)(first + j));

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "arena.h"
-#include "physics/kmeans.h"
 #include "physics/search.h"
 #include "refine_poses.h"
 
@@ -17,7 +16,6 @@ static const double LAST_TURN = 0.25;  /* Fourier pixels at the rim: the step of
 typedef struct locator {
     het_poses *poses;
     het_search *search;
-    float *noise;       /* (active points) */
     float centre[64];   /* (Z) of the cluster: for the base grid, which all its images share */
     int64_t at, images; /* the run's images are in_batch[at, at + images); 0: the base grid */
     float *z;           /* (model's batch, Z) */
@@ -66,7 +64,7 @@ static het_status locate_batch(void *context, int64_t n)
     for (l->at = 0; l->at < n; l->at += HET_SEARCH_CHUNK) {
         const float *transform = s->transform + l->at * 2 * p;
         l->images = n - l->at < HET_SEARCH_CHUNK ? n - l->at : HET_SEARCH_CHUNK;
-        het_search_run(l->search, found, transform, s->ctf + l->at * p, l->noise, l->images);
+        het_search_run(l->search, found, transform, s->ctf + l->at * p, s->noise, l->images);
         for (int64_t i = 0; i < l->images; i++) {
             const int64_t at = s->in_batch[l->at + i];
             if (!isfinite(found[i].loglik)) continue; /* the pose stays */
@@ -98,34 +96,25 @@ static het_status open_search(het_search **search, const het_poses *s)
                                              .result = 1});
 }
 
+static void load_centre(void *context, const double *centre)
+{
+    locator *l = context;
+    for (int64_t i = 0; i < l->poses->all.z_dim; i++) l->centre[i] = (float)centre[i];
+    het_search_load(l->search, slices_of, l, NULL);
+}
+
 /* This rank's images, cluster by cluster. */
 static het_status locate(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t n = s->all.count, z = s->all.z_dim;
-    const int64_t clusters = s->model->frozen ? 1 : n < CENTRES ? n : CENTRES;
-    locator l = {.poses = s, .z = het_alloc((size_t)(s->model->spec.batch * z) * sizeof *l.z),
-                 .noise = het_alloc((size_t)s->model->active * sizeof *l.noise)};
-    double *centre = het_alloc((size_t)(clusters * z) * sizeof *centre);
-    int64_t *label = het_alloc((size_t)n * sizeof *label);
-    if (l.z == NULL || l.noise == NULL || centre == NULL || label == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
-    for (int64_t i = 0; i < s->model->active; i++) l.noise[i] = (float)s->noise_variance;
-    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, clusters,
-                       (uint64_t)s->model->config.train.seed));
+    locator l = {.poses = s, .z = het_alloc((size_t)(s->model->spec.batch * s->all.z_dim) * sizeof *l.z)};
+    if (l.z == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
     HET_TRY(open_search(&l.search, s));
     HET_ASSERT(het_search_points(l.search) == s->model->active);
-    for (int64_t k = 0; k < clusters; k++) {
-        for (int64_t i = 0; i < z; i++) l.centre[i] = (float)centre[k * z + i];
-        het_search_load(l.search, slices_of, &l, NULL);
-        HET_TRY(het_poses_each(s, label, k, locate_batch, &l, stopped));
-    }
+    status = het_poses_by_cluster(s, s->model->frozen ? 1 : CENTRES, load_centre, locate_batch, &l, stopped);
 done:
     het_search_free(l.search);
     het_release(l.z);
-    het_release(l.noise);
-    het_release(centre);
-    het_release(label);
     return status;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "physics/kmeans.h"
 #include "signals.h"
 
 enum { FINALISTS = 2 };          /* candidates that go on to the full radius */
@@ -58,9 +59,12 @@ het_status het_poses_open(het_poses *s, het_comm *comm, het_model *model, const 
     s->images = het_alloc(batch * (size_t)(info->box * info->box) * sizeof *s->images);
     s->transform = het_alloc(batch * p * 2 * sizeof *s->transform);
     s->ctf = het_alloc(batch * p * sizeof *s->ctf);
-    if ((s->candidate == NULL && s->count > 0) || s->images == NULL || s->transform == NULL || s->ctf == NULL)
+    s->noise = het_alloc(p * sizeof *s->noise);
+    if ((s->candidate == NULL && s->count > 0) || s->images == NULL || s->transform == NULL || s->ctf == NULL ||
+        s->noise == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the poses of %lld images", (long long)s->count));
     for (int64_t i = 0; i < s->count * s->places; i++) s->candidate[i].image = -1;
+    for (size_t i = 0; i < p; i++) s->noise[i] = (float)noise_variance;
 done:
     return status;
 }
@@ -68,7 +72,7 @@ done:
 void het_poses_close(het_poses *s)
 {
     het_predictions_free(&s->all);
-    void *const mine[] = {s->candidate, s->images, s->transform, s->ctf};
+    void *const mine[] = {s->candidate, s->images, s->transform, s->ctf, s->noise};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
 }
 
@@ -86,6 +90,26 @@ het_status het_poses_each(het_poses *s, const int64_t *label, int64_t wanted,
         *stopped = het_signal_pending() != 0;
     }
 done:
+    return status;
+}
+
+het_status het_poses_by_cluster(het_poses *s, int64_t clusters, void (*load)(void *context, const double *centre),
+                                het_status (*work)(void *context, int64_t n), void *context, int *stopped)
+{
+    het_status status = HET_OK;
+    const int64_t n = s->all.count, z = s->all.z_dim;
+    if (clusters > n) clusters = n;
+    double *centre = het_alloc((size_t)(clusters * z) * sizeof *centre);
+    int64_t *label = het_alloc((size_t)n * sizeof *label);
+    if (centre == NULL || label == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
+    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, clusters, (uint64_t)s->model->config.train.seed));
+    for (int64_t k = 0; k < clusters; k++) {
+        load(context, centre + k * z);
+        HET_TRY(het_poses_each(s, label, k, work, context, stopped));
+    }
+done:
+    het_release(centre);
+    het_release(label);
     return status;
 }
 

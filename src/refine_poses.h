@@ -23,6 +23,7 @@ typedef struct het_poses {
     int places;           /* for candidates of an image */
     het_fit_pose *candidate;           /* (count, places); image < 0: none there */
     float *images, *transform, *ctf;   /* of a batch */
+    float *noise;                      /* (points of the box) noise_variance, as searches take it */
     int64_t in_batch[HET_POSES_BATCH]; /* their places in the stack */
 } het_poses;
 
@@ -60,6 +61,10 @@ double het_poses_distance2(const float *a, const float *b);
  *  early with *stopped. Not collective. */
 het_status het_poses_each(het_poses *poses, const int64_t *label, int64_t wanted,
                           het_status (*work)(void *context, int64_t n), void *context, int *stopped);
+/** The same for all of this rank's images, by at most `clusters` clusters of z: for each load(context, centre (Z)), then
+ *  work. Stops early with *stopped. Not collective. Errors: HET_E_MEMORY, those of work. */
+het_status het_poses_by_cluster(het_poses *poses, int64_t clusters, void (*load)(void *context, const double *centre),
+                                het_status (*work)(void *context, int64_t n), void *context, int *stopped);
 /** Fill the places from HET_POSE_SEARCHED on of this rank's images. Stops early with *stopped.
  *  Not collective. */
 het_status het_poses_search(het_poses *poses, int *stopped);

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "arena.h"
-#include "physics/kmeans.h"
 #include "physics/search.h"
 #include "refine_poses.h"
 
@@ -15,7 +14,6 @@ typedef struct searcher {
     het_poses *poses;
     het_search *search;
     het_search_pose *list; /* (batch, LISTED) */
-    float *noise;          /* (active points) */
     float *z;              /* (model's batch, Z): the cluster's centre, for each slice */
 } searcher;
 
@@ -58,29 +56,29 @@ static het_status search_batch(void *context, int64_t n)
         memmove(s->transform + i * 2 * p, s->transform + i * 2 * all, (size_t)(2 * p) * sizeof *s->transform);
         memmove(s->ctf + i * p, s->ctf + i * all, (size_t)p * sizeof *s->ctf);
     }
-    het_search_run(c->search, c->list, s->transform, s->ctf, c->noise, n);
+    het_search_run(c->search, c->list, s->transform, s->ctf, s->noise, n);
     for (int64_t i = 0; i < n; i++)
         choose(s->candidate + (s->in_batch[i] - s->first) * s->places, s->places, c->list + i * LISTED);
 done:
     return status;
 }
 
+static void load_centre(void *context, const double *centre)
+{
+    searcher *c = context;
+    const int64_t z = c->poses->all.z_dim;
+    for (int64_t i = 0; i < c->poses->model->spec.batch * z; i++) c->z[i] = (float)centre[i % z];
+    het_search_load(c->search, slices_at_centre, c, NULL);
+}
+
 /* All images of this rank, cluster by cluster. */
 het_status het_poses_search(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t clusters = s->all.count < CENTRES ? s->all.count : CENTRES, z = s->all.z_dim;
     const double radius = fmin(SEARCH_RADIUS, het_poses_radius(s));
     searcher c = {.poses = s, .list = het_alloc((size_t)(het_poses_batch(s) * LISTED) * sizeof *c.list),
-                  .noise = het_alloc((size_t)s->model->active * sizeof *c.noise),
-                  .z = het_alloc((size_t)(s->model->spec.batch * z) * sizeof *c.z)};
-    double *centre = het_alloc((size_t)(clusters * z) * sizeof *centre);
-    int64_t *label = het_alloc((size_t)s->all.count * sizeof *label);
-    if (c.list == NULL || c.noise == NULL || c.z == NULL || centre == NULL || label == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
-    for (int64_t i = 0; i < s->model->active; i++) c.noise[i] = (float)s->noise_variance;
-    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, s->all.count, z, clusters,
-                       (uint64_t)s->model->config.train.seed));
+                  .z = het_alloc((size_t)(s->model->spec.batch * s->all.z_dim) * sizeof *c.z)};
+    if (c.list == NULL || c.z == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the pose search"));
     HET_TRY(het_search_new(&c.search, s->model->dev,
                            &(het_search_spec){.box = s->model->spec.box,
                                               .base_radius = radius,
@@ -88,17 +86,10 @@ het_status het_poses_search(het_poses *s, int *stopped)
                                               .shift_range = s->model->spec.shift_range,
                                               .keep = LISTED,
                                               .result = LISTED}));
-    for (int64_t k = 0; k < clusters; k++) {
-        for (int64_t i = 0; i < s->model->spec.batch * z; i++) c.z[i] = (float)centre[k * z + i % z];
-        het_search_load(c.search, slices_at_centre, &c, NULL);
-        HET_TRY(het_poses_each(s, label, k, search_batch, &c, stopped));
-    }
+    status = het_poses_by_cluster(s, CENTRES, load_centre, search_batch, &c, stopped);
 done:
     het_search_free(c.search);
     het_release(c.list);
-    het_release(c.noise);
     het_release(c.z);
-    het_release(centre);
-    het_release(label);
     return status;
 }

@@ -34,8 +34,7 @@ void het_searched_scatter(het_searched *s, int64_t pass)
     for (int64_t i = 0; i < all->count; i++) {
         het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 2 + (uint64_t)pass, (uint64_t)i);
         double r[9];
-        const double u = het_rng_uniform(&rng), v = het_rng_uniform(&rng), w = het_rng_uniform(&rng);
-        het_rotation_uniform(r, u, v, w);
+        het_rotation_draw(r, &rng);
         for (int j = 0; j < 9; j++) all->rotation[9 * i + j] = (float)r[j];
         all->shift[2 * i] = all->shift[2 * i + 1] = 0.0F;
     }

@@ -32,8 +32,9 @@ static const struct option options[] = {{"output", required_argument, NULL, 'o'}
 
 typedef struct job {
     const char *run, *stack_path, *out;
-    int amortised, refined, kept; /* the encoder alone; from refinement; what training kept of each image */
+    int amortised, refined; /* the encoder alone; from refinement */
     char folder[1100], standard[1200]; /* of the results in use; RUN/predictions.h5 */
+    char own[1200]; /* answers for the run's own images that are there already; "" for another stack, or where none are */
     het_stack *stack;
     het_device dev;
     het_model *model;
@@ -110,13 +111,11 @@ static int searches(const job *j)
 static het_status searched_share(job *j, het_comm *comm)
 {
     het_status status = HET_OK;
-    char path[1200];
     int stopped = 0; /* no signals are noted here */
     het_poses poses = {0};
     het_predictions own = {0};
-    if ((j->refined || j->kept) && het_run_is_of(&j->state, het_stack_get_info(j->stack))) {
-        snprintf(path, sizeof path, "%s/%s", j->folder, j->kept ? HET_RUN_KEPT : "predictions.h5");
-        HET_TRY(het_comm_agree(comm, het_predictions_load(&own, path)));
+    if (j->own[0] != '\0') {
+        HET_TRY(het_comm_agree(comm, het_predictions_load(&own, j->own)));
         take_share(j, comm, &own);
         goto done;
     }
@@ -141,10 +140,9 @@ static het_status load(job *j)
         HET_TRY(het_fail(HET_E_USAGE, "--amortised: %s is a run of train.method=cryodrgn2, which has no encoder "
                          "for poses, but a search: leave that out", j->run));
     const het_stack_info *info = het_stack_get_info(j->stack);
-    char kept[1200];
-    snprintf(kept, sizeof kept, "%s/%s", j->folder, HET_RUN_KEPT);
     j->refined = strcmp(j->folder, j->run) != 0;
-    j->kept = !j->amortised && !j->refined && het_run_is_of(&j->state, info) && access(kept, R_OK) == 0;
+    snprintf(j->own, sizeof j->own, "%s/%s", j->folder, j->refined ? "predictions.h5" : HET_RUN_KEPT);
+    if (j->amortised || !het_run_is_of(&j->state, info) || access(j->own, R_OK) != 0) j->own[0] = '\0';
     if (info->box != j->state.box)
         HET_TRY(het_fail(
             HET_E_INPUT, "%s has box %lld, the run was trained on box %lld: import the stack with -D %lld",
@@ -206,7 +204,7 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
     }
     const char *h5 = j.out != NULL && ends_with(j.out, ".h5") ? j.out : j.standard;
     HET_TRY(het_comm_agree(comm, load(&j)));
-    status = j.refined || j.kept || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);
+    status = j.own[0] != '\0' || j.refined || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);
     HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));
     if (j.out != NULL && h5 != j.out && het_comm_rank(comm) == 0) status = write_star(&j, h5);
     HET_TRY(het_comm_agree(comm, status));

@@ -73,24 +73,42 @@ static void corners_of(int64_t side, corner corners[8], const float *r, const in
     }
 }
 
+static void add_point(het_backproject *back, const float a[2], float b, const float *rotation, double weight,
+                      const int32_t *k)
+{
+    corner corners[8];
+    corners_of(PAD * back->box, corners, rotation, k);
+    for (int c = 0; c < 8; c++) {
+        const double w = weight * corners[c].weight;
+        double *sum = back->sum + 3 * corners[c].at;
+        sum[0] += w * a[0];
+        sum[1] += corners[c].conjugate ? -w * a[1] : w * a[1];
+        sum[2] += w * b;
+        if (corners[c].opposite < 0) continue;
+        sum = back->sum + 3 * corners[c].opposite;
+        sum[0] += w * a[0];
+        sum[1] -= w * a[1];
+        sum[2] += w * b;
+    }
+}
+
 void het_backproject_add(het_backproject *back, const float *a, const float *b, const float *rotation,
                          double weight, const int32_t *kxy, int64_t p)
 {
+    for (int64_t i = 0; i < p; i++) add_point(back, a + 2 * i, b[i], rotation, weight, kxy + 2 * i);
+}
+
+void het_backproject_image(het_backproject *back, const float *transform, const float *ctf, const float *rotation,
+                           const float *shift, double weight, const int32_t *kxy, int64_t p)
+{
+    const double unit = 2.0 * M_PI / (double)back->image_box;
     for (int64_t i = 0; i < p; i++) {
-        corner corners[8];
-        corners_of(PAD * back->box, corners, rotation, kxy + 2 * i);
-        for (int c = 0; c < 8; c++) {
-            const double w = weight * corners[c].weight;
-            double *sum = back->sum + 3 * corners[c].at;
-            sum[0] += w * a[2 * i];
-            sum[1] += corners[c].conjugate ? -w * a[2 * i + 1] : w * a[2 * i + 1];
-            sum[2] += w * b[i];
-            if (corners[c].opposite < 0) continue;
-            sum = back->sum + 3 * corners[c].opposite;
-            sum[0] += w * a[2 * i];
-            sum[1] -= w * a[2 * i + 1];
-            sum[2] += w * b[i];
-        }
+        const int32_t *k = kxy + 2 * i;
+        const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
+        const float re = ctf[i] * (float)cos(angle), im = ctf[i] * (float)sin(angle);
+        const float *x = transform + 2 * i;
+        const float a[2] = {re * x[0] - im * x[1], re * x[1] + im * x[0]};
+        add_point(back, a, ctf[i] * ctf[i], rotation, weight, k);
     }
 }
 

@@ -23,6 +23,10 @@ void het_backproject_clear(het_backproject *back);
 /** Add one slice: a (P,2), b (P) at the points kxy (P,2), rotation (9), times `weight`. */
 void het_backproject_add(het_backproject *back, const float *a, const float *b, const float *rotation,
                          double weight, const int32_t *kxy, int64_t p);
+/** The same of one image: its points `transform` (P,2) and CTF (P), moved back by its shift (2) px:
+ *      a = C exp(2 pi i k.t / image_box) X,  b = C^2. */
+void het_backproject_image(het_backproject *back, const float *transform, const float *ctf, const float *rotation,
+                           const float *shift, double weight, const int32_t *kxy, int64_t p);
 /** The map (allocated, box voxels), within a soft sphere that touches the box. prior (box/2 + 1) per shell
  *  round(|k|): noise over signal variance per point. The density is such that its slices on a grid of image_box
  *  voxels are those of the images (slicer.h); on its own grid they are (box / image_box)^2 times that. */

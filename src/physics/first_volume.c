@@ -28,7 +28,7 @@ typedef struct work {
     double *shell_count, *left, *zero; /* (shells): points; mean |X - C T V|^2 and |X|^2 per point */
     int results;                 /* candidates of each image that count */
     het_search_pose *found;      /* (count,results) */
-    float *turned, *power;       /* (P,2) C conj(T) X; (P) C^2 */
+    float *model;                /* (P,2) of one image */
 } work;
 
 static int64_t shell_of(const int32_t *k)
@@ -102,27 +102,24 @@ static void measure_signal(work *w)
     }
 }
 
-/* out (p,2) = ctf in exp(sign 2 pi i k.t/D): a model of an image for sign -1, an image moved back for +1. */
-static void shifted(const work *w, float *out, const float *in, const float *ctf, const float shift[2],
-                    double sign)
+/* A slice (p,2) becomes the model of an image: times ctf exp(-2 pi i k.t/D). */
+static void model_image(const work *w, float *slice, const float *ctf, const float shift[2])
 {
-    const double unit = sign * 2.0 * M_PI / (double)w->spec->box;
+    const double unit = -2.0 * M_PI / (double)w->spec->box;
     for (int64_t j = 0; j < w->p; j++) {
         const int32_t *k = w->kxy + 2 * j;
         const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
         const float re = ctf[j] * (float)cos(angle), im = ctf[j] * (float)sin(angle);
-        const float x = in[2 * j], y = in[2 * j + 1]; /* out may be in */
-        out[2 * j] = re * x - im * y;
-        out[2 * j + 1] = re * y + im * x;
+        const float x = slice[2 * j], y = slice[2 * j + 1];
+        slice[2 * j] = re * x - im * y;
+        slice[2 * j + 1] = re * y + im * x;
     }
 }
 
 static void add_image(work *w, int64_t i, const het_search_pose *pose, double weight)
 {
-    const float *ctf = w->ctf + i * w->p;
-    shifted(w, w->turned, w->transform + i * 2 * w->p, ctf, pose->shift, 1.0);
-    for (int64_t j = 0; j < w->p; j++) w->power[j] = ctf[j] * ctf[j];
-    het_backproject_add(&w->back, w->turned, w->power, pose->rotation, weight, w->kxy, w->p);
+    het_backproject_image(&w->back, w->transform + i * 2 * w->p, w->ctf + i * w->p, pose->rotation, pose->shift, weight,
+                          w->kxy, w->p);
 }
 
 /* The map of what was added, and its slices. */
@@ -152,11 +149,11 @@ static void measure_left(work *w, het_first_volume *volume, const het_search_pos
         const float *x = w->transform + i * 2 * p;
         if (valid != NULL && !valid[i]) continue;
         used++;
-        het_first_volume_slices(volume, w->turned, pose->rotation, 1, p);
-        shifted(w, w->turned, w->turned, w->ctf + i * p, pose->shift, -1.0);
+        het_first_volume_slices(volume, w->model, pose->rotation, 1, p);
+        model_image(w, w->model, w->ctf + i * p, pose->shift);
         for (int64_t j = 0; j < p; j++) {
-            const double re = (double)(x[2 * j] - w->turned[2 * j]);
-            const double im = (double)(x[2 * j + 1] - w->turned[2 * j + 1]);
+            const double re = (double)(x[2 * j] - w->model[2 * j]);
+            const double im = (double)(x[2 * j + 1] - w->model[2 * j + 1]);
             w->left[w->shell[j]] += (re * re + im * im) / w->shell_count[w->shell[j]];
         }
     }
@@ -173,9 +170,8 @@ static void set_noise(work *w)
 static void random_pose(het_search_pose *pose, uint64_t seed, int64_t image)
 {
     het_rng rng = het_rng_at(seed, HET_STREAM_ROTATION, 0, (uint64_t)image);
-    const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
     double r[9];
-    het_rotation_uniform(r, u1, u2, u3);
+    het_rotation_draw(r, &rng);
     *pose = (het_search_pose){0};
     for (int c = 0; c < 9; c++) pose->rotation[c] = (float)r[c];
 }
@@ -224,9 +220,8 @@ static het_status new_search(work *w, int levels, int result)
 static void search_all(work *w, const het_first_volume *volume, het_search_pose *poses, int64_t round)
 {
     het_rng rng = het_rng_at(w->spec->seed, HET_STREAM_SEARCH, (uint64_t)round, 0);
-    const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
     double turn[9];
-    het_rotation_uniform(turn, u1, u2, u3);
+    het_rotation_draw(turn, &rng);
     het_search_load(w->search, het_first_volume_slices, (void *)(uintptr_t)volume, turn);
     het_search_run(w->search, poses, w->transform, w->ctf, w->noise, w->spec->count);
 }
@@ -317,15 +312,14 @@ static het_status allocate(work *w, het_first_volume *volume)
     w->found = het_alloc(n * COARSE_RESULTS * sizeof *w->found);
     w->shell = het_alloc(p * sizeof *w->shell);
     w->noise = het_alloc(p * sizeof *w->noise);
-    w->turned = het_alloc(2 * p * sizeof *w->turned);
-    w->power = het_alloc(p * sizeof *w->power);
+    w->model = het_alloc(2 * p * sizeof *w->model);
     double **const per_shell[] = {&w->signal, &w->shell_count, &w->left, &w->zero};
     w->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *w->prior);
     int complete = 1;
     for (size_t i = 0; i < sizeof per_shell / sizeof *per_shell; i++)
         complete = (*per_shell[i] = het_alloc(shells * sizeof(double))) != NULL && complete;
     const void *const pieces[] = {volume->pose, w->transform, w->ctf,    w->found, w->shell,
-                                  w->noise,     w->turned,    w->power,  w->prior, volume->noise};
+                                  w->noise,     w->model,    w->prior, volume->noise};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) complete = pieces[i] != NULL && complete;
     if (!complete)
         return het_fail(HET_E_MEMORY, "no memory for a first volume of %lld images", (long long)w->spec->count);
@@ -340,7 +334,7 @@ static void work_free(work *w)
     het_search_free(w->search);
     het_backproject_free(&w->back);
     void *const pieces[] = {w->transform,   w->ctf,  w->shell, w->noise, w->signal, w->prior,
-                            w->shell_count, w->left, w->zero,  w->found, w->turned, w->power};
+                            w->shell_count, w->left, w->zero,  w->found, w->model};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
 }
 

@@ -77,6 +77,12 @@ void het_rotation_uniform(double r[9], double u1, double u2, double u3)
     het_rotation_from_quaternion(r, q);
 }
 
+void het_rotation_draw(double r[9], het_rng *rng)
+{
+    const double u1 = het_rng_uniform(rng), u2 = het_rng_uniform(rng), u3 = het_rng_uniform(rng);
+    het_rotation_uniform(r, u1, u2, u3);
+}
+
 double het_rotation_distance2(const double a[9], const double b[9])
 {
     double sum = 0.0;

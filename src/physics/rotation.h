@@ -1,4 +1,5 @@
 #pragma once
+#include "../rng.h"
 
 /** Rotations. R (3x3, row-major) takes volume coordinates to image coordinates: x_image = R x_volume; the slice of an
  *  image is V^(R^T (kx,ky,0)) (METHOD 2). Angles in rad. Test: tests/test_rotation.c */
@@ -14,6 +15,8 @@ void het_rotation_from_quaternion(double r[9], const double q[4]);
 void het_rotation_about(double r[9], const double axis[3], double angle);
 /** Uniform on SO(3) from three uniforms in (0,1) (Shoemake 1992). */
 void het_rotation_uniform(double r[9], double u1, double u2, double u3);
+/** The same from the next three numbers of a stream. */
+void het_rotation_draw(double r[9], het_rng *rng);
 /** c = a b; c = a^T b; c = a b^T. c may not overlap. */
 void het_rotation_multiply(double c[9], const double a[9], const double b[9]);
 void het_rotation_multiply_ta(double c[9], const double a[9], const double b[9]);

@@ -86,8 +86,7 @@ het_simulated het_simulator_truth(const het_simulator *sim, int64_t i)
 {
     het_simulated truth = {.klass = i % sim->classes};
     het_rng rng = het_rng_at(sim->spec.seed, HET_STREAM_SIMULATE, DRAW_POSE, (uint64_t)i);
-    const double u1 = het_rng_uniform(&rng), u2 = het_rng_uniform(&rng), u3 = het_rng_uniform(&rng);
-    het_rotation_uniform(truth.rotation, u1, u2, u3);
+    het_rotation_draw(truth.rotation, &rng);
     for (int a = 0; a < 2; a++) truth.shift[a] = sim->spec.shift * (2.0 * het_rng_uniform(&rng) - 1.0);
     const double u = het_rng_uniform(&rng);
     if (sim->ctf != NULL) truth.ctf = sim->ctf[row_at(sim->ctf_end, sim->spec.ctf_count, u)];
