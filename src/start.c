@@ -2,14 +2,16 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "arena.h"
 #include "data/predictions.h"
 #include "log.h"
 #include "start_volume.h"
 
-enum { FIELDS = 2, CHUNK = 512 };
+enum { FIELDS = 2, CHUNK = 512, JSON = 512 };
 
 /* The poses of this rank's share of the stack, in place; the other rows stay 0. */
 static het_status search_share(het_start *s, const het_first_volume *volume, const het_comm *comm,
@@ -45,8 +47,7 @@ done:
     return status;
 }
 
-static het_status start_new(het_start *s, int64_t count, const het_config *config,
-                            const het_model_spec *model)
+het_status het_start_new(het_start *s, int64_t count, const het_config *config, const het_model_spec *model)
 {
     het_status status = HET_OK;
     *s = (het_start){.count = count};
@@ -60,23 +61,26 @@ done:
     return status;
 }
 
-het_status het_start_find(het_start *s, het_comm *comm, het_device *dev, const het_stack *stack,
-                          const het_survey *survey, const het_config *config, const het_model_spec *model)
+/* All that the poses depend on. */
+static void describe(char json[JSON], const het_stack_info *stack, const het_start_volume_spec *spec)
 {
-    const het_stack_info *info = het_stack_get_info(stack);
-    const double radius = fmin(config->init.radius, (double)(info->box / 2 - 1));
-    const het_start_volume_spec spec = {.init = &config->init, .seed = (uint64_t)config->train.seed, .radius = radius,
-                                        .shift_range = model->shift_range, .noise_variance = survey->noise_variance};
-    het_first_volume volume = {0};
-    het_status status = start_new(s, info->count, config, model);
-    HET_TRY(het_comm_agree(comm, status));
-    HET_TRY(het_start_volume(&volume, comm, dev, stack, &spec));
-    HET_TRY(het_comm_agree(comm, search_share(s, &volume, comm, dev, stack, radius, model->shift_range)));
-    HET_TRY(het_comm_sum_f32(comm, s->rotation, (size_t)(9 * s->count)));
-    HET_TRY(het_comm_sum_f32(comm, s->shift, (size_t)(2 * s->count)));
-done:
-    het_first_volume_free(&volume);
-    return status;
+    const het_config_init *init = spec->init;
+    snprintf(json, JSON,
+             "{\"images\": %lld, \"box\": %lld, \"apix\": %.9g, \"mean\": %.9g, \"std\": %.9g, \"seed\": %llu, \"shift\": %.9g, "
+             "\"init.images\": %lld, \"init.starts\": %lld, \"init.search_images\": %lld, \"init.search_rounds\": %lld, "
+             "\"init.radius\": %.9g, \"init.rounds\": %lld}",
+             (long long)stack->count, (long long)stack->box, stack->apix, stack->mean, stack->std,
+             (unsigned long long)spec->seed, spec->shift_range, (long long)init->images, (long long)init->starts,
+             (long long)init->search_images, (long long)init->search_rounds, spec->radius, (long long)init->rounds);
+}
+
+/* Whether the file is there and was found just as this start would be. */
+static int found_before(const char *path, const char *json)
+{
+    char *there = NULL;
+    const int same = access(path, R_OK) == 0 && het_checkpoint_json(path, &there) == HET_OK && strcmp(there, json) == 0;
+    free(there);
+    return same;
 }
 
 static void fields_of(het_field field[FIELDS], const het_start *s)
@@ -85,39 +89,45 @@ static void fields_of(het_field field[FIELDS], const het_start *s)
     field[1] = (het_field){"shift", {s->shift, HET_F32, 2, {s->count, 2}}};
 }
 
-static void file_of(char path[1100], const het_run *run)
+static het_status search(het_start *s, het_comm *comm, het_device *dev, const het_stack *stack,
+                         const het_start_volume_spec *spec)
 {
-    snprintf(path, 1100, "%s/start.h5", run->path);
-}
-
-het_status het_start_save(const het_start *s, het_run *run)
-{
-    char path[1100], json[64];
-    het_field field[FIELDS];
-    file_of(path, run);
-    fields_of(field, s);
-    snprintf(json, sizeof json, "{\"images\": %lld}", (long long)s->count);
-    return het_checkpoint_save(run->comm, path, field, FIELDS, json);
-}
-
-static het_status load(het_start *s, const char *path, const het_config *config, const het_model_spec *model,
-                       int64_t images)
-{
+    het_first_volume volume = {0};
     het_status status = HET_OK;
-    het_field field[FIELDS];
-    HET_TRY(start_new(s, images, config, model));
-    fields_of(field, s);
-    HET_TRY(het_checkpoint_load(path, field, FIELDS));
+    HET_TRY(het_start_volume(&volume, comm, dev, stack, spec));
+    HET_TRY(het_comm_agree(comm, search_share(s, &volume, comm, dev, stack, spec->radius, spec->shift_range)));
+    HET_TRY(het_comm_sum_f32(comm, s->rotation, (size_t)(9 * s->count)));
+    HET_TRY(het_comm_sum_f32(comm, s->shift, (size_t)(2 * s->count)));
 done:
+    het_first_volume_free(&volume);
     return status;
 }
 
-het_status het_start_load(het_start *s, const het_run *run, const het_config *config,
-                          const het_model_spec *model, int64_t images)
+het_status het_start_find(het_start *s, het_run *run, het_device *dev, const het_stack *stack,
+                          const het_survey *survey, const het_config *config, const het_model_spec *model)
 {
-    char path[1100];
-    file_of(path, run);
-    return het_comm_agree(run->comm, load(s, path, config, model, images));
+    het_status status = HET_OK;
+    const het_stack_info *info = het_stack_get_info(stack);
+    const het_start_volume_spec spec = {.init = &config->init, .seed = (uint64_t)config->train.seed,
+                                        .radius = fmin(config->init.radius, (double)(info->box / 2 - 1)),
+                                        .shift_range = model->shift_range, .noise_variance = survey->noise_variance};
+    char path[1100], json[JSON];
+    het_field field[FIELDS];
+    HET_TRY(het_comm_agree(run->comm, het_start_new(s, info->count, config, model)));
+    snprintf(path, sizeof path, "%s/start.h5", run->path);
+    describe(json, info, &spec);
+    fields_of(field, s);
+    int64_t there = het_comm_rank(run->comm) == 0 && found_before(path, json);
+    HET_TRY(het_comm_sum_i64(run->comm, &there, 1));
+    if (there) {
+        HET_TRY(het_comm_agree(run->comm, het_checkpoint_load(path, field, FIELDS)));
+        het_info("start: its poses are in %s already", path);
+        goto done;
+    }
+    HET_TRY(search(s, run->comm, dev, stack, &spec));
+    status = het_checkpoint_save(run->comm, path, field, FIELDS, json);
+done:
+    return status;
 }
 
 void het_start_fields(het_field field[HET_START_FIELDS], const het_start *s)

@@ -22,15 +22,13 @@ typedef struct het_start {
 
 enum { HET_START_FIELDS = HET_LATENTS_FIELDS + 2 };
 
-/** Find the poses. Free with het_start_free, also after an error. Collective.
- *  Errors: HET_E_MEMORY, HET_E_USAGE (too few images), those of reading. */
-het_status het_start_find(het_start *start, het_comm *comm, het_device *dev, const het_stack *stack,
+/** Room for the poses of `count` images. Free with het_start_free, also after an error. Not collective. */
+het_status het_start_new(het_start *start, int64_t count, const het_config *config, const het_model_spec *model);
+/** het_start_new, and find the poses; kept as start.h5 in the run's folder with all that they depend on, so that a training
+ *  that was killed before its first checkpoint, or is begun anew with other networks, finds them there. Collective.
+ *  Errors: HET_E_MEMORY, HET_E_USAGE (too few images), those of files. */
+het_status het_start_find(het_start *start, het_run *run, het_device *dev, const het_stack *stack,
                           const het_survey *survey, const het_config *config, const het_model_spec *model);
-/** Keep the poses as start.h5 in the run's folder; read them again. Collective. Errors: those of files;
- *  HET_E_INPUT when the file does not fit a stack of `images`. */
-het_status het_start_save(const het_start *start, het_run *run);
-het_status het_start_load(het_start *start, const het_run *run, const het_config *config,
-                          const het_model_spec *model, int64_t images);
 void het_start_free(het_start *start);
 /** What changes in training, for checkpoints: poses may, once (join.h). */
 void het_start_fields(het_field fields[HET_START_FIELDS], const het_start *start);

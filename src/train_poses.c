@@ -111,14 +111,12 @@ het_status het_train_poses_take(het_trainer *t, int going_on)
     if (going_on) {
         if (!het_schedule_given(t->config, t->state.epoch)) return HET_OK;
         het_field fields[HET_START_FIELDS];
-        HET_TRY(het_start_load(&t->start, &t->run, t->config, &t->model->spec,
-                               het_stack_get_info(t->stack)->count));
+        HET_TRY(het_comm_agree(t->comm, het_start_new(&t->start, het_stack_get_info(t->stack)->count, t->config,
+                                                      &t->model->spec)));
         het_start_fields(fields, &t->start);
         HET_TRY(het_comm_agree(t->comm, het_checkpoint_load(t->run.newest, fields, HET_START_FIELDS)));
     } else {
-        HET_TRY(het_start_find(&t->start, t->comm, t->model->dev, t->stack, &t->survey, t->config,
-                               &t->model->spec));
-        HET_TRY(het_start_save(&t->start, &t->run));
+        HET_TRY(het_start_find(&t->start, &t->run, t->model->dev, t->stack, &t->survey, t->config, &t->model->spec));
         HET_TRY(teach_decoder(t, steps, t->config->init.radius));
     }
 done:

@@ -64,6 +64,13 @@ right whole
 
 # what cannot be
 refused 2 'at least 200 images.*init.method=none' train few.h5 -o few "${settings[@]}"
-ends_with 75 train stack.h5 -o broken "${settings[@]}" --max-hours 0.00001
-head -c 3000 broken/start.h5 >cut && mv cut broken/start.h5
-refused 1 'start.h5' train stack.h5 -o broken "${settings[@]}"
+
+# without a checkpoint, poses found before are used, unless they are of other settings or cut short
+for name in again other cut; do mkdir $name && cp whole/start.h5 $name; done
+run train stack.h5 -o again "${settings[@]}" --set train.epochs=0.1 --set decoder.layers=3
+grep -q 'poses are in again/start.h5 already' err || fail "the start is not used again: $(cat err)"
+run train stack.h5 -o other "${settings[@]}" --set train.epochs=0.1 --set train.seed=9
+grep -q 'random start 2' err || fail "the start of another seed is used: $(cat err)"
+head -c 3000 whole/start.h5 >cut/start.h5
+run train stack.h5 -o cut "${settings[@]}" --set train.epochs=0.1
+h5diff -q cut/start.h5 whole/start.h5 || fail "a cut start was not found anew"
