@@ -19,8 +19,9 @@ the start: a build in the meantime does not matter. Settings with a key or an op
 with a line that says so.
 
 A suite is JSON: "about"; "sets" {name: arguments of bench/datasets/make.sh}; "seeds" as above; "new_images" (true: the seed
-is that of the images, too); "hours"; "set" [key=value ..] for all; "settings" {name: {"set": [..], "config": FILE (from the
-top folder), "train": [more arguments], "predict": [more arguments]}}.
+is that of the images, too); "hours"; "share_start" (true: settings of one set and seed share the poses of their start, and the time
+of those after the first is without it); "set" [key=value ..] for all; "settings" {name: {"set": [..], "config": FILE (from the
+top folder), "train": [more arguments], "predict": [more arguments], "refine": true for a second result, "NAME refined"}}.
 """
 import argparse
 import concurrent.futures
@@ -153,6 +154,9 @@ class Job:
         choice = suite["settings"][setting]
         image_seed = seed if suite.get("new_images") else 1
         self.images = os.path.join(out, "sets", "%s-%d" % (data, image_seed))
+        self.stack = os.path.join(self.images, "stack.h5")
+        self.start = os.path.join(self.images, "start-%d.h5" % seed) if suite.get("share_start") else None
+        self.stages = [setting, setting + " refined"] if choice.get("refine") else [setting]
         self.folder = os.path.join(out, "runs", data, re.sub(r"[^\w.=-]+", "_", setting), "seed-%d" % seed)
         self.make = [os.path.join(ROOT, "bench", "datasets", "make.sh"), *shlex.split(suite["sets"][data]), "--seed",
                      str(image_seed), "-o", self.images]
@@ -164,55 +168,66 @@ class Job:
             self.train += ["--config", os.path.join(ROOT, choice["config"])]
         self.predict = choice.get("predict", [])
         self.name = "%s, %s, seed %d" % (data, setting, seed)
-        self.command = shlex.join([*self.make[1:-2], "|", *self.train, "|", *self.predict]).replace(ROOT + os.sep, "")
+        self.command = shlex.join([*self.make[1:-2], "|", *self.train, "|", *self.predict, *self.stages[1:]])
+        self.command = self.command.replace(ROOT + os.sep, "")
 
     def done(self, results):
-        """Whether a result of this very command is there; one cut off by time counts unless there is more time now."""
-        for line in results:
-            same = all(line.get(key) == getattr(self, key) for key in ("setting", "set", "seed", "command"))
-            if same and (line["exit"] == 0 or
-                         line["exit"] == STOPPED_EARLY and self.hours is not None and line["hours"] >= self.hours):
-                return True
-        return False
+        """Whether results of this very command are there; one cut off by time counts unless there is more time now."""
+        return all(any(all(line.get(key) == value for key, value in
+                           (("setting", stage), ("set", self.set), ("seed", self.seed), ("command", self.command))) and
+                       (line["exit"] == 0 or
+                        line["exit"] == STOPPED_EARLY and self.hours is not None and line["hours"] >= self.hours)
+                       for line in results) for stage in self.stages)
 
     def run(self, core):
-        """All steps; the result, or None when it was interrupted."""
-        state_path = os.path.join(self.folder, "state.json")
+        """All steps; the results, one for each stage; none when it was interrupted."""
+        state_path, run = os.path.join(self.folder, "state.json"), os.path.join(self.folder, "run")
         state = load(state_path, {})
         if state.get("command") != self.command:
             shutil.rmtree(self.folder, ignore_errors=True)
             state = {"command": self.command, "seconds": 0}
-        os.makedirs(self.folder, exist_ok=True)
+        os.makedirs(run, exist_ok=True)
         save(state_path, state)
-        program, run = ENVIRONMENT["HETACUMN"], os.path.join(self.folder, "run")
-        stack = os.path.join(self.images, "stack.h5")
         with lock:
             turn = making.setdefault(self.images, threading.Lock())
         with turn:
             code = call(core, self.make, self.folder, "make")
-        if code == 0:
-            limit = [] if self.hours is None else ["--max-hours", "%g" % max(self.hours - state["seconds"] / 3600, 1e-6)]
-            code = call(core, [program, "train", stack, "-o", run, *self.train, *limit], self.folder, "train", state)
+        if self.start is not None and os.path.exists(self.start) and not os.path.exists(os.path.join(run, "start.h5")):
+            shutil.copy2(self.start, os.path.join(run, "start.h5"))
+        results = []
+        for stage in self.stages:
+            code = code or self.train_stage(core, run, [] if stage == self.setting else ["--refine"], state)
             save(state_path, state)
-        if stopping.is_set():
-            return None
-        measures, encoder = {}, {}
+            results += [] if stopping.is_set() else [self.measure(core, run, stage, code, state)]
+            code = results[-1]["exit"] if results else code
+            if stopping.is_set():
+                return []
+        if self.start is not None and not os.path.exists(self.start) and os.path.exists(os.path.join(run, "start.h5")):
+            shutil.copy2(os.path.join(run, "start.h5"), self.start)
+        if code == 0 and not self.keep:
+            shutil.rmtree(os.path.join(run, "checkpoints"), ignore_errors=True)
+        return results
+
+    def train_stage(self, core, run, more, state):
+        limit = [] if self.hours is None else ["--max-hours", "%g" % max(self.hours - state["seconds"] / 3600, 1e-6)]
+        return call(core, [ENVIRONMENT["HETACUMN"], "train", self.stack, "-o", run, *self.train, *more, *limit], self.folder,
+                    "train", state)
+
+    def measure(self, core, run, stage, code, state):
+        """The line of results.jsonl."""
+        program, measures = ENVIRONMENT["HETACUMN"], {}
         if code in (0, STOPPED_EARLY):
-            late = call(core, [program, "predict", run, stack, *self.predict], self.folder, "predict")
-            late = late or call(core, [program, "evaluate", run, "--truth", stack, *self.maps()], self.folder, "evaluate")
+            late = call(core, [program, "predict", run, self.stack, *self.predict], self.folder, "predict")
+            late = late or call(core, [program, "evaluate", run, "--truth", self.stack, *self.maps()], self.folder, "evaluate")
             code = late or code
             measures = load(os.path.join(run, "metrics.json"), {}) if late == 0 else {}
             if not any(measures.get("res", [])): # no maps were given
                 measures["res"] = measures["res143"] = None
-        encoder = self.measure_encoder(core, run, stack) if measures else {}
-        if stopping.is_set():
-            return None
-        if code == 0 and not self.keep:
-            shutil.rmtree(os.path.join(run, "checkpoints"), ignore_errors=True)
-        return {"setting": self.setting, "set": self.set, "seed": self.seed, "exit": code, "images": images_seen(run),
+        encoder = self.measure_encoder(core, run, self.stack) if measures else {}
+        return {"setting": stage, "set": self.set, "seed": self.seed, "exit": code, "images": images_seen(run),
                 **{key: measures.get(key) for key in KEPT},
-                **{key + "_encoder": encoder.get(key) for key in KEPT_OF_ENCODER}, "seconds": round(state["seconds"], 1), "hours": self.hours,
-                "warnings": warnings(self.folder), "program": os.path.basename(program).partition("-")[2],
+                **{key + "_encoder": encoder.get(key) for key in KEPT_OF_ENCODER}, "seconds": round(state["seconds"], 1),
+                "hours": self.hours, "warnings": warnings(self.folder), "program": os.path.basename(program).partition("-")[2],
                 "command": self.command}
 
     def measure_encoder(self, core, run, stack):
@@ -263,13 +278,13 @@ def run_all(jobs, out, count):
             return
         core = cores.get()
         say("begins:", job.name)
-        result = job.run(core)
+        results = job.run(core)
         cores.put(core)
-        if result is None:
-            return
-        with lock, open(path, "a") as file:
-            file.write(json.dumps(result) + "\n")
-        say("done: %s: exit %s, Rot %s, %.0f s" % (job.name, result["exit"], result["rot"], result["seconds"]))
+        for result in results:
+            with lock, open(path, "a") as file:
+                file.write(json.dumps(result) + "\n")
+            say("done: %s, %s, seed %d: exit %s, Rot %s, %.0f s" %
+                (job.set, result["setting"], job.seed, result["exit"], result["rot"], result["seconds"]))
 
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         for finished in concurrent.futures.as_completed([pool.submit(work, job) for job in todo]):
