@@ -34,6 +34,13 @@ static void say(const refiner *r, const char *what, int64_t round, double loss)
              (long long)r->config->rounds, loss, (now() - r->started) / 60.0);
 }
 
+static void tell(const refiner *r, const char *what, int64_t round)
+{
+    char detail[80];
+    snprintf(detail, sizeof detail, "round %lld of %lld: %s", (long long)round + 1, (long long)r->config->rounds, what);
+    het_watch_stage(r->job->watch, "refinement", detail);
+}
+
 static double mean_loss(const het_poses *poses)
 {
     double sum = 0.0;
@@ -129,15 +136,19 @@ done:
 static het_status rounds(refiner *r, int *stopped)
 {
     het_status status = HET_OK;
+    het_watch_stage(r->job->watch, "refinement", "first poses");
     HET_TRY(first_answers(r, stopped));
     if (*stopped) goto done;
     for (int64_t round = 0; round < r->config->rounds; round++) {
+        tell(r, "poses", round);
         HET_TRY(het_poses_improve(&r->poses, 1, stopped));
         if (*stopped) goto done;
         say(r, "poses", round, mean_loss(&r->poses));
+        tell(r, "volumes", round);
         HET_TRY(update_volumes(r, round, stopped));
         if (*stopped) goto done;
     }
+    het_watch_stage(r->job->watch, "refinement", "last poses");
     HET_TRY(het_poses_improve(&r->poses, 0, stopped));
     if (!*stopped) say(r, "poses at the last volumes", r->config->rounds - 1, mean_loss(&r->poses));
 done:

@@ -2,6 +2,7 @@
 #include "latents.h"
 #include "run.h"
 #include "train_step.h"
+#include "watch.h"
 
 /** The stage after the amortised training (train --refine; beyond the paper): in each of refine.rounds rounds the
  *  pose of every image is improved against the decoder (refine_poses.h), then the decoder alone learns the images
@@ -19,6 +20,7 @@ typedef struct het_refine_job {
     const het_run *run;
     const het_run_state *state;
     het_latents *latents; /* what training learned, which changes; NULL: it learned none */
+    het_watch *watch;     /* is told of every round */
 } het_refine_job;
 
 /** Refine, or say that it is done. *interrupted: by a signal, nothing was written. Collective.

@@ -17,7 +17,17 @@ static het_status next_batch(het_trainer *t, const het_decision *d, het_batch *b
 static het_status save(het_trainer *t, const het_decision *d)
 {
     t->state.extras = d->given ? het_train_poses_fields(t, t->state.extra) : 0;
-    return het_run_save(&t->run, t->model, &t->survey, &t->state);
+    const het_status status = het_run_save(&t->run, t->model, &t->survey, &t->state);
+    het_watch_saved(&t->watch);
+    return status;
+}
+
+static het_status search_poses(het_trainer *t, int *stopped)
+{
+    het_watch_stage(&t->watch, "search", "");
+    const het_status status = het_train_poses_search(t, stopped);
+    het_watch_stage(&t->watch, "training", "");
+    return status;
 }
 
 static het_status train_loop(het_trainer *t, int *interrupted)
@@ -32,7 +42,7 @@ static het_status train_loop(het_trainer *t, int *interrupted)
         if (!now.pose_task) {
             if (now.radius != t->state.radius) het_model_set_radius(t->model, now.radius, &t->survey);
             t->state.radius = now.radius;
-            if (now.search) HET_TRY(het_train_poses_search(t, &stop_asked));
+            if (now.search) HET_TRY(search_poses(t, &stop_asked));
             if (now.search && stop_asked) {
                 now.stop = 1;
                 now.finished = 0;
@@ -52,7 +62,7 @@ static het_status train_loop(het_trainer *t, int *interrupted)
         t->state.epoch = now.epoch;
         t->state.frozen = now.frozen;
         if (now.report)
-            HET_TRY(het_report_write(&t->report, &t->run, t->model, &t->survey, &t->coordinator, &now));
+            HET_TRY(het_report_write(&t->report, &t->run, t->model, &t->survey, &t->coordinator, &now, &t->watch));
         t->state.tally = t->report.tally;
         if (now.checkpoint) HET_TRY(save(t, &now));
     }
@@ -105,19 +115,21 @@ static het_status model_shape(const het_trainer *t, het_model_spec *spec)
     return HET_OK;
 }
 
-static het_status start_or_resume(het_trainer *t)
+static het_status start_or_resume(het_trainer *t, const het_train_options *options)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(t->stack);
     HET_TRY(het_survey_new(&t->survey, info->box));
     if (t->run.newest[0] != '\0') {
         HET_TRY(het_run_restore(&t->run, t->model, &t->survey, &t->state, info));
+        het_watch_open(&t->watch, options->run, options->stack, options->prometheus);
         if (t->config->train.snr > 0.0) t->survey.snr = t->model->snr = t->config->train.snr;
         t->report.tally = t->state.tally;
         het_info("going on from %s, step %lld", t->run.newest, (long long)t->state.step);
         HET_TRY(het_train_poses_take(t, 1));
         goto done;
     }
+    het_watch_open(&t->watch, options->run, options->stack, options->prometheus);
     HET_TRY(het_survey_take(&t->survey, t->comm, t->model->dev, t->stack, t->config));
     t->state = (het_run_state){.count = info->count,
                                .box = info->box,
@@ -138,6 +150,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     het_status status = HET_OK;
     het_model_spec spec;
     het_trainer t = {.comm = comm, .config = config};
+    if (!options->dry_run) het_watch_listen(&t.watch, comm);
     HET_TRY(het_comm_agree(comm, het_stack_open(&t.stack, options->stack)));
     const het_stack_info *info = het_stack_get_info(t.stack);
     HET_TRY(check_batch(&t, options));
@@ -150,17 +163,19 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
                                                 config->train.batch)));
     het_signals_note();
-    HET_TRY(start_or_resume(&t));
+    HET_TRY(start_or_resume(&t, options));
     het_coordinator_init(&t.coordinator, comm, config, info->box, info->count,
                          het_loader_steps_per_epoch(t.loader), options->max_hours);
     het_report_start(&t.report, t.model, &t.survey, &t.coordinator, t.state.step);
+    het_watch_training(&t.watch, t.state.step, t.coordinator.end, t.state.epoch, config->train.epochs);
     HET_TRY(train_loop(&t, interrupted));
     if (!*interrupted) HET_TRY(het_train_poses_keep(&t, interrupted));
     if (options->refine && !*interrupted)
         HET_TRY(het_refine(&(het_refine_job){comm, t.stack, &t.stepper, &t.survey, &t.run, &t.state,
-                                             het_train_poses_latents(&t)},
+                                             het_train_poses_latents(&t), &t.watch},
                            interrupted));
 done:
+    het_watch_close(&t.watch, status, *interrupted);
     het_loader_free(t.loader);
     het_train_poses_free(&t);
     het_model_free(t.model);

@@ -48,10 +48,9 @@ static double map_skewness(het_model *m)
     return skewness;
 }
 
-static void say_health(het_report *r, const het_health_numbers *numbers)
+static void say_health(het_report *r, int findings, const het_health_numbers *numbers)
 {
     char words[512];
-    const int findings = het_health_judge(&r->health, numbers);
     const het_health_finding worst = het_health_words(words, sizeof words, findings, numbers);
     if (worst != HET_HEALTH_GOOD && (r->said & (int)worst) == 0) het_warn("%s", words);
     r->said = findings; /* a finding that comes back is said again */
@@ -72,7 +71,7 @@ static json_t *object_of(const het_tally *t, const het_decision *d, const het_su
 }
 
 static het_status write_root(het_report *r, het_run *run, het_model *m, const het_survey *survey,
-                             const het_coordinator *c, const het_decision *d)
+                             const het_coordinator *c, const het_decision *d, het_watch *watch)
 {
     const het_tally *t = &r->tally;
     const double now = het_seconds(), n = fmax(t->images, 1.0), s = fmax(t->synthetic, 1.0);
@@ -80,13 +79,21 @@ static het_status write_root(het_report *r, het_run *run, het_model *m, const he
     const double left = (now - r->started) / (double)(d->step + 1 - r->first_step) * (double)(c->end - d->step - 1);
     const int64_t images = (d->step + 1) / het_schedule_cycle(c->config) * c->config->train.batch;
     const double spread = t->spread / fmax(t->spread_pairs, 1.0), skewness = map_skewness(m);
-    het_info("epoch %6.2f  radius %4.1f  image %.4f (nothing %.4f)  pose %.4f  spread %.2f  z %.2f+-%.2f%s  %.0f images/s  "
-             "%.0f min left", d->epoch, d->radius, t->image_loss / n, t->zero_loss / n, t->pose_loss / s, spread,
-             sqrt(t->z_square / n), t->z_std / n, d->frozen ? " (frozen)" : "", rate, left / 60.0);
     const het_health_numbers numbers = {.images_seen = (double)images, .spread = spread, .image_loss = t->image_loss / n,
                                         .zero_loss = t->zero_loss / n, .snr = survey->floored ? 0.0 : survey->snr,
-                                        .snr_floor = 0.0, .skewness = skewness, .non_finite = t->non_finite};
-    say_health(r, &numbers);
+                                        .snr_floor = 0.0, .skewness = skewness, .non_finite = t->non_finite,
+                                        .z_rms = d->frozen ? NAN : sqrt(t->z_square / n)};
+    char health[80];
+    const int findings = het_health_judge(&r->health, &numbers);
+    het_health_names(health, sizeof health, findings);
+    het_info("epoch %6.2f  radius %4.1f  image %.4f (nothing %.4f)  pose %.4f  spread %.2f  z %.2f+-%.2f%s  %.0f images/s  "
+             "%.0f min left  health: %s", d->epoch, d->radius, t->image_loss / n, t->zero_loss / n, t->pose_loss / s, spread,
+             sqrt(t->z_square / n), t->z_std / n, d->frozen ? " (frozen)" : "", rate, left / 60.0, health);
+    say_health(r, findings, &numbers);
+    het_watch_report(watch, &(het_watch_numbers){
+        .step = d->step + 1, .steps = c->end, .epoch = d->epoch, .epochs = c->config->train.epochs,
+        .image_loss = t->image_loss / n, .zero_loss = t->zero_loss / n, .pose_loss = t->pose_loss / s, .radius = d->radius,
+        .z_rms = sqrt(t->z_square / n), .images_per_second = rate, .seconds_left = left, .findings = findings});
     json_t *object = object_of(t, d, survey, images, rate, isfinite(skewness) ? skewness : 0.0, r->said);
     char *line = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
     het_status status = line == NULL ? HET_OK : het_run_report(run, line); /* no line: a number was NaN, said above */
@@ -96,10 +103,10 @@ static het_status write_root(het_report *r, het_run *run, het_model *m, const he
 }
 
 het_status het_report_write(het_report *r, het_run *run, het_model *m, const het_survey *survey, const het_coordinator *c,
-                            const het_decision *d)
+                            const het_decision *d, het_watch *watch)
 {
     het_status status = HET_OK;
-    if (het_comm_rank(run->comm) == 0) status = write_root(r, run, m, survey, c, d);
+    if (het_comm_rank(run->comm) == 0) status = write_root(r, run, m, survey, c, d, watch);
     r->tally = (het_tally){0};
     r->earlier = 0.0;
     r->since = het_seconds();

@@ -3,6 +3,7 @@
 #include "mpi/coordinator.h"
 #include "physics/collapse.h"
 #include "run.h"
+#include "watch.h"
 
 /** What training says of itself: the progress line, log.jsonl, and the words when it fails (METHOD 6). */
 typedef struct het_report {
@@ -23,4 +24,4 @@ void het_report_memory(const het_model *model);
 void het_report_add(het_report *report, const het_tally *tally);
 /** Write the line and the JSON object, judge the health, and start a new tally. Collective: errors are agreed upon. */
 het_status het_report_write(het_report *report, het_run *run, het_model *model, const het_survey *survey,
-                            const het_coordinator *coordinator, const het_decision *decision);
+                            const het_coordinator *coordinator, const het_decision *decision, het_watch *watch);

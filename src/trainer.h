@@ -7,6 +7,7 @@
 #include "survey.h"
 #include "train_report.h"
 #include "train_step.h"
+#include "watch.h"
 
 /** What a training holds: shared by train.c and train_poses.c only. */
 typedef struct het_trainer {
@@ -23,5 +24,6 @@ typedef struct het_trainer {
     het_run_state state;
     het_coordinator coordinator;
     het_report report;
+    het_watch watch;
     het_stepper stepper;
 } het_trainer;

@@ -21,6 +21,8 @@ echo "$losses" | awk 'NR > 1 && $1 > last { bad = 1 } { last = $1 } END { exit b
 for file in config.yaml checkpoints/step-144.h5 predictions.h5; do
     [ -s run/refined/$file ] || fail "no run/refined/$file: $(ls run/refined run/refined/checkpoints)"
 done
+run status run
+grep -q 'refinement   done' out || fail "status does not know of the refinement"
 cp run/refined/predictions.h5 before.h5
 run "${train[@]}" --refine
 grep -q 'run/refined is done already' err || fail "does not say that it is done"

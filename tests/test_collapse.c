@@ -77,7 +77,8 @@ static het_health_numbers good(void)
                                 .zero_loss = 1.0,
                                 .snr = 0.1,
                                 .snr_floor = 1e-3,
-                                .skewness = 1.0};
+                                .skewness = 1.0,
+                                .z_rms = 0.8};
 }
 
 /* Judge the same numbers three times in a row from a fresh start. */
@@ -112,7 +113,7 @@ static void each_failure_is_found(void **state)
     n = good();
     n.non_finite = 1;
     assert_int_equal(third(&n), HET_HEALTH_NAN);
-    n = (het_health_numbers){1e6, NAN, NAN, NAN, NAN, NAN, NAN, 0};
+    n = (het_health_numbers){1e6, NAN, NAN, NAN, NAN, NAN, NAN, 0, NAN};
     assert_int_equal(third(&n), HET_HEALTH_GOOD);
 }
 
@@ -132,6 +133,24 @@ static void only_in_a_row(void **state)
     assert_int_equal(het_health_judge(&health, &bad), HET_HEALTH_COLLAPSE);
 }
 
+/* Right after its release z is small. */
+static void unused_z_is_judged_late(void **state)
+{
+    (void)state;
+    het_health health = {0};
+    het_health_numbers n = good();
+    n.z_rms = NAN;
+    assert_int_equal(het_health_judge(&health, &n), HET_HEALTH_GOOD);
+    n.z_rms = 0.01;
+    for (int i = 0; i < 5; i++) assert_int_equal(het_health_judge(&health, &n), HET_HEALTH_GOOD);
+    n.images_seen += 20000;
+    assert_int_equal(het_health_judge(&health, &n), HET_HEALTH_GOOD);
+    assert_int_equal(het_health_judge(&health, &n), HET_HEALTH_GOOD);
+    assert_int_equal(het_health_judge(&health, &n), HET_HEALTH_UNUSED);
+    n.z_rms = 0.3;
+    assert_int_equal(het_health_judge(&health, &n), HET_HEALTH_GOOD);
+}
+
 static void words_say_what_to_do(void **state)
 {
     (void)state;
@@ -140,7 +159,7 @@ static void words_say_what_to_do(void **state)
     static const struct { int finding; const char *hint; } row[] = {
         {HET_HEALTH_NAN, "train.rate_encoder"},    {HET_HEALTH_NO_SNR, "train.snr"},
         {HET_HEALTH_COLLAPSE, "train.seed"},       {HET_HEALTH_UNFIT, "hetacumn info"},
-        {HET_HEALTH_INVERTED, "--sign"},
+        {HET_HEALTH_INVERTED, "--sign"},           {HET_HEALTH_UNUSED, "train.lambda_z"},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         assert_int_equal(het_health_words(text, sizeof text, row[i].finding, &n), row[i].finding);
@@ -152,6 +171,12 @@ static void words_say_what_to_do(void **state)
                      HET_HEALTH_NAN);
     assert_int_equal(het_health_words(text, sizeof text, HET_HEALTH_GOOD, &n), HET_HEALTH_GOOD);
     assert_string_equal(text, "");
+    het_health_names(text, sizeof text, HET_HEALTH_GOOD);
+    assert_string_equal(text, "ok");
+    het_health_names(text, sizeof text, HET_HEALTH_COLLAPSE | HET_HEALTH_UNUSED);
+    assert_string_equal(text, "collapsed, z unused");
+    het_health_names(text, 12, HET_HEALTH_COLLAPSE | HET_HEALTH_UNUSED);
+    assert_string_equal(text, "collapsed, ");
 }
 
 static int no_leaks(void **state)
@@ -166,6 +191,7 @@ int main(void)
         cmocka_unit_test(uniform_spread),        cmocka_unit_test(skewness_shows_the_sign),
         cmocka_unit_test(each_failure_is_found), cmocka_unit_test(only_in_a_row),
         cmocka_unit_test(words_say_what_to_do),
+        cmocka_unit_test(unused_z_is_judged_late),
     };
     return cmocka_run_group_tests(tests, NULL, no_leaks);
 }

@@ -16,4 +16,5 @@ het_status het_cmd_volume(het_comm *comm, int argc, char **argv, int *exit_code)
 het_status het_cmd_evaluate(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_plot(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_fsc(het_comm *comm, int argc, char **argv, int *exit_code);
+het_status het_cmd_status(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_info(het_comm *comm, int argc, char **argv, int *exit_code);

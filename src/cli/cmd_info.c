@@ -16,6 +16,7 @@
 #include "../data/stack.h"
 #include "../data/star.h"
 #include "cli.h"
+#include "last_line.h"
 #include "options.h"
 
 static const char usage[] = "usage: hetacumn info FILE\n"
@@ -205,23 +206,6 @@ static het_status describe_star(const char *path)
     return HET_OK;
 }
 
-/* The last whole line of RUN/log.jsonl, or "" when there is none. */
-static void last_report(const char *run, char *line, size_t size)
-{
-    char path[PATH_MAX];
-    *line = '\0';
-    if (snprintf(path, sizeof path, "%s/log.jsonl", run) >= (int)sizeof path) return;
-    FILE *file = fopen(path, "r");
-    if (file == NULL) return;
-    char *text = NULL;
-    size_t room = 0;
-    if (fseek(file, -(long)(8 * size), SEEK_END) != 0) rewind(file); /* a short file */
-    while (getline(&text, &room, file) > 0)
-        if (*text == '{' && strlen(text) < size) strcpy(line, text);
-    free(text);
-    fclose(file);
-}
-
 static het_status describe_run(const char *path)
 {
     char folder[PATH_MAX], newest[PATH_MAX], report[8192];
@@ -230,7 +214,9 @@ static het_status describe_run(const char *path)
         stat(folder, &about) != 0)
         return het_fail(HET_E_INPUT, "%s: a folder, but not of a run (it has no checkpoints/)", path);
     printf("%s: a training run\n", path);
-    last_report(path, report, sizeof report);
+    *report = '\0';
+    if (snprintf(newest, sizeof newest, "%s/log.jsonl", path) < (int)sizeof newest)
+        het_last_line(newest, report, sizeof report);
     if (*report != '\0') printf("last report\n");
     if (*report != '\0') print_json(report);
     const het_status status = het_checkpoint_newest(folder, newest, sizeof newest);

@@ -19,6 +19,7 @@ static const char usage[] =
     "      --max-hours H      stop with a checkpoint after H hours (exit code 75: run again to go on)\n"
     "      --refine           then refine the poses of the stack's images and the volumes: results in RUN/refined\n"
     "      --device NAME      cpu | auto (cuda is not part of this build)\n"
+    "      --prometheus FILE  keep numbers of the run in FILE (.prom) for Prometheus\n"
     "      --dry-run          print the memory it takes, and leave\n"
     "      --keys             list all configuration keys\n"
     "      --help\n";
@@ -28,7 +29,7 @@ static const struct option options[] = {
     {"set", required_argument, NULL, 's'},    {"max-hours", required_argument, NULL, 'm'},
     {"device", required_argument, NULL, 'd'}, {"dry-run", no_argument, NULL, 'n'},
     {"refine", no_argument, NULL, 'r'},        {"method", required_argument, NULL, 'M'},
-    {"starts", required_argument, NULL, 'S'},
+    {"starts", required_argument, NULL, 'S'}, {"prometheus", required_argument, NULL, 'P'},
     {"keys", no_argument, NULL, 'k'},         {"help", no_argument, NULL, 'h'},
     {0}};
 
@@ -72,6 +73,7 @@ static het_status parse(int argc, char **argv, het_config *config, het_train_opt
             }
             if (option == '?' || option == ':') HET_TRY(het_options_refused(argv, option));
             if (option == 'o') train->run = optarg;
+            if (option == 'P') train->prometheus = optarg;
             if (option == 'n') train->dry_run = 1;
             if (option == 'r') train->refine = 1;
             if (option == 'm') HET_TRY(parse_hours(optarg, &train->max_hours));

@@ -20,6 +20,7 @@ static const struct {
     {"evaluate", het_cmd_evaluate, "measures against the truth"},
     {"plot", het_cmd_plot, "figures of a run"},
     {"fsc", het_cmd_fsc, "Fourier shell correlation of two maps"},
+    {"status", het_cmd_status, "what runs are at, from their folders"},
     {"info", het_cmd_info, "any file in plain words"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

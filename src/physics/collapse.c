@@ -11,6 +11,7 @@
 static const double SETTLED_IMAGES = 20000.0; /* earlier, losses and poses of any run look like a failure */
 static const double COLLAPSED_SPREAD = 1.5; /* a quarter of the uniform mean: views within about 50 degrees */
 static const double INVERTED_SKEWNESS = -0.3;
+static const double UNUSED_Z = 0.1; /* a tenth of the prior's */
 enum { IN_A_ROW = 3 };
 
 het_status het_health_spread(double *spread, const float *rotation, int64_t count, int64_t pairs,
@@ -83,7 +84,21 @@ int het_health_judge(het_health *health, const het_health_numbers *now)
     if (in_a_row(&health->inverted, compared && isfinite(now->skewness),
                  !unfit && now->skewness < INVERTED_SKEWNESS))
         findings |= HET_HEALTH_INVERTED;
+    if (isfinite(now->z_rms) && health->released == 0.0) health->released = now->images_seen;
+    if (in_a_row(&health->unused, isfinite(now->z_rms) && now->images_seen - health->released >= SETTLED_IMAGES,
+                 now->z_rms < UNUSED_Z))
+        findings |= HET_HEALTH_UNUSED;
     return findings;
+}
+
+void het_health_names(char *text, size_t size, int findings)
+{
+    static const char *const names[] = {"not finite", "no signal", "collapsed", "explains nothing", "inverted",
+                                        "z unused"};
+    size_t used = (size_t)snprintf(text, size, "%s", findings == HET_HEALTH_GOOD ? "ok" : "");
+    for (int i = 0; i < 6; i++)
+        if (findings >> i & 1 && used < size)
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used > 0 ? ", " : "", names[i]);
 }
 
 het_health_finding het_health_words(char *text, size_t size, int findings, const het_health_numbers *now)
@@ -125,6 +140,13 @@ het_health_finding het_health_words(char *text, size_t size, int findings, const
                  "stack again with the other --sign",
                  now->skewness);
         return HET_HEALTH_INVERTED;
+    }
+    if (findings & HET_HEALTH_UNUSED) {
+        snprintf(text, size,
+                 "conformations are not used: z stays near 0 (%.3f, where 1 is common): the images hold one "
+                 "state, or give a smaller train.lambda_z or init.prior_z, or a longer train.freeze_epochs",
+                 now->z_rms);
+        return HET_HEALTH_UNUSED;
     }
     if (size > 0) text[0] = '\0';
     return HET_HEALTH_GOOD;

@@ -31,12 +31,14 @@ typedef struct het_health_numbers {
     double zero_loss;      /* ... and of predicting nothing for the same images */
     double snr, snr_floor; /* of the data (eq. 9), and the least value that the estimate can tell from 0 */
     double skewness;       /* of the decoded map at z = 0 */
+    double z_rms;          /* of the conformations; NAN while they are frozen */
     double non_finite;     /* losses or gradients that were NaN or infinite since the last report */
 } het_health_numbers;
 
 /** The trainer's memory between reports; start with zeros. */
 typedef struct het_health {
-    int collapsed, unfit, inverted; /* reports in a row with the finding */
+    int collapsed, unfit, inverted, unused; /* reports in a row with the finding */
+    double released;                        /* images seen when conformations were; 0: not yet */
 } het_health;
 
 typedef enum het_health_finding {
@@ -45,12 +47,15 @@ typedef enum het_health_finding {
     HET_HEALTH_NO_SNR = 2,   /* estimated SNR at or below the floor */
     HET_HEALTH_COLLAPSE = 4, /* spread < 1.5 in 3 reports in a row, after 20000 images */
     HET_HEALTH_UNFIT = 8,    /* image_loss >= zero_loss in 3 reports in a row, after 20000 images */
-    HET_HEALTH_INVERTED = 16 /* skewness < -0.3 in 3 reports in a row, with a fit better than nothing */
+    HET_HEALTH_INVERTED = 16,/* skewness < -0.3 in 3 reports in a row, with a fit better than nothing */
+    HET_HEALTH_UNUSED = 32   /* z_rms < 0.1 in 3 reports in a row, 20000 images after z was released */
 } het_health_finding;
 
 /** Judge one report: update `health`, return the findings or'ed together. */
 int het_health_judge(het_health *health, const het_health_numbers *now);
 
+/** A word or two for each finding, with commas; "ok" for none. */
+void het_health_names(char *text, size_t size, int findings);
 /** One line for the most serious finding - what, the number, what to try - into `text`; "" for
  *  HET_HEALTH_GOOD. Returns that finding. */
 het_health_finding het_health_words(char *text, size_t size, int findings, const het_health_numbers *now);
