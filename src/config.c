@@ -151,6 +151,8 @@ static const row rows[] = {
     {"run.checkpoint_steps", WHOLE, AT(run.checkpoint_steps), 0, 0, 1e15, FREE,
      "steps between checkpoints (0: by time and at the end only)", NULL},
     {"run.keep", WHOLE, AT(run.keep), 2, 1, 1e6, FREE, "newest checkpoints kept", NULL},
+    {"run.keep_every", WHOLE, AT(run.keep_every), 0, 0, 1e6, FREE,
+     "epochs from one checkpoint that is kept for good to the next (0: none is)", NULL},
     {"run.log_steps", WHOLE, AT(run.log_steps), 50, 1, 1e9, FREE, "steps between reports", NULL},
 };
 

@@ -108,6 +108,7 @@ typedef struct het_config_run {
     double checkpoint_minutes;
     int64_t checkpoint_steps;     /* 0: only by time and at the end */
     int64_t keep;                 /* newest checkpoints kept */
+    int64_t keep_every;           /* epochs from one checkpoint kept for good to the next; 0: none */
     int64_t log_steps;            /* steps between reports */
 } het_config_run;
 

@@ -87,7 +87,7 @@ static het_status save(const refiner *r, het_run *out)
     char path[1200];
     const het_poses *p = &r->poses;
     const het_predictions part = het_predictions_rows(&p->all, p->first, p->count);
-    HET_TRY(het_run_save(out, r->model, r->job->survey, r->job->state));
+    HET_TRY(het_run_save_last(out, r->model, r->job->survey, r->job->state));
     snprintf(path, sizeof path, "%s/predictions.h5", out->path);
     HET_TRY(het_predictions_save(r->job->comm, path, p->all.count, p->first, &part, HET_OK));
     het_info("refine: poses and volumes are in %s", out->path);
@@ -159,7 +159,7 @@ het_status het_refine(const het_refine_job *job, int *interrupted)
 {
     het_status status = HET_OK;
     char path[1200];
-    het_run out;
+    het_run out = {0};
     het_model *model = job->stepper->model;
     het_config config = model->config;
     refiner r = {.job = job, .model = model, .config = &model->config.refine, .started = now()};
@@ -182,6 +182,7 @@ het_status het_refine(const het_refine_job *job, int *interrupted)
     else
         HET_TRY(save(&r, &out));
 done:
+    het_run_close(&out);
     het_loader_free(r.loader);
     het_poses_close(&r.poses);
     het_given_free(&r.given);

@@ -13,6 +13,7 @@
 #include "arena.h"
 #include "data/checkpoint.h"
 #include "log.h"
+#include "schedule.h"
 
 static het_status make_folder(const char *path)
 {
@@ -57,6 +58,10 @@ het_status het_run_open(het_run *run, het_comm *comm, const char *path, het_conf
         if (status == HET_OK) status = make_folder(folder);
         if (status == HET_OK) status = het_checkpoint_newest(folder, run->newest, sizeof run->newest);
         if (status == HET_OK) status = settle_config(run, config);
+        if (status == HET_OK) status = het_checkpoint_clean(folder);
+        het_run_log_open(&run->log, run->path);
+        /* a run that was killed before its first checkpoint */
+        if (status == HET_OK && run->newest[0] == '\0') status = het_run_log_trim(&run->log, 0);
     }
     HET_TRY(het_comm_agree(comm, status));
     HET_TRY(het_comm_broadcast(comm, run->newest, sizeof run->newest, 0));
@@ -65,55 +70,48 @@ done:
     return status;
 }
 
-/* Host copies of the blocks that a checkpoint holds, and the table that names them. */
+void het_run_close(het_run *run)
+{
+    het_checkpoint_writer_free(run->writer);
+    run->writer = NULL;
+    het_run_log_close(&run->log);
+}
+
+/* What a checkpoint holds of the model and the survey: blocks on the device, then arrays of the host. */
 enum { BLOCKS = 4, FIELDS = 7 };
 
-typedef struct snapshot {
-    float *block[BLOCKS]; /* parameters, two moments, running statistics */
-    het_field fields[FIELDS + HET_RUN_EXTRAS];
-    int count;
-} snapshot;
+typedef struct content {
+    het_field fields[FIELDS];
+    int blocks, count;
+} content;
 
 static het_tensor vector(void *data, het_dtype type, int64_t count)
 {
     return (het_tensor){.data = data, .type = type, .rank = 1, .shape = {count}};
 }
 
-static int64_t block_count(const het_model *m, int i)
-{
-    return i < BLOCKS - 1 ? m->layout.total : HET_STATS_SETS * het_encoder_stats(m->encoder[0]);
-}
-
-static float *block_of(const het_model *m, int i)
-{
-    float *const blocks[BLOCKS] = {m->params, m->moment1, m->moment2, m->running};
-    return blocks[i];
-}
-
-static void snapshot_free(snapshot *s)
-{
-    for (int i = 0; i < BLOCKS; i++) het_release(s->block[i]);
-}
-
 /* A model for inference has no moments: they are neither read nor written. */
-static het_status snapshot_new(snapshot *s, const het_model *m, const het_survey *survey, het_run_state *state)
+static content content_of(const het_model *m, const het_survey *survey, het_run_state *state)
 {
-    static const char *const names[BLOCKS] = {"model/parameters", "optimiser/moment1", "optimiser/moment2",
-                                              "model/running_statistics"};
-    *s = (snapshot){0};
-    for (int i = 0; i < BLOCKS; i++) {
-        if (block_of(m, i) == NULL) continue;
-        s->block[i] = het_alloc((size_t)block_count(m, i) * sizeof(float));
-        if (s->block[i] == NULL) {
-            snapshot_free(s);
-            return het_fail(HET_E_MEMORY, "no memory for a checkpoint");
-        }
-        s->fields[s->count++] = (het_field){names[i], vector(s->block[i], HET_F32, block_count(m, i))};
-    }
-    s->fields[s->count++] = (het_field){"survey/power", vector(survey->power, HET_F64, survey->shells)};
-    s->fields[s->count++] = (het_field){"survey/envelope", vector(survey->envelope, HET_F32, survey->shells)};
-    s->fields[s->count++] = (het_field){"state/tally", vector(&state->tally, HET_F64, sizeof state->tally / 8)};
-    return HET_OK;
+    const struct { const char *name; float *data; int64_t count; } blocks[BLOCKS] = {
+        {"model/parameters", m->params, m->layout.total},
+        {"optimiser/moment1", m->moment1, m->layout.total},
+        {"optimiser/moment2", m->moment2, m->layout.total},
+        {"model/running_statistics", m->running, HET_STATS_SETS * het_encoder_stats(m->encoder[0])}};
+    content c = {0};
+    for (int i = 0; i < BLOCKS; i++)
+        if (blocks[i].data != NULL)
+            c.fields[c.blocks++] = (het_field){blocks[i].name, vector(blocks[i].data, HET_F32, blocks[i].count)};
+    c.count = c.blocks;
+    c.fields[c.count++] = (het_field){"survey/power", vector(survey->power, HET_F64, survey->shells)};
+    c.fields[c.count++] = (het_field){"survey/envelope", vector(survey->envelope, HET_F32, survey->shells)};
+    c.fields[c.count++] = (het_field){"state/tally", vector(&state->tally, HET_F64, sizeof state->tally / 8)};
+    return c;
+}
+
+static size_t bytes_of(const het_tensor *tensor)
+{
+    return (size_t)(het_tensor_count(tensor) * het_dtype_size(tensor->type));
 }
 
 static char *state_json(const het_model *m, const het_survey *survey, const het_run_state *s)
@@ -130,28 +128,84 @@ static char *state_json(const het_model *m, const het_survey *survey, const het_
     return text;
 }
 
-het_status het_run_save(het_run *run, const het_model *m, const het_survey *survey, const het_run_state *state)
+/* Root rank. */
+static het_status open_writer(het_run *run, const het_model *m, const het_run_state *state)
+{
+    char folder[1100];
+    const het_config *c = &m->config;
+    if (run->writer != NULL) return HET_OK;
+    snprintf(folder, sizeof folder, "%s/checkpoints", run->path);
+    return het_checkpoint_writer_new(&run->writer, folder, run->log.path, c->run.keep,
+                                     het_schedule_keep(c, state->count / c->train.batch));
+}
+
+/* Into the writer's memory. Root rank. */
+static het_status copy(het_run *run, const het_model *m, const het_survey *survey, const het_run_state *state)
 {
     het_status status = HET_OK;
-    snapshot s = {0};
-    char file[1200], folder[1100];
-    char *json = NULL;
-    het_run_state copy = *state;
-    HET_TRY(snapshot_new(&s, m, survey, &copy));
-    for (int i = 0; i < state->extras; i++) s.fields[s.count++] = state->extra[i];
-    for (int i = 0; i < BLOCKS; i++)
-        m->dev->ops->download(m->dev, s.block[i], block_of(m, i), (size_t)block_count(m, i) * sizeof(float));
-    json = state_json(m, survey, state);
-    if (json == NULL) HET_TRY(het_fail(HET_E_NUMERIC, "a number of the run's state is not finite: nothing saved"));
-    snprintf(folder, sizeof folder, "%s/checkpoints", run->path);
-    snprintf(file, sizeof file, "%s/step-%lld.h5", folder, (long long)state->step);
-    HET_TRY(het_checkpoint_save(run->comm, file, s.fields, s.count, json));
-    if (het_comm_rank(run->comm) == 0) status = het_checkpoint_prune(folder, m->config.run.keep);
-    HET_TRY(het_comm_agree(run->comm, status));
+    het_run_state s = *state;
+    const content c = content_of(m, survey, &s);
+    void *to;
+    HET_TRY(open_writer(run, m, state));
+    het_checkpoint_writer_begin(run->writer);
+    for (int i = 0; i < c.count + state->extras; i++) {
+        const het_field *field = i < c.count ? &c.fields[i] : &state->extra[i - c.count];
+        const size_t bytes = bytes_of(&field->tensor);
+        HET_TRY(het_checkpoint_writer_add(run->writer, field->name, &field->tensor, &to));
+        if (i < c.blocks) m->dev->ops->download(m->dev, to, field->tensor.data, bytes);
+        else memcpy(to, field->tensor.data, bytes);
+    }
 done:
-    free(json);
-    snapshot_free(&s);
     return status;
+}
+
+/* The copy, and the text that goes with it in *json. */
+static het_status copy_all(het_run *run, const het_model *m, const het_survey *survey, const het_run_state *state,
+                           char **json)
+{
+    const het_status status = copy(run, m, survey, state);
+    if (status != HET_OK) return status;
+    *json = state_json(m, survey, state);
+    return *json != NULL ? HET_OK : het_fail(HET_E_NUMERIC, "a number of the run's state is not finite: nothing saved");
+}
+
+het_status het_run_ready(het_run *run, const het_model *m, const het_survey *survey, const het_run_state *state)
+{
+    const int root = het_comm_rank(run->comm) == 0;
+    return het_comm_agree(run->comm, root ? copy(run, m, survey, state) : HET_OK);
+}
+
+void het_run_save(het_run *run, const het_model *m, const het_survey *survey, const het_run_state *state)
+{
+    char *json = NULL;
+    if (het_comm_rank(run->comm) != 0) return;
+    if (copy_all(run, m, survey, state, &json) == HET_OK) het_checkpoint_writer_start(run->writer, state->step, json);
+    else het_warn("no checkpoint of step %lld: %s", (long long)state->step, het_status_message());
+}
+
+int het_run_saved(het_run *run)
+{
+    return het_checkpoint_writer_is_done(run->writer);
+}
+
+static het_status save_root(het_run *run, const het_model *m, const het_survey *survey, const het_run_state *state)
+{
+    het_status status = HET_OK;
+    char *json = NULL, why[1024];
+    HET_TRY(copy_all(run, m, survey, state, &json));
+    HET_TRY(het_checkpoint_writer_write(run->writer, state->step, json));
+    status = het_run_log_flush(&run->log);
+done:
+    if (status == HET_OK) return status;
+    snprintf(why, sizeof why, "%s", het_status_message());
+    return het_fail(status, "%s; make room on that disk: the same command goes on from the newest checkpoint there", why);
+}
+
+het_status het_run_save_last(het_run *run, const het_model *m, const het_survey *survey, const het_run_state *state)
+{
+    het_status status = HET_OK;
+    if (het_comm_rank(run->comm) == 0) status = save_root(run, m, survey, state);
+    return het_comm_agree(run->comm, status);
 }
 
 static het_status read_state(const char *file, het_run_state *s, int64_t adam[2], het_survey *survey)
@@ -184,45 +238,23 @@ done:
 static het_status load_blocks(const char *file, het_model *m, het_survey *survey, het_run_state *state)
 {
     het_status status = HET_OK;
-    snapshot s = {0};
-    HET_TRY(snapshot_new(&s, m, survey, state));
-    HET_TRY(het_checkpoint_load(file, s.fields, s.count));
-    for (int i = 0; i < BLOCKS; i++)
-        if (s.block[i] != NULL)
-            m->dev->ops->upload(m->dev, block_of(m, i), s.block[i], (size_t)block_count(m, i) * sizeof(float));
+    const content c = content_of(m, survey, state);
+    content host = c;
+    for (int i = 0; i < c.blocks; i++) {
+        host.fields[i].tensor.data = het_alloc(bytes_of(&c.fields[i].tensor));
+        if (host.fields[i].tensor.data == NULL) status = het_fail(HET_E_MEMORY, "no memory to load a checkpoint");
+    }
+    HET_TRY(status);
+    HET_TRY(het_checkpoint_load(file, host.fields, host.count));
+    for (int i = 0; i < c.blocks; i++)
+        m->dev->ops->upload(m->dev, c.fields[i].tensor.data, host.fields[i].tensor.data, bytes_of(&c.fields[i].tensor));
     het_decoder_load(m->decoder, m->params);
     het_model_set_survey(m, survey);
     het_model_set_radius(m, state->radius, survey);
     m->frozen = state->frozen;
 done:
-    snapshot_free(&s);
+    for (int i = 0; i < c.blocks; i++) het_release(host.fields[i].tensor.data);
     return status;
-}
-
-/* Lines of steps that the checkpoint does not know will be written again. */
-static het_status trim_log(const het_run *run, int64_t step)
-{
-    char name[1100], temporary[1110];
-    snprintf(name, sizeof name, "%s/log.jsonl", run->path);
-    snprintf(temporary, sizeof temporary, "%s.tmp", name);
-    FILE *in = fopen(name, "r");
-    if (in == NULL) return errno == ENOENT ? HET_OK : het_fail(HET_E_IO, "cannot read %s: %s", name, strerror(errno));
-    FILE *out = fopen(temporary, "w");
-    char *line = NULL;
-    size_t size = 0;
-    int bad = out == NULL;
-    while (!bad && getline(&line, &size, in) > 0) {
-        json_t *object = json_loads(line, 0, NULL);
-        const json_t *at = json_object_get(object, "step");
-        if (json_is_integer(at) && json_integer_value(at) <= step) bad = fputs(line, out) < 0;
-        json_decref(object);
-    }
-    free(line);
-    fclose(in);
-    if (out != NULL) bad |= fclose(out) != 0;
-    if (bad || rename(temporary, name) != 0)
-        return het_fail(HET_E_IO, "cannot rewrite %s: %s", name, strerror(errno));
-    return HET_OK;
 }
 
 int het_run_is_of(const het_run_state *state, const het_stack_info *stack)
@@ -231,17 +263,25 @@ int het_run_is_of(const het_run_state *state, const het_stack_info *stack)
            state->mean == stack->mean && state->std == stack->std;
 }
 
+static int name_difference(char *text, size_t size, const char *name, double now, double was)
+{
+    const size_t used = strlen(text);
+    if (!(fabs(now - was) > 1e-4 * fabs(was))) return 0;
+    snprintf(text + used, size - used, "%s%s %.6g, was %.6g", used > 0 ? "; " : "", name, now, was);
+    return 1;
+}
+
 static het_status same_stack(const het_run_state *state, const het_stack_info *stack)
 {
+    char text[256] = "";
     if (state->box != stack->box)
         return het_fail(HET_E_INPUT, "the run was trained on images of box %lld, the stack has box %lld: give the run's own "
                         "stack, or -o a new folder", (long long)state->box, (long long)stack->box);
-    if (state->count != stack->count || fabs(state->apix - stack->apix) > 1e-4 * state->apix ||
-        fabs(state->std - stack->std) > 1e-4 * state->std)
-        return het_fail(HET_E_INPUT, "the run was trained on another stack (%lld images of %.4g A/px, this one %lld of %.4g): "
-                        "give that one, or -o a new folder", (long long)state->count, state->apix,
-                        (long long)stack->count, stack->apix);
-    return HET_OK;
+    const int differ = name_difference(text, sizeof text, "images", (double)stack->count, (double)state->count) |
+                       name_difference(text, sizeof text, "A/px", stack->apix, state->apix) |
+                       name_difference(text, sizeof text, "standard deviation", stack->std, state->std);
+    if (!differ) return HET_OK;
+    return het_fail(HET_E_INPUT, "the run was trained on another stack (%s): give that one, or -o a new folder", text);
 }
 
 het_status het_run_restore(het_run *run, het_model *m, het_survey *survey, het_run_state *state,
@@ -250,21 +290,8 @@ het_status het_run_restore(het_run *run, het_model *m, het_survey *survey, het_r
     het_status status = read_state(run->newest, state, m->adam_steps, survey);
     if (status == HET_OK) status = same_stack(state, stack);
     if (status == HET_OK) status = load_blocks(run->newest, m, survey, state);
-    if (status == HET_OK && het_comm_rank(run->comm) == 0) status = trim_log(run, state->step);
+    if (status == HET_OK && het_comm_rank(run->comm) == 0) status = het_run_log_trim(&run->log, state->step);
     return het_comm_agree(run->comm, status);
-}
-
-het_status het_run_report(het_run *run, const char *json)
-{
-    char name[1100];
-    snprintf(name, sizeof name, "%s/log.jsonl", run->path);
-    FILE *file = fopen(name, "a");
-    int bad = file == NULL;
-    if (file != NULL) {
-        bad |= fprintf(file, "%s\n", json) < 0;
-        bad |= fclose(file) != 0;
-    }
-    return bad ? het_fail(HET_E_IO, "cannot write %s: %s", name, strerror(errno)) : HET_OK;
 }
 
 het_status het_run_load(const char *path, het_device *dev, int64_t batch, het_model **model, het_survey *survey,

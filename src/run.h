@@ -1,8 +1,9 @@
 #pragma once
 #include "config.h"
-#include "data/checkpoint.h"
+#include "data/checkpoint_writer.h"
 #include "model.h"
 #include "physics/volume.h"
+#include "run_log.h"
 #include "survey.h"
 
 /** The folder of a run: config.yaml, log.jsonl, checkpoints/step-N.h5, predictions.h5 (docs/formats.md). */
@@ -11,6 +12,8 @@ typedef struct het_run {
     het_comm *comm;
     char path[1024];
     char newest[1100]; /* checkpoint to go on from; "" at a first start */
+    het_run_log log;   /* root rank */
+    het_checkpoint_writer *writer; /* root rank, from the first copy on */
 } het_run;
 
 enum { HET_RUN_EXTRAS = 8 };
@@ -30,16 +33,27 @@ typedef struct het_run_state {
 #define HET_RUN_KEPT "kept.h5"
 
 /** Make or find the folder. When it holds a run, `config` is compared with the run's: keys that must not change are
- *  refused by name; train.shards = 0 takes the run's value. The resolved configuration is saved. Collective. */
+ *  refused by name; train.shards = 0 takes the run's value. The resolved configuration is saved. Collective. Errors: also
+ *  HET_E_INPUT when all checkpoints are damaged. Close with het_run_close, also after an error. */
 het_status het_run_open(het_run *run, het_comm *comm, const char *path, het_config *config);
-/** Write checkpoints/step-N.h5 and remove old ones. Collective. */
-het_status het_run_save(het_run *run, const het_model *model, const het_survey *survey, const het_run_state *state);
+/** Wait for a checkpoint that is being written, and free. Accepts a zeroed run. Not collective. */
+void het_run_close(het_run *run);
+/** Take the memory that copies for checkpoints need, so that the first one takes no longer than the others. Collective.
+ *  Errors: HET_E_MEMORY. */
+het_status het_run_ready(het_run *run, const het_model *model, const het_survey *survey, const het_run_state *state);
+/** Copy the state and write it as checkpoints/step-N.h5 while the caller goes on; what fails there is a warning, as the next
+ *  one may succeed (checkpoint_writer.h). Not collective: the root rank does it. Until the next het_run_save_last or
+ *  het_run_close nothing else in the process may use HDF5. */
+void het_run_save(het_run *run, const het_model *model, const het_survey *survey, const het_run_state *state);
+/** Whether a file of het_run_save has appeared, or failed, since it was asked last. Not collective: never elsewhere than on
+ *  the root rank. */
+int het_run_saved(het_run *run);
+/** het_run_save before training is left: on return the file and the log are durable. Collective. Errors: HET_E_IO, HET_E_MEMORY. */
+het_status het_run_save_last(het_run *run, const het_model *model, const het_survey *survey, const het_run_state *state);
 /** Load run->newest into model, survey and state; log lines of steps after it are dropped. Refuses a checkpoint of another
  *  stack. Collective. */
 het_status het_run_restore(het_run *run, het_model *model, het_survey *survey, het_run_state *state,
                            const het_stack_info *stack);
-/** Append one JSON object to log.jsonl and flush it. Root rank only. */
-het_status het_run_report(het_run *run, const char *json);
 
 /** A trained model for use: configuration and newest checkpoint of the folder, for batches of `batch` images.
  *  model, survey are the caller's to free. Not collective. */

@@ -17,6 +17,11 @@ int64_t het_schedule_end(const het_config *c, int64_t steps_per_epoch)
     return (int64_t)ceil(c->train.epochs * (double)steps_per_epoch) * het_schedule_cycle(c);
 }
 
+int64_t het_schedule_keep(const het_config *c, int64_t steps_per_epoch)
+{
+    return c->run.keep_every * steps_per_epoch * het_schedule_cycle(c);
+}
+
 double het_schedule_radius(const het_config *c, double epoch, int64_t box)
 {
     const double full = (double)(box / 2 - 1);

@@ -10,6 +10,8 @@ int64_t het_schedule_cycle(const het_config *config);
 double het_schedule_epoch(const het_config *config, int64_t step, int64_t steps_per_epoch);
 /** First step that is not run any more. */
 int64_t het_schedule_end(const het_config *config, int64_t steps_per_epoch);
+/** Every that many steps a checkpoint is due that stays (run.keep_every); 0: none is. */
+int64_t het_schedule_keep(const het_config *config, int64_t steps_per_epoch);
 /** Frequency marching: radius in Fourier pixels at `epoch`, at most box/2-1. */
 double het_schedule_radius(const het_config *config, double epoch, int64_t box);
 /** FCH: whether the conformation head is still frozen after `epoch` passes over `count` images. */

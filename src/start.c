@@ -125,7 +125,8 @@ het_status het_start_find(het_start *s, het_run *run, het_device *dev, const het
         goto done;
     }
     HET_TRY(search(s, run->comm, dev, stack, &spec));
-    status = het_checkpoint_save(run->comm, path, field, FIELDS, json);
+    if (het_comm_rank(run->comm) == 0) status = het_checkpoint_save(path, field, FIELDS, json);
+    status = het_comm_agree(run->comm, status);
 done:
     return status;
 }

@@ -17,7 +17,11 @@ static het_status next_batch(het_trainer *t, const het_decision *d, het_batch *b
 static het_status save(het_trainer *t, const het_decision *d)
 {
     t->state.extras = d->given ? het_train_poses_fields(t, t->state.extra) : 0;
-    const het_status status = het_run_save(&t->run, t->model, &t->survey, &t->state);
+    if (!d->stop) {
+        het_run_save(&t->run, t->model, &t->survey, &t->state);
+        return HET_OK;
+    }
+    const het_status status = het_run_save_last(&t->run, t->model, &t->survey, &t->state);
     het_watch_saved(&t->watch);
     return status;
 }
@@ -61,10 +65,10 @@ static het_status train_loop(het_trainer *t, int *interrupted)
         t->state.step = step + 1;
         t->state.epoch = now.epoch;
         t->state.frozen = now.frozen;
-        if (now.report)
-            HET_TRY(het_report_write(&t->report, &t->run, t->model, &t->survey, &t->coordinator, &now, &t->watch));
+        if (now.report) het_report_write(&t->report, &t->run, t->model, &t->survey, &t->coordinator, &now, &t->watch);
         t->state.tally = t->report.tally;
         if (now.checkpoint) HET_TRY(save(t, &now));
+        if (het_run_saved(&t->run)) het_watch_saved(&t->watch);
     }
     *interrupted = now.stop && !now.finished;
 done:
@@ -164,6 +168,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
                                                 config->train.batch)));
     het_signals_note();
     HET_TRY(start_or_resume(&t, options));
+    HET_TRY(het_run_ready(&t.run, t.model, &t.survey, &t.state));
     het_coordinator_init(&t.coordinator, comm, config, info->box, info->count,
                          het_loader_steps_per_epoch(t.loader), options->max_hours);
     het_report_start(&t.report, t.model, &t.survey, &t.coordinator, t.state.step);
@@ -175,6 +180,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
                                              het_train_poses_latents(&t), &t.watch},
                            interrupted));
 done:
+    het_run_close(&t.run); /* first: it may be using HDF5 */
     het_watch_close(&t.watch, status, *interrupted);
     het_loader_free(t.loader);
     het_train_poses_free(&t);

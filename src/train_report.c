@@ -70,8 +70,8 @@ static json_t *object_of(const het_tally *t, const het_decision *d, const het_su
                      "non_finite", (json_int_t)t->non_finite, "health", findings, "map_skewness", skewness);
 }
 
-static het_status write_root(het_report *r, het_run *run, het_model *m, const het_survey *survey,
-                             const het_coordinator *c, const het_decision *d, het_watch *watch)
+static void write_root(het_report *r, het_run *run, het_model *m, const het_survey *survey, const het_coordinator *c,
+                       const het_decision *d, het_watch *watch)
 {
     const het_tally *t = &r->tally;
     const double now = het_seconds(), n = fmax(t->images, 1.0), s = fmax(t->synthetic, 1.0);
@@ -96,19 +96,16 @@ static het_status write_root(het_report *r, het_run *run, het_model *m, const he
         .z_rms = sqrt(t->z_square / n), .images_per_second = rate, .seconds_left = left, .findings = findings});
     json_t *object = object_of(t, d, survey, images, rate, isfinite(skewness) ? skewness : 0.0, r->said);
     char *line = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    het_status status = line == NULL ? HET_OK : het_run_report(run, line); /* no line: a number was NaN, said above */
+    if (line != NULL) het_run_log_add(&run->log, line); /* no line: a number was NaN, said above */
     free(line);
     json_decref(object);
-    return status;
 }
 
-het_status het_report_write(het_report *r, het_run *run, het_model *m, const het_survey *survey, const het_coordinator *c,
-                            const het_decision *d, het_watch *watch)
+void het_report_write(het_report *r, het_run *run, het_model *m, const het_survey *survey, const het_coordinator *c,
+                      const het_decision *d, het_watch *watch)
 {
-    het_status status = HET_OK;
-    if (het_comm_rank(run->comm) == 0) status = write_root(r, run, m, survey, c, d, watch);
+    if (het_comm_rank(run->comm) == 0) write_root(r, run, m, survey, c, d, watch);
     r->tally = (het_tally){0};
     r->earlier = 0.0;
     r->since = het_seconds();
-    return het_comm_agree(run->comm, status);
 }

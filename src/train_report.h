@@ -22,6 +22,6 @@ void het_report_start(het_report *report, const het_model *model, const het_surv
 /** Say what memory the model takes. */
 void het_report_memory(const het_model *model);
 void het_report_add(het_report *report, const het_tally *tally);
-/** Write the line and the JSON object, judge the health, and start a new tally. Collective: errors are agreed upon. */
-het_status het_report_write(het_report *report, het_run *run, het_model *model, const het_survey *survey,
-                            const het_coordinator *coordinator, const het_decision *decision, het_watch *watch);
+/** Write the line and the JSON object, judge the health (the root rank), and start a new tally (all). */
+void het_report_write(het_report *report, het_run *run, het_model *model, const het_survey *survey,
+                      const het_coordinator *coordinator, const het_decision *decision, het_watch *watch);

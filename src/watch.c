@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "data/thread.h"
 #include "log.h"
 #include "signals.h"
 
@@ -253,13 +253,9 @@ static void *beat(void *context)
 
 static void start_thread(het_watch *w)
 {
-    sigset_t all, before;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->changed, NULL);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals go to the main thread */
-    w->has_thread = pthread_create(&w->thread, NULL, beat, w) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    w->has_thread = het_thread_start(&w->thread, beat, w) == HET_OK;
     if (!w->has_thread) het_warn("cannot start the thread that tells that the run is alive");
 }
 

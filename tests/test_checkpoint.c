@@ -89,7 +89,7 @@ static void assert_ok(het_status status)
 
 static void save(const char *name)
 {
-    assert_ok(het_checkpoint_save(comm, in_folder(name), fields, FIELDS, json));
+    assert_ok(het_checkpoint_save(in_folder(name), fields, FIELDS, json));
 }
 
 static long place_of(const char *path, const char *name, int rank)
@@ -180,7 +180,8 @@ static void damage_is_found_and_named(void **state)
         assert_message(places[i].name);
         assert_message("damaged");
         char newest[128];
-        assert_ok(het_checkpoint_newest(folder, newest, sizeof newest));
+        assert_int_equal(het_checkpoint_newest(folder, newest, sizeof newest), HET_E_INPUT);
+        assert_message("no checkpoint in it is whole");
         assert_string_equal(newest, "");
     }
     save("a.h5");
@@ -236,21 +237,38 @@ static void the_newest_good_one(void **state)
     assert_string_equal(path, in_folder("step-9.h5"));
 }
 
+static void assert_there(const char *names)
+{
+    char found[256] = "", wanted[128], name[32];
+    for (int i = 0; i < 100; i++) {
+        snprintf(name, sizeof name, "step-%d.h5", i);
+        if (access(in_folder(name), F_OK) == 0) snprintf(found + strlen(found), sizeof found - strlen(found), "%d ", i);
+    }
+    snprintf(wanted, sizeof wanted, "%s ", names);
+    assert_string_equal(found, wanted);
+}
+
 static void pruning(void **state)
 {
     (void)state;
-    save("step-9.h5");
-    save("step-10.h5");
-    save("step-11.h5");
+    char name[32];
+    for (int i = 8; i < 20; i++) {
+        snprintf(name, sizeof name, "step-%d.h5", i);
+        fclose(fopen(in_folder(name), "w"));
+    }
     save("mine.h5");
-    fclose(fopen(in_folder("step-7.h5.tmp"), "w"));
-    assert_ok(het_checkpoint_prune(folder, 2));
-    assert_int_equal(access(in_folder("step-9.h5"), F_OK), -1);
-    assert_int_equal(access(in_folder("step-10.h5"), F_OK), 0);
-    assert_int_equal(access(in_folder("step-11.h5"), F_OK), 0);
+    assert_ok(het_checkpoint_prune(folder, 19, 2, 4)); /* the newest two, and every fourth step's */
+    assert_there("8 12 16 18 19");
+    assert_ok(het_checkpoint_prune(folder, 18, 2, 6)); /* 19: damaged, or the run would be there */
+    assert_there("12 16 18");
+    assert_ok(het_checkpoint_prune(folder, 18, 1, 0));
+    assert_there("18");
     assert_int_equal(access(in_folder("mine.h5"), F_OK), 0);
+    assert_ok(het_checkpoint_prune(in_folder("none"), 1, 2, 0));
+    fclose(fopen(in_folder("step-7.h5.tmp"), "w"));
+    assert_ok(het_checkpoint_clean(folder));
     assert_int_equal(access(in_folder("step-7.h5.tmp"), F_OK), -1);
-    assert_ok(het_checkpoint_prune(in_folder("none"), 2));
+    assert_there("18");
 }
 
 /* A full disk is imitated by a limit on the size of files. */
@@ -267,7 +285,7 @@ static void a_failed_save_keeps_the_older_file(void **state)
         small = before;
         small.rlim_cur = limit;
         setrlimit(RLIMIT_FSIZE, &small);
-        const het_status status = het_checkpoint_save(comm, in_folder("step-1.h5"), fields, FIELDS, json);
+        const het_status status = het_checkpoint_save(in_folder("step-1.h5"), fields, FIELDS, json);
         setrlimit(RLIMIT_FSIZE, &before);
         assert_int_equal(status, HET_E_IO);
         assert_message("File too large");
@@ -275,7 +293,7 @@ static void a_failed_save_keeps_the_older_file(void **state)
         assert_ok(het_checkpoint_load(in_folder("step-1.h5"), fields, FIELDS));
         assert_int_equal(position[0], 3);
     }
-    assert_int_equal(het_checkpoint_save(comm, in_folder("none/step-1.h5"), fields, FIELDS, json), HET_E_IO);
+    assert_int_equal(het_checkpoint_save(in_folder("none/step-1.h5"), fields, FIELDS, json), HET_E_IO);
     assert_message("No such file");
     save("step-1.h5"); /* and then it works again */
 }

@@ -36,6 +36,9 @@ static void cycles_and_epochs(void **state)
     near(het_schedule_epoch(&c, het_schedule_end(&c, 7), 7), 10.0);
     c.train.epochs = 0.5; /* a part of a step is a step */
     assert_int_equal(het_schedule_end(&c, 7), 4 * 3);
+    assert_int_equal(het_schedule_keep(&c, 7), 0);
+    c.run.keep_every = 2;
+    assert_int_equal(het_schedule_keep(&c, 7), 2 * 7 * 3);
     c.ablation.cpp = 0;
     assert_int_equal(het_schedule_cycle(&c), 1);
     assert_int_equal(het_schedule_end(&c, 7), 4);

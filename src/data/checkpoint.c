@@ -17,72 +17,60 @@ static const char json_name[] = "json";
 
 /* ---- writing ---- */
 
-static int64_t row_bytes(const het_tensor *tensor)
-{
-    int64_t bytes = het_dtype_size(tensor->type);
-    for (int i = 1; i < tensor->rank; i++) bytes *= tensor->shape[i];
-    return bytes;
-}
-
 static int64_t tensor_bytes(const het_tensor *tensor)
 {
     return het_tensor_count(tensor) * het_dtype_size(tensor->type);
 }
 
-/* The JSON text is one more array: one row, of rank 0, which is a fixed-length HDF5 string that every tool shows. */
+/* The JSON text is one more array: one row, which is a fixed-length HDF5 string that every tool shows. */
 typedef struct array {
     const char *name;
-    const char *data;
+    const void *data;
     hid_t type, set;
     int rank;
     const int64_t *shape;
-    int64_t first, count, row_bytes; /* this rank's share */
+    int64_t bytes;
 } array;
 
-static het_status create_array(het_h5_output *output, array *a, uint64_t hash)
+static het_status create_array(het_h5_output *output, array *a)
 {
     het_status status = HET_OK;
+    const uint64_t hash = XXH3_64bits(a->data, (size_t)a->bytes);
     HET_TRY(het_h5_create(output, &a->set, a->name, a->type, a->rank, a->shape, NULL));
     HET_TRY(het_h5_set(output, a->set, "xxh3", H5T_STD_U64LE, &hash));
 done:
     return status;
 }
 
-static void describe_field(array *a, const het_comm *comm, const het_field *field)
+static array describe_field(const het_field *field)
 {
     const het_tensor *t = &field->tensor;
-    *a = (array){
-        .name = field->name, .type = het_h5_type(t->type), .set = -1, .rank = t->rank, .shape = t->shape};
-    a->row_bytes = row_bytes(t);
-    het_comm_share(comm, t->shape[0], &a->first, &a->count);
-    a->data = (const char *)t->data + a->first * a->row_bytes;
+    return (array){.name = field->name, .data = t->data, .type = het_h5_type(t->type), .set = -1, .rank = t->rank,
+                   .shape = t->shape, .bytes = tensor_bytes(t)};
 }
 
-static void describe_json(array *a, const het_comm *comm, const char *json, int64_t length)
+static array describe_json(const char *json)
 {
     static const int64_t one = 1;
-    *a = (array){.name = json_name,
-                 .data = json,
-                 .type = H5Tcopy(H5T_C_S1),
-                 .set = -1,
-                 .rank = 1,
-                 .shape = &one,
-                 .count = het_comm_rank(comm) == 0,
-                 .row_bytes = length};
-    H5Tset_size(a->type, (size_t)length);
-    H5Tset_strpad(a->type, H5T_STR_NULLPAD);
+    const size_t length = strlen(json);
+    const hid_t type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(type, length);
+    H5Tset_strpad(type, H5T_STR_NULLPAD);
+    return (array){.name = json_name, .data = json, .type = type, .set = -1, .rank = 1, .shape = &one,
+                   .bytes = (int64_t)length};
 }
 
-static het_status write_arrays(het_h5_output *output, array *arrays, int count, const int64_t *hashes)
+static het_status write_arrays(het_h5_output *output, array *arrays, int count)
 {
     het_status status = HET_OK;
     const int64_t version = 1;
     HET_TRY(het_h5_set(output, -1, "checkpoint", H5T_STD_I64LE, &version));
-    for (int i = 0; i < count; i++) HET_TRY(create_array(output, &arrays[i], (uint64_t)hashes[i]));
+    for (int i = 0; i < count; i++) HET_TRY(create_array(output, &arrays[i]));
     HET_TRY(het_h5_settle(output));
     for (int i = 0; i < count; i++) {
         const array *a = &arrays[i];
-        HET_TRY(het_h5_write(output, a->set, a->name, a->type, a->first, a->count, a->row_bytes, a->data));
+        const int64_t rows = a->shape[0];
+        HET_TRY(het_h5_write(output, a->set, a->name, a->type, 0, rows, rows > 0 ? a->bytes / rows : 0, a->data));
     }
 done:
     for (int i = 0; i < count; i++) {
@@ -92,42 +80,22 @@ done:
     return status;
 }
 
-/* hashes (count + 1): of the fields, each computed by one rank, then that of rank 0's text. */
-static het_status compute_hashes(het_comm *comm, int64_t *hashes, const het_field *fields, int count,
-                                 const char *json, int64_t length)
+het_status het_checkpoint_save(const char *path, const het_field *fields, int count, const char *json)
 {
-    const int rank = het_comm_rank(comm), size = het_comm_size(comm);
-    for (int i = 0; i < count; i++) {
-        const het_tensor *tensor = &fields[i].tensor;
-        if (i % size == rank) hashes[i] = (int64_t)XXH3_64bits(tensor->data, (size_t)tensor_bytes(tensor));
-    }
-    if (rank == 0) hashes[count] = (int64_t)XXH3_64bits(json, (size_t)length);
-    return het_comm_sum_i64(comm, hashes, (size_t)count + 1);
-}
-
-het_status het_checkpoint_save(het_comm *comm, const char *path, const het_field *fields, int count,
-                               const char *json)
-{
-    het_status status = HET_OK;
-    het_h5_output output = {.file = -1, .comm = comm};
-    int64_t length = (int64_t)strlen(json), bytes = 65536;
-    int64_t *hashes = het_alloc(((size_t)count + 1) * sizeof *hashes);
+    het_h5_output output;
+    int64_t bytes = 65536 + (int64_t)strlen(json);
     array *arrays = het_alloc(((size_t)count + 1) * sizeof *arrays);
-    HET_ASSERT(length > 0);
-    HET_TRY(het_comm_agree(comm, hashes && arrays ? HET_OK : het_fail(HET_E_MEMORY, "%s: no memory", path)));
-    HET_TRY(het_comm_broadcast(comm, &length, sizeof length, 0));
-    HET_TRY(compute_hashes(comm, hashes, fields, count, json, length));
+    HET_ASSERT(json[0] != '\0');
+    if (arrays == NULL) return het_fail(HET_E_MEMORY, "%s: no memory", path);
     for (int i = 0; i < count; i++) bytes += tensor_bytes(&fields[i].tensor) + 4096;
-    status = het_h5_begin(&output, comm, path, bytes + length);
+    het_status status = het_h5_begin(&output, NULL, path, bytes);
     if (status == HET_OK) {
-        for (int i = 0; i < count; i++) describe_field(&arrays[i], comm, &fields[i]);
-        describe_json(&arrays[count], comm, json, length);
-        status = write_arrays(&output, arrays, count + 1, hashes);
+        for (int i = 0; i < count; i++) arrays[i] = describe_field(&fields[i]);
+        arrays[count] = describe_json(json);
+        status = write_arrays(&output, arrays, count + 1);
     }
     status = het_h5_end(&output, status);
-done:
     het_release(arrays);
-    het_release(hashes);
     return status;
 }
 
@@ -363,24 +331,39 @@ het_status het_checkpoint_newest(const char *directory, char *path, size_t size)
             status = het_fail(HET_E_IO, "%s: the path is too long", entries[i].path);
         else strcpy(path, entries[i].path);
     }
+    if (status == HET_OK && count > 0 && path[0] == '\0')
+        status = het_fail(HET_E_INPUT, "%s: no checkpoint in it is whole: bring one back, or begin anew with -o a new folder",
+                          directory);
     free_entries(entries, count);
     return status;
 }
 
-static het_status remove_from(const char *directory, const char *rest, int64_t keep)
+static het_status remove_file(const char *path)
+{
+    return unlink(path) == 0 ? HET_OK : het_fail(HET_E_IO, "%s: cannot remove it: %s", path, strerror(errno));
+}
+
+het_status het_checkpoint_prune(const char *directory, int64_t step, int64_t keep, int64_t every)
+{
+    entry *entries;
+    int64_t count, newer = 0;
+    het_status status = list(directory, ".h5", &entries, &count);
+    for (int64_t i = 0; status == HET_OK && i < count; i++) {
+        const int64_t n = entries[i].step;
+        newer += n > step;
+        if (n <= step && (i - newer < keep || (every > 0 && n % every == 0))) continue;
+        status = remove_file(entries[i].path);
+    }
+    free_entries(entries, count);
+    return status;
+}
+
+het_status het_checkpoint_clean(const char *directory)
 {
     entry *entries;
     int64_t count;
-    het_status status = list(directory, rest, &entries, &count);
-    for (int64_t i = keep; status == HET_OK && i < count; i++)
-        if (unlink(entries[i].path) != 0)
-            status = het_fail(HET_E_IO, "%s: cannot remove it: %s", entries[i].path, strerror(errno));
+    het_status status = list(directory, ".h5.tmp", &entries, &count);
+    for (int64_t i = 0; status == HET_OK && i < count; i++) status = remove_file(entries[i].path);
     free_entries(entries, count);
     return status;
-}
-
-het_status het_checkpoint_prune(const char *directory, int64_t keep)
-{
-    const het_status status = remove_from(directory, ".h5", keep);
-    return status == HET_OK ? remove_from(directory, ".h5.tmp", 0) : status; /* left by killed runs */
 }

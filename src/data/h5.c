@@ -94,16 +94,28 @@ static het_status reserve(const char *path, int64_t bytes)
     return status;
 }
 
+static het_status agree(const het_h5_output *output, het_status mine)
+{
+    return output->comm != NULL ? het_comm_agree(output->comm, mine) : mine;
+}
+
+static int is_root(const het_h5_output *output)
+{
+    return output->comm == NULL || het_comm_rank(output->comm) == 0;
+}
+
 static het_status create_file(het_h5_output *output)
 {
     het_status status = HET_OK;
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    H5Pset_fapl_mpio(access, *(const MPI_Comm *)het_comm_native(output->comm), MPI_INFO_NULL);
+    if (output->comm != NULL)
+        H5Pset_fapl_mpio(access, *(const MPI_Comm *)het_comm_native(output->comm), MPI_INFO_NULL);
+    H5Pset_file_locking(access, 0, 1); /* some cluster file systems cannot lock */
     H5Pset_alignment(access, 65536, 4096);
     output->file = H5Fcreate(output->temporary, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     if (output->file < 0) status = het_h5_fail(HET_E_IO, output->temporary, "create it", "");
     H5Pclose(access);
-    return het_comm_agree(output->comm, status);
+    return agree(output, status);
 }
 
 het_status het_h5_begin(het_h5_output *output, het_comm *comm, const char *path, int64_t bytes)
@@ -114,11 +126,11 @@ het_status het_h5_begin(het_h5_output *output, het_comm *comm, const char *path,
     if (asprintf(&output->temporary, "%s.tmp", path) < 0) output->temporary = NULL;
     if (output->path == NULL || output->temporary == NULL)
         status = het_fail(HET_E_MEMORY, "%s: no memory", path);
-    else if (het_comm_rank(comm) == 0) status = reserve(output->temporary, bytes);
-    HET_TRY(het_comm_agree(comm, status));
+    else if (is_root(output)) status = reserve(output->temporary, bytes);
+    HET_TRY(agree(output, status));
     HET_TRY(create_file(output)); /* which gives the space back */
-    if (het_comm_rank(comm) == 0) status = reserve(output->temporary, bytes);
-    HET_TRY(het_comm_agree(comm, status));
+    if (is_root(output)) status = reserve(output->temporary, bytes);
+    HET_TRY(agree(output, status));
 done:
     return status;
 }
@@ -128,7 +140,7 @@ het_status het_h5_settle(het_h5_output *output)
     het_status status = HET_OK;
     if (H5Fflush(output->file, H5F_SCOPE_GLOBAL) < 0)
         status = het_h5_fail(HET_E_IO, output->path, "be written", "");
-    return het_comm_agree(output->comm, status);
+    return agree(output, status);
 }
 
 het_status het_h5_create(het_h5_output *output, hid_t *dataset, const char *name, hid_t type, int rank,
@@ -150,7 +162,7 @@ het_status het_h5_create(het_h5_output *output, hid_t *dataset, const char *name
     H5Pclose(creation);
     H5Pclose(links);
     H5Sclose(space);
-    return het_comm_agree(output->comm, status);
+    return agree(output, status);
 }
 
 /* One collective write: rows [first, first+count) of this rank. */
@@ -183,10 +195,10 @@ het_status het_h5_write(het_h5_output *output, hid_t dataset, const char *name, 
     const int64_t piece_bytes = (int64_t)64 << 20;
     const int64_t per_piece = row_bytes < piece_bytes ? piece_bytes / (row_bytes > 0 ? row_bytes : 1) : 1;
     int64_t pieces = (count + per_piece - 1) / per_piece;
-    het_status reduced = het_comm_max_i64(output->comm, &pieces, 1);
-    if (reduced != HET_OK) return reduced;
-    const hid_t transfer = H5Pcreate(H5P_DATASET_XFER);
-    H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
+    hid_t transfer = -1;
+    if (output->comm != NULL) HET_TRY(het_comm_max_i64(output->comm, &pieces, 1));
+    transfer = H5Pcreate(H5P_DATASET_XFER);
+    if (output->comm != NULL) H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
     for (int64_t i = 0; i < pieces; i++) {
         const int64_t done = i * per_piece < count ? i * per_piece : count;
         const int64_t rows = count - done < per_piece ? count - done : per_piece;
@@ -195,8 +207,10 @@ het_status het_h5_write(het_h5_output *output, hid_t dataset, const char *name, 
         if (write_piece(dataset, type, first + done, rows, from, transfer) < 0 && status == HET_OK)
             status = het_h5_fail(HET_E_IO, output->path, "write", name);
     }
-    H5Pclose(transfer);
-    return het_comm_agree(output->comm, status);
+    status = agree(output, status);
+done:
+    if (transfer >= 0) H5Pclose(transfer);
+    return status;
 }
 
 het_status het_h5_set(het_h5_output *output, hid_t object, const char *name, hid_t type, const void *value)
@@ -211,7 +225,7 @@ het_status het_h5_set(het_h5_output *output, hid_t object, const char *name, hid
         status = het_h5_fail(HET_E_IO, output->path, "write the attribute", name);
     if (attribute >= 0) H5Aclose(attribute);
     H5Sclose(space);
-    return het_comm_agree(output->comm, status);
+    return agree(output, status);
 }
 
 static het_status sync_path(const char *path, int flags)
@@ -233,6 +247,15 @@ static het_status sync_folder_of(const char *path)
     return sync_path(folder, O_RDONLY | O_DIRECTORY);
 }
 
+/* HDF5's serial driver leaves what was reserved beyond the last byte that it uses; MPI-IO's does not. */
+static het_status trim(const het_h5_output *output)
+{
+    haddr_t end = 0;
+    if (output->comm != NULL) return HET_OK;
+    if (H5Fget_eoa(output->file, &end) < 0) return het_h5_fail(HET_E_IO, output->path, "be measured", "");
+    return truncate(output->temporary, (off_t)end) == 0 ? HET_OK : system_fail(output->path, "be trimmed");
+}
+
 static het_status publish(const het_h5_output *output)
 {
     het_status status = sync_path(output->temporary, O_RDWR);
@@ -244,24 +267,25 @@ static het_status publish(const het_h5_output *output)
 
 het_status het_h5_end(het_h5_output *output, het_status mine)
 {
-    het_status status = het_comm_agree(output->comm, mine);
+    het_status status = agree(output, mine);
     if (output->file >= 0) {
         /* The flush (MPI_File_sync) makes every rank's data durable and brings errors that a node has put off. */
         if (status == HET_OK) status = het_h5_settle(output);
+        if (status == HET_OK) status = trim(output);
         het_status closed = HET_OK;
         if (H5Fclose(output->file) < 0 && status == HET_OK)
             closed = het_h5_fail(HET_E_IO, output->path, "close", "the file");
         H5Eclear2(H5E_DEFAULT);
-        if (status == HET_OK) status = het_comm_agree(output->comm, closed);
+        if (status == HET_OK) status = agree(output, closed);
     }
     if (status == HET_OK) {
         het_status published = HET_OK;
-        if (het_comm_rank(output->comm) == 0) published = publish(output);
-        status = het_comm_agree(output->comm, published);
+        if (is_root(output)) published = publish(output);
+        status = agree(output, published);
     }
     if (status != HET_OK) {
-        if (output->temporary != NULL && het_comm_rank(output->comm) == 0) unlink(output->temporary);
-        het_comm_barrier(output->comm); /* gone when any rank returns */
+        if (output->temporary != NULL && is_root(output)) unlink(output->temporary);
+        if (output->comm != NULL) het_comm_barrier(output->comm); /* gone when any rank returns */
     }
     free(output->path);
     free(output->temporary);

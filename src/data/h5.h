@@ -6,15 +6,16 @@
 
 /** What stacks and checkpoints share of parallel HDF5: files that appear whole or not at all, errors as het_status.
  *
- *  Output: all ranks write PATH.tmp together; het_h5_end closes it, makes it durable and renames it. Every function on an
- *  output is collective and returns the same status and message on every rank.
+ *  Output: all ranks write PATH.tmp together, or (comm NULL) one process alone through HDF5's serial driver, without MPI;
+ *  het_h5_end closes it, makes it durable and renames it. Every function on an output of a communicator is collective and
+ *  returns the same status and message on every rank.
  *  Input: one process reads a finished file through HDF5's serial driver. HDF5 is not thread-safe: only one thread of a
- *  process may use these; data sets are contiguous, so that others can pread() at their offset.  Tests: test_stack.c,
- *  test_checkpoint.c, mpi_stack.c */
+ *  process at a time may use these; data sets are contiguous, so that others can pread() at their offset.
+ *  Tests: test_stack.c, test_checkpoint.c, mpi_stack.c */
 
 typedef struct het_h5_output {
     hid_t file;
-    het_comm *comm; /* borrowed */
+    het_comm *comm; /* borrowed; NULL: this process alone */
     char *path, *temporary;
 } het_h5_output;
 

@@ -1,12 +1,12 @@
 #include "loader.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "../arena.h"
 #include "../rng.h"
+#include "thread.h"
 
 /* The reading thread owns a slot while `wanted` >= 0 names the step it reads into slot `target`; otherwise
  * both slots belong to the caller. */
@@ -84,17 +84,6 @@ static void *read_ahead(void *context)
     return NULL;
 }
 
-static het_status start_thread(het_loader *loader)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals go to the main thread */
-    const int code = pthread_create(&loader->thread, NULL, read_ahead, loader);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    loader->has_thread = code == 0;
-    return code == 0 ? HET_OK : het_fail(HET_E_MEMORY, "cannot start the reading thread: %s", strerror(code));
-}
-
 static het_status allocate(het_loader *loader)
 {
     const het_stack_info *info = het_stack_get_info(loader->stack);
@@ -143,7 +132,8 @@ het_status het_loader_new(het_loader **out, const het_stack *stack, const het_co
     pthread_mutex_init(&loader->lock, NULL);
     pthread_cond_init(&loader->changed, NULL);
     HET_TRY(allocate(loader));
-    HET_TRY(start_thread(loader));
+    HET_TRY(het_thread_start(&loader->thread, read_ahead, loader));
+    loader->has_thread = 1;
     *out = loader;
     return HET_OK;
 done:

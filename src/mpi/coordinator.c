@@ -30,10 +30,11 @@ static void decide_end(het_coordinator *c, int64_t step, int stop_asked, het_dec
     if (done % cycle != 0) return;
     const double now = het_seconds();
     const int64_t every = c->config->run.checkpoint_steps, image_steps = done / cycle;
+    const int64_t kept = het_schedule_keep(c->config, c->steps_per_epoch);
     d->finished = done >= c->end;
     d->stop = d->finished || stop_asked || (c->deadline > 0.0 && now >= c->deadline);
     d->report = d->finished || image_steps % c->config->run.log_steps == 0; /* as if it had never been interrupted */
-    d->checkpoint = d->stop || (every > 0 && image_steps % every == 0) ||
+    d->checkpoint = d->stop || (every > 0 && image_steps % every == 0) || (kept > 0 && done % kept == 0) ||
                     (c->config->run.checkpoint_minutes > 0.0 && now >= c->next_checkpoint);
     if (d->checkpoint) c->next_checkpoint = now + 60.0 * c->config->run.checkpoint_minutes;
 }
