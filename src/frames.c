@@ -15,23 +15,40 @@ static const double MOST = 45.0;  /* degrees: a compromise between parts lies no
 static const double LEAST = 2.0;  /* degrees: less is left to refinement */
 static const double GAIN = 0.15;  /* of the correlation, at least, */
 static const double SURE = 5.0;   /* and this many standard deviations of that of noise */
+static const double POOR = 0.7;   /* of the best correlation: less, and the other hand is tried */
+static const het_pose3 STAYS = {.a = {1, 0, 0, 0, 1, 0, 0, 0, 1}, .hand = 1};
 
+/* M R M, M = diag(1,1,-1) */
+static void mirror(double r[9])
+{
+    static const int changed[4] = {2, 5, 6, 7};
+    for (int i = 0; i < 4; i++) r[changed[i]] = -r[changed[i]];
+}
+
+/* An image of V at R is one of V(-x) at diag(-1,-1,1) R, and V_old(M A y) = V_old(-diag(-1,-1,1) A y). */
 void het_frames_move(float rotation[9], float shift[2], const het_pose3 *frame)
 {
     double old[9], now[9];
     for (int i = 0; i < 9; i++) old[i] = rotation[i];
+    if (frame->hand < 0) mirror(old);
     het_rotation_multiply(now, old, frame->a);
     for (int i = 0; i < 9; i++) rotation[i] = (float)now[i];
     for (int i = 0; i < 2; i++)
         for (int k = 0; k < 3; k++) shift[i] -= (float)(now[3 * i + k] * frame->u[k]);
 }
 
+/* M^h1 A1 M^h2 A2 = M^(h1 h2) (M^h2 A1 M^h2) A2 */
 het_pose3 het_frames_then(const het_pose3 *first, const het_pose3 *second)
 {
-    het_pose3 both = *second;
-    het_rotation_multiply(both.a, first->a, second->a);
+    het_pose3 both = *second, turned = *first;
+    if (second->hand < 0) {
+        mirror(turned.a);
+        turned.u[2] = -turned.u[2];
+    }
+    het_rotation_multiply(both.a, turned.a, second->a);
+    both.hand = first->hand * second->hand;
     for (int i = 0; i < 3; i++)
-        for (int j = 0; j < 3; j++) both.u[i] += second->a[3 * j + i] * first->u[j];
+        for (int j = 0; j < 3; j++) both.u[i] += second->a[3 * j + i] * turned.u[j];
     return both;
 }
 
@@ -71,7 +88,6 @@ typedef struct framer {
     het_backproject back;
     het_volume volume[HET_FRAMES];
     het_pose3 frame[HET_FRAMES]; /* from each cluster's to the root's */
-    int joined;                  /* clusters that were not in their parent's */
 } framer;
 
 static het_status framer_new(framer *f, het_poses *s)
@@ -81,7 +97,7 @@ static het_status framer_new(framer *f, het_poses *s)
     *f = (framer){.poses = s};
     f->n = count < HET_FRAMES ? (int)count : HET_FRAMES;
     f->reach = rim < REACH ? rim : REACH;
-    for (int i = 0; i < f->n; i++) f->frame[i] = (het_pose3){.a = {1, 0, 0, 0, 1, 0, 0, 0, 1}, .hand = 1};
+    for (int i = 0; i < f->n; i++) f->frame[i] = STAYS;
     f->points = het_points_within(&s->model->points, (double)f->reach);
     f->label = het_alloc((size_t)count * sizeof *f->label);
     f->centre = het_alloc((size_t)(f->n * dim) * sizeof *f->centre);
@@ -145,37 +161,75 @@ done:
 
 static double turn_of(const het_pose3 *pose)
 {
-    static const double one[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
-    return DEGREES * het_rotation_angle(het_rotation_distance2(pose->a, one));
+    return DEGREES * het_rotation_angle(het_rotation_distance2(pose->a, STAYS.a));
 }
 
 /* Of the ball of radius `reach` one half is independent, two numbers each. */
-int het_frames_differ(const het_pose3 *pose, const double correlations[2], int64_t reach)
+static int gains(double from, double to, int64_t reach)
 {
     const double deviation = 1.0 / sqrt(4.0 / 3.0 * M_PI * pow((double)reach, 3.0));
-    const double gain = correlations[1] - correlations[0];
-    return turn_of(pose) >= LEAST && gain >= GAIN * correlations[1] && gain >= SURE * deviation;
+    return to - from >= GAIN * to && to - from >= SURE * deviation;
+}
+
+int het_frames_differ(const het_pose3 *pose, const double correlations[2], int64_t reach)
+{
+    return turn_of(pose) >= LEAST && gains(correlations[0], correlations[1], reach);
+}
+
+/* How a cluster lies in the frame of its parent, and how well it fits. */
+typedef struct fit {
+    int parent;
+    het_pose3 pose;
+    double correlation;
+} fit;
+
+static het_status register_one(const framer *f, fit *fits, int cluster)
+{
+    het_status status = HET_OK;
+    double c[2];
+    het_pose3 turned = STAYS;
+    fit *to = &fits[cluster];
+    HET_TRY(het_place_search(&turned, c, &f->volume[cluster], &f->volume[to->parent], MOST / DEGREES, f->reach));
+    to->pose = het_frames_differ(&turned, c, f->reach) ? turned : STAYS;
+    to->correlation = c[1];
+done:
+    return status;
+}
+
+/* Its mirror image, where that fits clearly better. */
+static het_status mirror_one(const framer *f, fit *fits, int cluster)
+{
+    het_status status = HET_OK;
+    double c[2];
+    het_pose3 mirrored = STAYS;
+    fit *to = &fits[cluster];
+    mirrored.hand = -1;
+    HET_TRY(het_place_search(&mirrored, c, &f->volume[cluster], &f->volume[to->parent], M_PI, f->reach));
+    if (gains(to->correlation, c[1], f->reach)) to->pose = mirrored;
+done:
+    return status;
 }
 
 /* From the root of the tree outwards. One rank. */
 static het_status register_all(framer *f)
 {
     het_status status = HET_OK;
+    fit fits[HET_FRAMES];
+    double best = 0.0;
     int parent[HET_FRAMES], order[HET_FRAMES], root = 0;
     for (int i = 1; i < f->n; i++)
         if (f->size[i] > f->size[root]) root = i;
     het_frames_tree(parent, order, f->centre, f->poses->all.z_dim, f->n, root);
     for (int i = 1; i < f->n; i++) {
-        const int child = order[i];
-        het_pose3 pose = f->frame[root];
-        double c[2];
-        f->frame[child] = f->frame[parent[child]];
-        HET_TRY(het_place_search(&pose, c, &f->volume[child], &f->volume[parent[child]], MOST / DEGREES,
-                                 f->reach));
-        if (!het_frames_differ(&pose, c, f->reach)) continue;
-        for (int k = 0; k < 3; k++) pose.u[k] *= (double)f->poses->model->spec.box / (double)f->back.box;
-        f->frame[child] = het_frames_then(&pose, &f->frame[child]);
-        f->joined++;
+        fits[order[i]].parent = parent[order[i]];
+        HET_TRY(register_one(f, fits, order[i]));
+        best = fmax(best, fits[order[i]].correlation);
+    }
+    for (int i = 1; i < f->n; i++) {
+        fit *to = &fits[order[i]];
+        if (to->correlation < POOR * best) HET_TRY(mirror_one(f, fits, order[i]));
+        for (int k = 0; k < 3; k++) to->pose.u[k] *= (double)f->poses->model->spec.box / (double)f->back.box;
+        f->frame[order[i]] = het_frames_then(&to->pose, &f->frame[to->parent]);
     }
 done:
     return status;
@@ -185,14 +239,24 @@ static void move_all(const framer *f)
 {
     const het_predictions *all = &f->poses->all;
     double farthest = 0.0;
-    for (int i = 0; i < f->n; i++) farthest = fmax(farthest, turn_of(&f->frame[i]));
+    int turned = 0, mirrored = 0;
+    for (int i = 0; i < f->n; i++) {
+        const double turn = turn_of(&f->frame[i]);
+        if (f->frame[i].hand < 0) {
+            mirrored++;
+        } else if (turn > 0.0) {
+            turned++;
+            farthest = fmax(farthest, turn);
+        }
+    }
     for (int64_t i = 0; i < all->count; i++)
         het_frames_move(all->rotation + 9 * i, all->shift + 2 * i, &f->frame[f->label[i]]);
-    if (f->joined > 0)
-        het_info("frames: %d groups of conformations joined, the farthest by %.1f degrees", f->joined + 1,
-                 farthest);
-    else
-        het_info("frames: all conformations lie in one");
+    if (turned > 0)
+        het_info("frames: %d of %d groups of conformations turned into the frame of the others, by up to %.1f degrees", turned,
+                 f->n, farthest);
+    if (mirrored > 0)
+        het_info("frames: %d of %d groups of conformations had the other hand, and were mirrored", mirrored, f->n);
+    if (turned + mirrored == 0) het_info("frames: all conformations lie in one");
 }
 
 het_status het_frames_join(het_poses *s, int *stopped)
@@ -205,7 +269,6 @@ het_status het_frames_join(het_poses *s, int *stopped)
     if (het_comm_rank(s->comm) == 0) status = register_all(&f);
     HET_TRY(het_comm_agree(s->comm, status));
     HET_TRY(het_comm_broadcast(s->comm, f.frame, sizeof f.frame, 0));
-    HET_TRY(het_comm_broadcast(s->comm, &f.joined, sizeof f.joined, 0));
     move_all(&f);
 done:
     framer_free(&f);

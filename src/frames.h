@@ -6,17 +6,19 @@
  *  put each of these into a frame of its own, a compromise between what they have in common and what not. Here
  *  the maps of clusters of z are laid on each other: along the minimum spanning tree of the clusters' centres, each
  *  map is registered to its parent's over whitened Fourier shells, in which the largest part that both have in
- *  common decides (het_place_search). Where that is not clearly better than as they lie, they stay. The maps come
- *  from the images (physics/backproject.h): the decoder's at one z show a ghost of the conformations at others, in
- *  the frame of those, and that holds the registration where it is. Test: tests/test_frames.c */
+ *  common decides (het_place_search). Where that is not clearly better than as they lie, they stay. Where a map fits
+ *  much worse than others do, its mirror image is tried too, in any turn: one map for all may hold one conformation
+ *  in each hand. The maps come from the images (physics/backproject.h): the decoder's at one z show a ghost of the
+ *  conformations at others, in the frame of those, and that holds the registration where it is.
+ *  Tests: tests/test_frames.c, tests/cli_hands.sh */
 
 enum { HET_FRAMES = 8 }; /* clusters of z, at most */
 
-/** The pose of an image of V_old in the frame of V_new, V_new(x) = V_old(A (x - u)) (hand +1; u in px):
- *      R_new = R A,   t_new = t - rows 0,1 of R_new u:   x_image = R A (x - u) + t. */
+/** The pose of an image of V_old in the frame of V_new, V_new(x) = V_old(B (x - u)) (place.h; u in px):
+ *      R_new = R A, for hand -1 M R M A with M = diag(1,1,-1);   t_new = t - rows 0,1 of R_new u. */
 void het_frames_move(float rotation[9], float shift[2], const het_pose3 *frame);
 /** The frame that comes from `first` and then `second`:
- *      V_1(x) = V_0(A_1 (x - u_1)),   V_2(x) = V_1(A_2 (x - u_2)) */
+ *      V_1(x) = V_0(B_1 (x - u_1)),   V_2(x) = V_1(B_2 (x - u_2)) */
 het_pose3 het_frames_then(const het_pose3 *first, const het_pose3 *second);
 /** parent [out] (n): minimum spanning tree of the points centre (n,dim), from `root`, whose parent is -1;
  *  order [out] (n): every node after its parent. n <= HET_FRAMES. */

@@ -48,21 +48,20 @@ static void project(float *image, const het_volume *v, const float *rotation, co
     het_slicer_free(&slicer);
 }
 
-static het_pose3 some_frame(double angle, double x, double y, double z)
+static het_pose3 some_frame(double angle, int hand, double x, double y, double z)
 {
     const double axis[3] = {1.0 + x, -2.0 + y, 0.5};
-    het_pose3 frame = {.hand = 1, .u = {x, y, z}};
+    het_pose3 frame = {.hand = hand, .u = {x, y, z}};
     het_rotation_about(frame.a, axis, angle);
     return frame;
 }
 
 /* The same image of the volume placed in another frame. */
-static void moved_poses_explain_the_image(void **state)
+static void check_moved_poses(int hand)
 {
-    (void)state;
     het_volume old, new;
     het_points points;
-    const het_pose3 frame = some_frame(0.5, 1.2, -0.7, 0.4);
+    const het_pose3 frame = some_frame(0.5, hand, 1.2, -0.7, 0.4);
     float rotation[9], shift[2] = {0.8F, -1.1F};
     double r[9], difference = 0.0, power = 0.0;
     assert_int_equal(het_points_new(&points, D), HET_OK);
@@ -87,10 +86,17 @@ static void moved_poses_explain_the_image(void **state)
     het_volume_free(&new);
 }
 
-static void frames_follow_each_other(void **state)
+static void moved_poses_explain_the_image(void **state)
 {
     (void)state;
-    const het_pose3 first = some_frame(0.5, 1.2, -0.7, 0.4), second = some_frame(-0.9, -0.3, 2.0, 1.1);
+    check_moved_poses(1);
+    check_moved_poses(-1);
+}
+
+static void check_frames_in_turn(int first_hand, int second_hand)
+{
+    const het_pose3 first = some_frame(0.5, first_hand, 1.2, -0.7, 0.4),
+                    second = some_frame(-0.9, second_hand, -0.3, 2.0, 1.1);
     const het_pose3 both = het_frames_then(&first, &second);
     float one[9] = {0, 1, 0, -1, 0, 0, 0, 0, 1}, two[9], t1[2] = {0.5F, 0.25F}, t2[2] = {0.5F, 0.25F};
     memcpy(two, one, sizeof two);
@@ -99,7 +105,13 @@ static void frames_follow_each_other(void **state)
     het_frames_move(two, t2, &both);
     for (int i = 0; i < 9; i++) assert_true(fabsf(one[i] - two[i]) < 1e-5F);
     for (int i = 0; i < 2; i++) assert_true(fabsf(t1[i] - t2[i]) < 1e-5F);
-    assert_int_equal(both.hand, 1);
+    assert_int_equal(both.hand, first_hand * second_hand);
+}
+
+static void frames_follow_each_other(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) check_frames_in_turn(i / 2 == 0 ? 1 : -1, i % 2 == 0 ? 1 : -1);
 }
 
 static void tree_by_hand(void **state)
@@ -123,7 +135,7 @@ static void tree_by_hand(void **state)
 static void only_what_is_sure_differs(void **state)
 {
     (void)state;
-    const het_pose3 far = some_frame(0.4, 0, 0, 0), near = some_frame(0.03, 0, 0, 0);
+    const het_pose3 far = some_frame(0.4, 1, 0, 0, 0), near = some_frame(0.03, 1, 0, 0, 0);
     const double better[2] = {0.32, 0.53}, alike[2] = {0.84, 0.85}, chance[2] = {0.005, 0.04};
     assert_true(het_frames_differ(&far, better, 12));
     assert_false(het_frames_differ(&near, better, 12));

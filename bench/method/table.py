@@ -12,8 +12,8 @@ def median_of(values):
 
 
 def converged(line):
-    """Rot <= 0.1, and Err <= 5 % (two states) or Corr >= 0.9 (more)."""
-    if line["rot"] is None or line["rot"] > 0.1:
+    """Rot <= 0.1, and Err <= 5 % (two states) or Corr >= 0.9 (more), in one hand."""
+    if line["rot"] is None or line["rot"] > 0.1 or any("opposite hands" in words for words in line["warnings"]):
         return False
     if line["err"] is not None:
         return line["err"] <= 0.05

@@ -4,11 +4,13 @@
 #include <string.h>
 
 #include "../arena.h"
+#include "../log.h"
 #include "../physics/latent.h"
 #include "../physics/rotation.h"
 #include "../physics/stats.h"
 
 enum { MOST_CLASSES = 1000, NEIGHBOURS = 10, SEED = 1 };
+static const double KNOWN = 0.1; /* Rot of a class whose poses are right, in its own frame */
 
 static const double DEGREES = 57.29577951308232;
 
@@ -146,6 +148,22 @@ done:
     return status;
 }
 
+/* Of classes that have poses at all, do the frames and hands agree? */
+static void compare_frames(het_measures *m)
+{
+    int told = 0;
+    for (int64_t k = 0; k < m->classes; k++) {
+        for (int64_t l = 0; l < k; l++) {
+            const het_class_measures *a = &m->klass[k], *b = &m->klass[l];
+            if (a->hand_own == b->hand_own)
+                m->frames_degrees = fmax(m->frames_degrees, angle_between(a->own.a, b->own.a));
+            else if (fmax(a->rot_own, b->rot_own) < KNOWN && !told++)
+                het_warn("classes %lld and %lld have opposite hands: Rot, Trans and maps of one hand do not hold for both",
+                         (long long)l, (long long)k);
+        }
+    }
+}
+
 static het_status poses(het_measures *m, const het_predictions *p, const het_truth *t)
 {
     het_status status = HET_OK;
@@ -158,11 +176,7 @@ static het_status poses(het_measures *m, const het_predictions *p, const het_tru
     HET_TRY(het_align_shifts(&m->origin, p->shift, t->shift, t->rotation, p->count));
     m->e_pose = m->align.median + m->origin.raw / ((double)m->box * (double)m->box);
     for (int64_t k = 0; k < m->classes; k++) HET_TRY(class_poses(m, k, p, t, scratch, values));
-    for (int64_t k = 0; k < m->classes; k++)
-        for (int64_t l = 0; l < k; l++)
-            if (m->klass[k].hand_own == m->klass[l].hand_own)
-                m->frames_degrees =
-                    fmax(m->frames_degrees, angle_between(m->klass[k].own.a, m->klass[l].own.a));
+    compare_frames(m);
 done:
     het_release(values);
     het_release(scratch);

@@ -9,7 +9,7 @@
 #include "slicer.h"
 
 /* The search: side of its Fourier grid, peaks that are climbed, steps from the middle to a side at most. */
-enum { GRID = 32, PEAKS = 6, AXIS_MAX = 23 };
+enum { GRID = 32, PEAKS = 6, AXIS_MAX = 12 };
 static const double TWO_PI = 6.28318530717958647692, DEGREES = 57.29577951308232;
 
 /* out(x) = in(x, y, -z) about the origin voxel. */

@@ -22,7 +22,7 @@ het_status het_place_volume(het_volume *out, const het_volume *in, const het_pos
 het_status het_place_refine(het_pose3 *pose, const het_volume *in, const het_volume *truth);
 
 /** The same for what is far off: turns within `most` (rad, at most pi) of pose->a and moves of up to D/8 voxels,
- *  over whitened shells 1 .. reach, reach < D/2. A grid of 8 degrees at the lowest shells, where all moves of a
+ *  over whitened shells 1 .. reach, reach < D/2. A grid of 8 degrees (15 for all turns) at the lowest shells, where all moves of a
  *  turn are compared by one Fourier transform; then climbing from its peaks and from the pose given, for the best.
  *  Whitened, the largest part that both maps have in common decides, not a compromise of all parts.
  *  correlations [out] (2): at the pose given, at the best. truth has in's box.
