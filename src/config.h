@@ -110,6 +110,7 @@ typedef struct het_config_run {
     int64_t keep;                 /* newest checkpoints kept */
     int64_t keep_every;           /* epochs from one checkpoint kept for good to the next; 0: none */
     int64_t log_steps;            /* steps between reports */
+    double watchdog;              /* seconds without a sign of life after which a rank is lost (mpi/pulse.h); 0: never */
 } het_config_run;
 
 typedef struct het_config {

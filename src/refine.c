@@ -165,6 +165,7 @@ het_status het_refine(const het_refine_job *job, int *interrupted)
     refiner r = {.job = job, .model = model, .config = &model->config.refine, .started = now()};
     int64_t done_before =
         het_comm_rank(job->comm) == 0 && het_run_is_refined(job->run->path, job->state->step);
+    het_comm_phase(job->comm, "refinement");
     HET_TRY(het_comm_sum_i64(job->comm, &done_before, 1));
     if (done_before) {
         het_info("%s/refined is done already; remove that folder to refine again", job->run->path);

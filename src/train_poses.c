@@ -106,6 +106,7 @@ het_status het_train_poses_take(het_trainer *t, int going_on)
     const int64_t steps = (int64_t)ceil(t->config->init.epochs *
                                         (double)het_loader_steps_per_epoch(t->loader));
     t->searching = t->config->train.method == HET_METHOD_CRYODRGN2;
+    het_comm_phase(t->comm, "the start");
     if (t->searching) return take_random(t, going_on);
     if (t->config->init.method == HET_START_NONE) return HET_OK;
     if (going_on) {

@@ -107,6 +107,7 @@ het_status het_cmd_train(het_comm *comm, int argc, char **argv, int *exit_code)
         if (het_comm_rank(comm) == 0 && leave == 'k') het_config_help();
         goto done;
     }
+    het_comm_watch(comm, config.run.watchdog);
     HET_TRY(het_comm_agree(comm, het_device_open_cpu(&dev, (int)config.train.threads,
                                                      (het_precision)config.train.precision)));
     HET_TRY(het_train(comm, &dev, &config, &train, &interrupted));

@@ -29,12 +29,14 @@ static void print_usage(FILE *out)
 {
     fprintf(out, "usage: hetacumn COMMAND ...   (hetacumn COMMAND --help tells more)\n");
     for (int i = 0; i < COMMANDS; i++) fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].what);
-    fprintf(out, "exit codes: 0 done, 1 error, 2 wrong usage, 75 stopped early with a checkpoint (run again to go on)\n");
+    fprintf(out, "exit codes: 0 done, 1 error, 2 wrong usage, 75 stopped early with a checkpoint (run again to go on),\n"
+                 "            74 a rank, its node or the network was lost (the same: run again)\n");
 }
 
 static int exit_code_of(het_status status, int wanted)
 {
     if (status == HET_OK) return wanted;
+    if (status == HET_E_PEER) return HET_EXIT_LOST;
     return status == HET_E_USAGE ? 2 : 1;
 }
 
@@ -60,6 +62,7 @@ int main(int argc, char **argv)
         return 1;
     }
     het_log_init(HET_LOG_INFO, het_comm_rank(comm) == 0);
+    het_comm_phase(comm, commands[chosen].name);
     status = commands[chosen].run(comm, argc - 1, argv + 1, &wanted);
     /* Failures are agreed upon where they happen, so every rank is here with the same one. A rank that comes alone would
      * wait for the others for ever: it ends them all. */

@@ -17,6 +17,7 @@ typedef struct het_h5_output {
     hid_t file;
     het_comm *comm; /* borrowed; NULL: this process alone */
     char *path, *temporary;
+    const char *before; /* what the rank was at (het_comm_phase) */
 } het_h5_output;
 
 typedef struct het_h5_input {

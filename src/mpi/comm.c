@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../arena.h"
+#include "pulse.h"
 
 /* MPI counts are int: longer arrays go in pieces of this many elements. */
 static const size_t piece_limit = (size_t)1 << 29;
@@ -18,6 +19,11 @@ struct het_comm {
     int sum_count;    /* sums in flight */
     MPI_Request sums[HET_COMM_SUMS];
     int sum_code;     /* first error met while polling */
+    int pulses;       /* rank 0 is up to it */
+    het_pulse *pulse; /* NULL on one rank, and where it could not be */
+    const char *call; /* the one in progress, or the last */
+    const char *phase;
+    int64_t step;
 };
 
 static het_status check(int code, const char *what)
@@ -29,6 +35,30 @@ static het_status check(int code, const char *what)
     return het_fail(HET_E_PEER,
                     "%s between the ranks failed: %s; start the job again to go on from its checkpoint", what,
                     text);
+}
+
+/* Around every call that waits for other ranks: the others know where this one is. */
+static void enter(het_comm *comm, const char *call)
+{
+    comm->call = call;
+    het_pulse_wait(comm->pulse, call);
+}
+
+static het_status leave(het_comm *comm, int code)
+{
+    het_pulse_wait(comm->pulse, NULL);
+    return check(code, comm->call);
+}
+
+static het_status start_pulse(het_comm *comm)
+{
+    het_pulse_root root = {0};
+    if (comm->size == 1) return HET_OK;
+    if (comm->rank == 0) comm->pulse = het_pulse_new(comm->rank, comm->size, &root);
+    const int code = MPI_Bcast(&root, (int)sizeof root, MPI_BYTE, 0, comm->world);
+    comm->pulses = code == MPI_SUCCESS && root.count > 0;
+    if (comm->rank != 0 && comm->pulses) comm->pulse = het_pulse_new(comm->rank, comm->size, &root);
+    return check(code, "set-up");
 }
 
 static het_status find_local(het_comm *comm)
@@ -60,12 +90,15 @@ het_status het_comm_open(het_comm **out, int *argc, char ***argv)
     }
     comm->world = MPI_COMM_NULL;
     comm->starts_mpi = !running;
+    comm->call = "set-up";
+    comm->phase = "at the beginning";
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     HET_TRY(check(MPI_Comm_dup(MPI_COMM_WORLD, &comm->world), "set-up"));
     HET_TRY(check(MPI_Comm_set_errhandler(comm->world, MPI_ERRORS_RETURN), "set-up"));
     HET_TRY(check(MPI_Comm_rank(comm->world, &comm->rank), "set-up"));
     HET_TRY(check(MPI_Comm_size(comm->world, &comm->size), "set-up"));
     HET_TRY(find_local(comm));
+    HET_TRY(start_pulse(comm));
     *out = comm;
     return HET_OK;
 done:
@@ -76,7 +109,11 @@ done:
 void het_comm_close(het_comm *comm)
 {
     if (comm == NULL) return;
+    het_pulse_leave(comm->pulse);
+    het_pulse_phase(comm->pulse, comm->step, "at the end");
     if (comm->sum_count > 0) MPI_Waitall(comm->sum_count, comm->sums, MPI_STATUSES_IGNORE);
+    if (comm->pulses) het_comm_barrier(comm);
+    het_pulse_free(comm->pulse);
     if (comm->world != MPI_COMM_NULL) MPI_Comm_free(&comm->world);
     const int finish = comm->starts_mpi;
     het_release(comm);
@@ -86,8 +123,28 @@ void het_comm_close(het_comm *comm)
 _Noreturn void het_comm_abort(het_comm *comm, int exit_code)
 {
     fflush(NULL);
+    if (comm != NULL) het_pulse_free(comm->pulse);
     if (comm != NULL) MPI_Abort(comm->world, exit_code);
     _Exit(exit_code);
+}
+
+void het_comm_watch(het_comm *comm, double seconds)
+{
+    het_pulse_limit(comm->pulse, seconds);
+}
+
+void het_comm_step(het_comm *comm, int64_t step)
+{
+    comm->step = step;
+    het_pulse_phase(comm->pulse, step, comm->phase);
+}
+
+const char *het_comm_phase(het_comm *comm, const char *phase)
+{
+    const char *before = comm->phase;
+    comm->phase = phase;
+    het_pulse_phase(comm->pulse, comm->step, phase);
+    return before;
 }
 
 int het_comm_rank(const het_comm *comm)
@@ -117,7 +174,8 @@ const void *het_comm_native(const het_comm *comm)
 
 het_status het_comm_barrier(het_comm *comm)
 {
-    return check(MPI_Barrier(comm->world), "barrier");
+    enter(comm, "barrier");
+    return leave(comm, MPI_Barrier(comm->world));
 }
 
 static size_t next_piece(size_t count, size_t at)
@@ -129,9 +187,10 @@ het_status het_comm_broadcast(het_comm *comm, void *data, size_t bytes, int root
 {
     het_status status = HET_OK;
     char *start = data;
-    for (size_t at = 0; at < bytes; at += piece_limit)
-        HET_TRY(check(MPI_Bcast(start + at, (int)next_piece(bytes, at), MPI_BYTE, root, comm->world),
-                      "broadcast"));
+    for (size_t at = 0; at < bytes; at += piece_limit) {
+        enter(comm, "broadcast");
+        HET_TRY(leave(comm, MPI_Bcast(start + at, (int)next_piece(bytes, at), MPI_BYTE, root, comm->world)));
+    }
 done:
     return status;
 }
@@ -144,7 +203,8 @@ static het_status reduce(het_comm *comm, void *data, size_t count, size_t size, 
     for (size_t at = 0; at < count; at += piece_limit) {
         char *piece = (char *)data + at * size;
         const int length = (int)next_piece(count, at);
-        HET_TRY(check(MPI_Allreduce(MPI_IN_PLACE, piece, length, type, operation, comm->world), "reduction"));
+        enter(comm, "reduction");
+        HET_TRY(leave(comm, MPI_Allreduce(MPI_IN_PLACE, piece, length, type, operation, comm->world)));
     }
 done:
     return status;
@@ -180,7 +240,8 @@ static het_status gather_piece(het_comm *comm, char *all, const char *mine, size
     HET_TRY(check(MPI_Type_create_resized(run, 0, (MPI_Aint)bytes, &spaced), "gather"));
     HET_TRY(check(MPI_Type_commit(&spaced), "gather"));
     char *to = comm->rank == root ? all + at : NULL;
-    HET_TRY(check(MPI_Gather(mine + at, length, MPI_BYTE, to, 1, spaced, root, comm->world), "gather"));
+    enter(comm, "gather");
+    HET_TRY(leave(comm, MPI_Gather(mine + at, length, MPI_BYTE, to, 1, spaced, root, comm->world)));
 done:
     if (spaced != MPI_DATATYPE_NULL) MPI_Type_free(&spaced);
     if (run != MPI_DATATYPE_NULL) MPI_Type_free(&run);
@@ -205,7 +266,8 @@ het_status het_comm_agree(het_comm *comm, het_status mine)
     } verdict = {.code = (int32_t)mine};
     int lowest = mine == HET_OK ? comm->size : comm->rank;
     if (comm->size == 1) return mine;
-    HET_TRY(check(MPI_Allreduce(MPI_IN_PLACE, &lowest, 1, MPI_INT, MPI_MIN, comm->world), "reduction"));
+    enter(comm, "check for errors");
+    HET_TRY(leave(comm, MPI_Allreduce(MPI_IN_PLACE, &lowest, 1, MPI_INT, MPI_MIN, comm->world)));
     if (lowest == comm->size) return HET_OK;
     snprintf(verdict.message, sizeof verdict.message, "%s", het_status_message());
     HET_TRY(het_comm_broadcast(comm, &verdict, sizeof verdict, lowest));
@@ -236,13 +298,14 @@ void het_comm_sum_poll(het_comm *comm)
 het_status het_comm_sum_wait(het_comm *comm)
 {
     int code = comm->sum_code;
+    enter(comm, "sum of gradients");
     if (comm->sum_count > 0) {
         const int last = MPI_Waitall(comm->sum_count, comm->sums, MPI_STATUSES_IGNORE);
         if (code == MPI_SUCCESS) code = last;
     }
     comm->sum_count = 0;
     comm->sum_code = MPI_SUCCESS;
-    return check(code, "reduction");
+    return leave(comm, code);
 }
 
 void het_comm_share(const het_comm *comm, int64_t n, int64_t *first, int64_t *count)

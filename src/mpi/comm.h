@@ -15,6 +15,15 @@ void het_comm_close(het_comm *comm);
 /** End all ranks at once with an exit code: for main() only, when ranks can no longer agree. */
 _Noreturn void het_comm_abort(het_comm *comm, int exit_code);
 
+/** Every rank is watched by the others from the start (pulse.h). One that gives no sign of life for so many seconds - 20
+ *  unless this says otherwise - is lost: who it is and where it was is said once, and all processes end with exit code
+ *  HET_EXIT_LOST. 0: never. */
+enum { HET_EXIT_LOST = 74 };
+void het_comm_watch(het_comm *comm, double seconds);
+/** For those words: the number of the step, and what this rank is at (a literal); returns what it was at before. */
+void het_comm_step(het_comm *comm, int64_t step);
+const char *het_comm_phase(het_comm *comm, const char *phase);
+
 int het_comm_rank(const het_comm *comm);
 int het_comm_size(const het_comm *comm);
 /** Rank within this node, and ranks on this node. */

@@ -52,5 +52,8 @@ het_status het_coordinator_decide(het_coordinator *c, int64_t step, int stop_ask
         d->rate_encoder = d->rate_decoder = het_schedule_rate(c->config, d->epoch);
         decide_end(c, step, stop_asked, d);
     }
-    return het_comm_broadcast(c->comm, d, sizeof *d, 0);
+    const het_status status = het_comm_broadcast(c->comm, d, sizeof *d, 0);
+    het_comm_step(c->comm, step + 1);
+    het_comm_phase(c->comm, d->search ? "pose search" : d->pose_task ? "task two" : "task one");
+    return status;
 }

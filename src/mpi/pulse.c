@@ -1,0 +1,413 @@
+#define _GNU_SOURCE
+#include "pulse.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <linux/errqueue.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../arena.h"
+#include "../signals.h"
+#include "comm.h"
+
+enum { TICK_MOST = 500, TICKS_IN_LIMIT = 10, LIMIT_FIRST = 20000, WATCH_LONG = 15, STAGGER = 1000, STAGGER_MOST = 5 };
+
+typedef enum sort { ALIVE, LEAVING, END } sort; /* END: rank 0 has lost a rank and said so */
+
+/* One sign of life. All processes run the same program on the same kind of machine. */
+typedef struct word {
+    uint64_t key;
+    int32_t kind, rank, process;
+    int32_t waits;      /* ms in this call; -1: at work */
+    int64_t step, calls;
+    char call[32], phase[32], host[64];
+} word;
+
+typedef struct peer {
+    struct sockaddr_in at;
+    word last;
+    int heard, silent, refused; /* ever; ms since; its port is closed */
+} peer;
+
+struct het_pulse {
+    int rank, size, fd, wake;
+    het_pulse_root root;
+    char host[64];
+    pthread_t thread;
+    peer *peers;     /* (size); rank 0 judges [1, size), the others [0, 1) */
+    int first, end;
+    int64_t long_said; /* calls of the rank that was said to be at work for long */
+    int unheard_said, age; /* ms */
+    int slept;         /* this process was stopped for about as long as the limit, at some time */
+    atomic_int limit, leaving, stop;
+    _Atomic int64_t step, calls, since;
+    _Atomic(const char *) call, phase; /* call: NULL at work */
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Past the log, which belongs to the main thread and speaks on rank 0 only. One write, so lines stay whole. */
+static void say(const char *format, ...)
+{
+    char text[1200] = "hetacumn: ";
+    va_list arguments;
+    va_start(arguments, format);
+    size_t length = strlen(text);
+    vsnprintf(text + length, sizeof text - length - 1, format, arguments);
+    va_end(arguments);
+    length = strlen(text);
+    text[length++] = '\n';
+    if (write(STDERR_FILENO, text, length) < 0) return; /* nobody reads any more */
+}
+
+/* ---- signs of life ---- */
+
+static word own_word(het_pulse *h, sort kind)
+{
+    const char *call = atomic_load(&h->call), *phase = atomic_load(&h->phase);
+    word out = {.key = h->root.key,
+                .kind = (int32_t)kind,
+                .rank = h->rank,
+                .process = (int32_t)getpid(),
+                .waits = call == NULL ? -1 : (int32_t)(now_ms() - atomic_load(&h->since)),
+                .step = atomic_load(&h->step),
+                .calls = atomic_load(&h->calls)};
+    snprintf(out.call, sizeof out.call, "%s", call == NULL ? "" : call);
+    snprintf(out.phase, sizeof out.phase, "%s", phase);
+    snprintf(out.host, sizeof out.host, "%s", h->host);
+    return out;
+}
+
+/* An error on the way of an earlier word stops the next one: again. */
+static void send_to(const het_pulse *h, const word *out, const struct sockaddr_in *to)
+{
+    for (int i = 0; i < 3; i++)
+        if (sendto(h->fd, out, sizeof *out, MSG_DONTWAIT, (const struct sockaddr *)to, sizeof *to) >= 0 ||
+            errno == EAGAIN)
+            return;
+}
+
+static void send_words(het_pulse *h, sort kind)
+{
+    const word out = own_word(h, kind);
+    for (int i = h->first; i < h->end; i++)
+        if (h->peers[i].heard) send_to(h, &out, &h->peers[i].at);
+    if (h->rank == 0 || h->peers[0].heard) return;
+    for (int i = 0; i < h->root.count; i++) /* whichever answers */
+        send_to(h, &out, &(struct sockaddr_in){.sin_family = AF_INET,
+                                               .sin_port = h->root.port,
+                                               .sin_addr = {h->root.address[i]}});
+}
+
+static void receive_words(het_pulse *h)
+{
+    word in;
+    struct sockaddr_in from;
+    for (int i = 0; i < 4 * h->size + 64; i++) {
+        socklen_t length = sizeof from;
+        const ssize_t got = recvfrom(h->fd, &in, sizeof in, MSG_DONTWAIT, (struct sockaddr *)&from, &length);
+        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+        if (got != sizeof in || in.key != h->root.key || in.rank < h->first || in.rank >= h->end) continue;
+        if (in.kind == END) _Exit(HET_EXIT_LOST);
+        peer *p = &h->peers[in.rank];
+        if (!p->heard) p->at = from;
+        p->heard = 1;
+        p->silent = 0;
+        p->last = in;
+    }
+}
+
+/* Words that came back because nobody listens there any more. */
+static void receive_refusals(het_pulse *h)
+{
+    word body;
+    struct sockaddr_in to;
+    char control[512];
+    struct iovec data = {&body, sizeof body};
+    for (;;) {
+        struct msghdr message = {.msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &data, .msg_iovlen = 1,
+                                 .msg_control = control, .msg_controllen = sizeof control};
+        if (recvmsg(h->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return;
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
+            struct sock_extended_err error;
+            if (c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_RECVERR) continue;
+            memcpy(&error, CMSG_DATA(c), sizeof error);
+            if (error.ee_errno != ECONNREFUSED) continue;
+            for (int i = h->first; i < h->end; i++)
+                if (h->peers[i].heard && h->peers[i].at.sin_port == to.sin_port &&
+                    h->peers[i].at.sin_addr.s_addr == to.sin_addr.s_addr)
+                    h->peers[i].refused = 1;
+        }
+    }
+}
+
+/* ---- judging ---- */
+
+/* "in step 7, task one, waiting in a broadcast" */
+static void describe(char *text, size_t size, const word *state)
+{
+    char step[40] = "before the first step";
+    if (state->step > 0) snprintf(step, sizeof step, "in step %lld", (long long)state->step);
+    snprintf(text, size, "%s, %s, %s%s", step, state->phase, state->waits < 0 ? "at work" : "waiting in a ",
+             state->call);
+}
+
+/* Rank 0 tells the others to end, too. Where rank 0 is lost, the lowest of the others speaks: its end makes mpirun or srun
+ * end the rest, who have waited a little longer. A process that was stopped itself is the one that was spoken of. */
+_Noreturn static void end_all(het_pulse *h, const char *why)
+{
+    if (h->rank == 0)
+        for (int i = 0; i < 3; i++) send_words(h, END); /* one may be lost */
+    const int seconds = h->rank - 1 < STAGGER_MOST ? h->rank - 1 : STAGGER_MOST;
+    for (int i = 0; i < seconds * STAGGER && het_signal_pending() != SIGTERM; i += 10)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    const int told = h->slept || (h->rank > 1 && het_signal_pending() == SIGTERM);
+    if (!told) say("error: %s; all ranks end: start the job again to go on from its checkpoint", why);
+    _Exit(HET_EXIT_LOST);
+}
+
+static int is_lost(const het_pulse *h, const peer *p, int limit)
+{
+    if (!p->heard) return 0;
+    return p->silent > limit || (p->refused && p->last.kind != LEAVING && !atomic_load(&h->leaving));
+}
+
+static void judge_silence(het_pulse *h, int limit)
+{
+    char there[160], here[160], why[1000], more[200] = "";
+    int lost = -1, others = 0;
+    for (int i = h->first; i < h->end; i++) {
+        if (!is_lost(h, &h->peers[i], limit)) continue;
+        if (lost < 0) lost = i;
+        else others++, snprintf(more + strlen(more), sizeof more - strlen(more), " %d", i);
+    }
+    if (lost < 0) return;
+    const peer *p = &h->peers[lost];
+    const word mine = own_word(h, ALIVE);
+    describe(there, sizeof there, &p->last);
+    describe(here, sizeof here, &mine);
+    char sign[160] = "its process has ended";
+    if (!p->refused)
+        snprintf(sign, sizeof sign, "no sign of life for %.1f s, so it is stopped, or its node or the network is down",
+                 1e-3 * p->silent);
+    int length = snprintf(why, sizeof why, "rank %d of %d (process %d on %s) is lost: %s; last heard %s; rank %d is %s", lost,
+                          h->size, (int)p->last.process, p->last.host, sign, there, h->rank, here);
+    if (others > 0) snprintf(why + length, sizeof why - (size_t)length, "; %d more are lost:%s", others, more);
+    end_all(h, why);
+}
+
+/* Rank 0: some wait for long. For a rank at work: said once for each call. For nobody: the network is stuck. */
+static void judge_waiting(het_pulse *h, int limit)
+{
+    char there[160];
+    const word mine = own_word(h, ALIVE);
+    const word *busy = mine.waits < 0 ? &mine : NULL, *longest = &mine;
+    int32_t shortest = mine.waits;
+    for (int i = h->first; i < h->end; i++) {
+        const word *last = &h->peers[i].last;
+        if (!h->peers[i].heard) return; /* who knows */
+        if (last->waits < 0 && busy == NULL) busy = last;
+        if (last->waits > longest->waits) longest = last;
+        if (last->waits < shortest) shortest = last->waits;
+    }
+    const int64_t much = (int64_t)WATCH_LONG * limit;
+    if (busy != NULL && longest->waits > much && h->long_said != longest->calls) {
+        h->long_said = longest->calls;
+        describe(there, sizeof there, busy);
+        say("warning: rank %d is %s; others have waited for it for %d s and go on waiting, since it is alive", busy->rank, there,
+            longest->waits / 1000);
+    }
+    if (busy == NULL && shortest > much) {
+        char why[400];
+        describe(there, sizeof there, longest);
+        snprintf(why, sizeof why, "all ranks are alive, but have waited for one another for %d s (rank %d %s): the network "
+                 "between them does not move", shortest / 1000, longest->rank, there);
+        end_all(h, why);
+    }
+}
+
+static void judge(het_pulse *h, int tick)
+{
+    const int limit = atomic_load(&h->limit);
+    int unheard = 0;
+    for (int i = h->first; i < h->end; i++) {
+        h->peers[i].silent += tick;
+        unheard += !h->peers[i].heard;
+    }
+    if (h->age < INT32_MAX - tick) h->age += tick;
+    if (limit == 0) return;
+    judge_silence(h, limit);
+    if (h->rank != 0) return;
+    judge_waiting(h, limit);
+    if (unheard > 0 && h->age > limit && !h->unheard_said) {
+        h->unheard_said = 1;
+        say("warning: %d rank(s) cannot be heard by UDP (a firewall between the nodes?): if one is lost, the others may wait "
+            "for ever", unheard);
+    }
+}
+
+static void *beat(void *context)
+{
+    het_pulse *h = context;
+    int64_t next = now_ms();
+    while (!atomic_load(&h->stop)) {
+        const int limit = atomic_load(&h->limit);
+        const int tick = limit > 0 && limit / TICKS_IN_LIMIT < TICK_MOST ? limit / TICKS_IN_LIMIT + 1 : TICK_MOST;
+        const int64_t now = now_ms();
+        if (now >= next) {
+            h->slept |= limit > 0 && next > 0 && now - next > limit / 2;
+            next = now + tick;
+            send_words(h, atomic_load(&h->leaving) ? LEAVING : ALIVE);
+            judge(h, tick);
+        }
+        struct pollfd fds[2] = {{.fd = h->fd, .events = POLLIN}, {.fd = h->wake, .events = POLLIN}};
+        uint64_t count;
+        poll(fds, 2, next > now ? (int)(next - now) : 0);
+        if (fds[1].revents != 0 && read(h->wake, &count, sizeof count) > 0) next = 0;
+        receive_refusals(h);
+        receive_words(h);
+    }
+    send_words(h, LEAVING);
+    return NULL;
+}
+
+/* ---- set-up ---- */
+
+/* All addresses of this host, the loopback too: ranks on the same host take it. */
+static void find_addresses(het_pulse_root *root)
+{
+    struct ifaddrs *all = NULL;
+    if (getifaddrs(&all) != 0) return;
+    for (const struct ifaddrs *a = all; a != NULL && root->count < HET_PULSE_ADDRESSES; a = a->ifa_next)
+        if (a->ifa_addr != NULL && a->ifa_addr->sa_family == AF_INET && (a->ifa_flags & IFF_UP))
+            root->address[root->count++] = ((const struct sockaddr_in *)(const void *)a->ifa_addr)->sin_addr.s_addr;
+    freeifaddrs(all);
+}
+
+static int open_socket(het_pulse *h, het_pulse_root *root)
+{
+    const int on = 1;
+    struct sockaddr_in here = {.sin_family = AF_INET};
+    socklen_t length = sizeof here;
+    h->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    h->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (h->fd < 0 || h->wake < 0) return 0;
+    if (setsockopt(h->fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on) != 0) return 0;
+    if (bind(h->fd, (const struct sockaddr *)&here, sizeof here) != 0) return 0;
+    if (h->rank == 0) {
+        *root = (het_pulse_root){0};
+        if (getrandom(&root->key, sizeof root->key, 0) != sizeof root->key) return 0;
+        if (getsockname(h->fd, (struct sockaddr *)&here, &length) != 0) return 0;
+        root->port = here.sin_port;
+        find_addresses(root);
+    }
+    h->root = *root;
+    return 1;
+}
+
+/* Signals go to the main thread. */
+static int start_thread(het_pulse *h)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    errno = pthread_create(&h->thread, NULL, beat, h);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return errno == 0;
+}
+
+static void release(het_pulse *h)
+{
+    if (h->fd >= 0) close(h->fd);
+    if (h->wake >= 0) close(h->wake);
+    het_release(h->peers);
+    het_release(h);
+}
+
+het_pulse *het_pulse_new(int rank, int size, het_pulse_root *root)
+{
+    het_pulse *h = het_alloc(sizeof *h);
+    if (h == NULL) return NULL;
+    h->rank = rank;
+    h->size = size;
+    h->fd = h->wake = -1;
+    h->first = rank == 0 ? 1 : 0;
+    h->end = rank == 0 ? size : 1;
+    h->long_said = -1;
+    atomic_store(&h->limit, LIMIT_FIRST);
+    atomic_store(&h->phase, "at the beginning");
+    if (gethostname(h->host, sizeof h->host - 1) != 0) snprintf(h->host, sizeof h->host, "?");
+    h->peers = het_alloc((size_t)size * sizeof *h->peers);
+    if (h->peers != NULL && open_socket(h, root) && start_thread(h)) return h;
+    say("warning: rank %d cannot watch the others (%s): if one is lost, the others may wait for ever", rank,
+        strerror(errno));
+    release(h);
+    return NULL;
+}
+
+static void wake(het_pulse *h)
+{
+    const uint64_t one = 1;
+    if (write(h->wake, &one, sizeof one) < 0) return; /* awake already */
+}
+
+void het_pulse_free(het_pulse *h)
+{
+    if (h == NULL) return;
+    atomic_store(&h->stop, 1);
+    wake(h);
+    pthread_join(h->thread, NULL);
+    release(h);
+}
+
+void het_pulse_limit(het_pulse *h, double seconds)
+{
+    if (h == NULL) return;
+    const double most = INT32_MAX / (2 * WATCH_LONG);
+    atomic_store(&h->limit, (int)(1e3 * seconds < most ? 1e3 * seconds : most));
+    wake(h);
+}
+
+void het_pulse_leave(het_pulse *h)
+{
+    if (h == NULL) return;
+    atomic_store(&h->leaving, 1);
+    wake(h);
+}
+
+void het_pulse_wait(het_pulse *h, const char *call)
+{
+    if (h == NULL) return;
+    if (call != NULL) {
+        atomic_store(&h->since, now_ms());
+        atomic_fetch_add(&h->calls, 1);
+    }
+    atomic_store(&h->call, call);
+}
+
+void het_pulse_phase(het_pulse *h, int64_t step, const char *phase)
+{
+    if (h == NULL) return;
+    atomic_store(&h->step, step);
+    atomic_store(&h->phase, phase);
+}

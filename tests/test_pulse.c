@@ -1,0 +1,286 @@
+/* Signs of life between processes, without MPI: who is lost, who is only at work, who says so. Every case is a job of its own;
+ * all run at the same time. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../src/mpi/comm.h"
+#include "../src/mpi/pulse.h"
+
+enum { RANKS = 3 };
+static const double LIMIT = 0.5; /* seconds; waiting is long after 15 of them */
+
+static void pause_ms(long ms)
+{
+    const struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+static void orderly(int rank, het_pulse *h)
+{
+    het_pulse_phase(h, 1, "task one");
+    pause_ms(300 + 700 * rank); /* not all at once */
+    het_pulse_leave(h);
+    pause_ms(2500 - 700 * rank);
+    het_pulse_free(h);
+    pause_ms(300 * rank);
+}
+
+static void wait_for_ever(het_pulse *h)
+{
+    het_pulse_wait(h, "broadcast");
+    pause_ms(60000);
+}
+
+static void one_stops(int rank, het_pulse *h)
+{
+    het_pulse_phase(h, 40 + rank, "task two");
+    pause_ms(1500);
+    if (rank == 1) raise(SIGSTOP);
+    wait_for_ever(h);
+}
+
+static void root_stops(int rank, het_pulse *h)
+{
+    het_pulse_phase(h, 7, "task one");
+    pause_ms(1500);
+    if (rank == 0) raise(SIGSTOP);
+    if (rank == 2) raise(SIGKILL); /* a node with both, say */
+    wait_for_ever(h);
+}
+
+static void one_ends(int rank, het_pulse *h)
+{
+    het_pulse_phase(h, 5, "pose search");
+    pause_ms(1500);
+    if (rank == 2) _exit(3);
+    wait_for_ever(h);
+}
+
+static void root_ends(int rank, het_pulse *h)
+{
+    pause_ms(1500);
+    if (rank == 0) _exit(3);
+    if (rank == 2) het_pulse_leave(h); /* only one shall speak here, where no mpirun ends the others */
+    wait_for_ever(h);
+}
+
+static void one_works(int rank, het_pulse *h)
+{
+    het_pulse_phase(h, 9, "the start");
+    if (rank != 2) het_pulse_wait(h, "reduction");
+    pause_ms((long)(1000 * 18 * LIMIT));
+    het_pulse_wait(h, NULL);
+    het_pulse_leave(h);
+    het_pulse_free(h);
+}
+
+static void all_wait(int rank, het_pulse *h)
+{
+    pause_ms(1000 * rank);
+    wait_for_ever(h);
+}
+
+static void switched_off(int rank, het_pulse *h)
+{
+    het_pulse_limit(h, 0.0);
+    pause_ms(500);
+    if (rank == 1) _exit(3);
+    pause_ms(2500);
+    het_pulse_leave(h);
+    het_pulse_free(h);
+}
+
+typedef struct job {
+    void (*behave)(int rank, het_pulse *pulse);
+    pid_t pid[RANKS];
+    int code[RANKS];     /* exit code, -signal; -1000: still there */
+    char words[4096];
+    FILE *said;
+} job;
+
+enum { ORDERLY, ONE_STOPS, ROOT_STOPS, ONE_ENDS, ROOT_ENDS, ONE_WORKS, ALL_WAIT, SWITCHED_OFF, JOBS };
+static job jobs[JOBS] = {{.behave = orderly},   {.behave = one_stops}, {.behave = root_stops}, {.behave = one_ends},
+                         {.behave = root_ends}, {.behave = one_works}, {.behave = all_wait},   {.behave = switched_off}};
+
+static void be_rank(const job *j, int rank, const int pipe_end[2])
+{
+    het_pulse_root root;
+    het_pulse *h = NULL;
+    dup2(fileno(j->said), STDERR_FILENO);
+    if (rank == 0) h = het_pulse_new(rank, RANKS, &root);
+    for (int i = 1; rank == 0 && i < RANKS; i++)
+        if (write(pipe_end[1], &root, sizeof root) != sizeof root) _exit(9);
+    if (rank != 0 && read(pipe_end[0], &root, sizeof root) != sizeof root) _exit(9);
+    if (rank != 0) h = het_pulse_new(rank, RANKS, &root);
+    het_pulse_limit(h, LIMIT);
+    j->behave(rank, h);
+    _exit(h == NULL ? 9 : 0);
+}
+
+static int start(void **state)
+{
+    (void)state;
+    for (job *j = jobs; j < jobs + JOBS; j++) {
+        int ends[2];
+        j->said = tmpfile();
+        if (j->said == NULL || pipe(ends) != 0) return 1;
+        fcntl(fileno(j->said), F_SETFL, O_APPEND);
+        for (int i = 0; i < RANKS; i++) {
+            j->code[i] = -1000;
+            j->pid[i] = fork();
+            if (j->pid[i] == 0) be_rank(j, i, ends);
+        }
+        close(ends[0]);
+        close(ends[1]);
+    }
+    return 0;
+}
+
+static void wait_for(job *j, int rank)
+{
+    int status = 0;
+    for (int i = 0; i < 600 && waitpid(j->pid[rank], &status, WNOHANG) == 0; i++) pause_ms(100);
+    j->code[rank] = WIFEXITED(status) ? WEXITSTATUS(status) : WIFSIGNALED(status) ? -WTERMSIG(status) : -1000;
+}
+
+/* What was said, which must be one line when `lines` is 1. */
+static void listen(job *j, int lines)
+{
+    rewind(j->said);
+    j->words[fread(j->words, 1, sizeof j->words - 1, j->said)] = '\0';
+    int found = 0;
+    for (const char *at = j->words; (at = strchr(at, '\n')) != NULL; at++) found++;
+    if (found != lines) fprintf(stderr, "%d lines, not %d: %s", found, lines, j->words);
+    assert_int_equal(found, lines);
+}
+
+static void says(const job *j, const char *part)
+{
+    if (strstr(j->words, part) == NULL) fprintf(stderr, "no '%s' in %s", part, j->words);
+    assert_non_null(strstr(j->words, part));
+}
+
+static void test_leaving(void **state)
+{
+    (void)state;
+    job *j = &jobs[ORDERLY];
+    for (int i = 0; i < RANKS; i++) {
+        wait_for(j, i);
+        assert_int_equal(j->code[i], 0);
+    }
+    listen(j, 0);
+}
+
+/* The rank that was stopped learns afterwards that all has ended. */
+static void test_one_stops(void **state)
+{
+    (void)state;
+    job *j = &jobs[ONE_STOPS];
+    wait_for(j, 0);
+    wait_for(j, 2);
+    kill(j->pid[1], SIGCONT);
+    wait_for(j, 1);
+    for (int i = 0; i < RANKS; i++) assert_int_equal(j->code[i], HET_EXIT_LOST);
+    listen(j, 1);
+    says(j, "hetacumn: error: rank 1 of 3 (process ");
+    says(j, "is lost: no sign of life for 0.");
+    says(j, "last heard in step 41, task two, at work; rank 0 is in step 40, task two, waiting in a broadcast");
+}
+
+static void test_root_stops(void **state)
+{
+    (void)state;
+    job *j = &jobs[ROOT_STOPS];
+    wait_for(j, 1);
+    wait_for(j, 2);
+    kill(j->pid[0], SIGCONT); /* it finds the others gone, and leaves the words to them */
+    wait_for(j, 0);
+    assert_int_equal(j->code[0], HET_EXIT_LOST);
+    assert_int_equal(j->code[1], HET_EXIT_LOST);
+    assert_int_equal(j->code[2], -SIGKILL);
+    listen(j, 1);
+    says(j, "error: rank 0 of 3 (process ");
+    says(j, "rank 1 is in step 7, task one, waiting in a broadcast");
+}
+
+static void test_one_ends(void **state)
+{
+    (void)state;
+    job *j = &jobs[ONE_ENDS];
+    for (int i = 0; i < RANKS; i++) wait_for(j, i);
+    assert_int_equal(j->code[0], HET_EXIT_LOST);
+    assert_int_equal(j->code[1], HET_EXIT_LOST);
+    listen(j, 1);
+    says(j, "error: rank 2 of 3 (process ");
+    says(j, "is lost: its process has ended; last heard in step 5, pose search, at work");
+}
+
+static void test_root_ends(void **state)
+{
+    (void)state;
+    job *j = &jobs[ROOT_ENDS];
+    wait_for(j, 1);
+    assert_int_equal(j->code[1], HET_EXIT_LOST);
+    wait_for(j, 2);
+    assert_int_equal(j->code[2], HET_EXIT_LOST); /* by silence, later */
+    listen(j, 2);
+    says(j, "error: rank 0 of 3 (process ");
+    says(j, "its process has ended; last heard before the first step");
+}
+
+/* Nobody is lost; that others wait for long is said once. */
+static void test_one_works(void **state)
+{
+    (void)state;
+    job *j = &jobs[ONE_WORKS];
+    for (int i = 0; i < RANKS; i++) {
+        wait_for(j, i);
+        assert_int_equal(j->code[i], 0);
+    }
+    listen(j, 1);
+    says(j, "warning: rank 2 is in step 9, the start, at work; others have waited for it for 7 s");
+}
+
+static void test_all_wait(void **state)
+{
+    (void)state;
+    job *j = &jobs[ALL_WAIT];
+    for (int i = 0; i < RANKS; i++) {
+        wait_for(j, i);
+        assert_int_equal(j->code[i], HET_EXIT_LOST);
+    }
+    listen(j, 1);
+    says(j, "error: all ranks are alive, but have waited for one another for 7 s");
+}
+
+static void test_switched_off(void **state)
+{
+    (void)state;
+    job *j = &jobs[SWITCHED_OFF];
+    for (int i = 0; i < RANKS; i++) {
+        wait_for(j, i);
+        assert_int_equal(j->code[i], i == 1 ? 3 : 0);
+    }
+    listen(j, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_leaving),   cmocka_unit_test(test_one_stops), cmocka_unit_test(test_root_stops),
+        cmocka_unit_test(test_one_ends),  cmocka_unit_test(test_root_ends), cmocka_unit_test(test_one_works),
+        cmocka_unit_test(test_all_wait),  cmocka_unit_test(test_switched_off),
+    };
+    return cmocka_run_group_tests(tests, start, NULL);
+}
