@@ -4,7 +4,8 @@
 
 /** A subcommand: one file cmd_NAME.c, one row in main.c's table.
  *  argv[0] is the subcommand's name; options are parsed with getopt_long (long names; --help prints usage on stdout).
- *  Returns HET_OK; HET_E_USAGE (exit 2); HET_E_PEER (exit 74); another status (exit 1). *exit_code may be set to 75 (stopped early, run again).
+ *  Returns HET_OK; HET_E_USAGE (exit 2); HET_E_PEER (exit 74); another status (exit 1). *exit_code may be set to 75 (stopped
+ *  early, run again).
  *  Messages go through het_log; results to stdout or files. main prints the status's message once. Collective. */
 typedef het_status (*het_command)(het_comm *comm, int argc, char **argv, int *exit_code);
 

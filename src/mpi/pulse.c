@@ -25,7 +25,8 @@
 #include "../signals.h"
 #include "comm.h"
 
-enum { TICK_MOST = 500, TICKS_IN_LIMIT = 10, LIMIT_FIRST = 20000, WATCH_LONG = 15, STAGGER = 1000, STAGGER_MOST = 5 };
+enum { TICKS_IN_LIMIT = 10, LIMITS_LONG = 15, STAGGER_MOST = 5 };                                /* numbers */
+enum { TICK_MOST = 500, LIMIT_FIRST = 20000, FIRST_WORDS = 20000, STAGGER = 1000, LINGER = 10 }; /* ms */
 
 typedef enum sort { ALIVE, LEAVING, END } sort; /* END: rank 0 has lost a rank and said so */
 
@@ -179,8 +180,8 @@ _Noreturn static void end_all(het_pulse *h, const char *why)
     if (h->rank == 0)
         for (int i = 0; i < 3; i++) send_words(h, END); /* one may be lost */
     const int seconds = h->rank - 1 < STAGGER_MOST ? h->rank - 1 : STAGGER_MOST;
-    for (int i = 0; i < seconds * STAGGER && het_signal_pending() != SIGTERM; i += 10)
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    for (int i = 0; i < seconds * STAGGER && het_signal_pending() != SIGTERM; i += LINGER)
+        nanosleep(&(struct timespec){.tv_nsec = LINGER * 1000000}, NULL);
     const int told = h->slept || (h->rank > 1 && het_signal_pending() == SIGTERM);
     if (!told) say("error: %s; all ranks end: start the job again to go on from its checkpoint", why);
     _Exit(HET_EXIT_LOST);
@@ -230,7 +231,7 @@ static void judge_waiting(het_pulse *h, int limit)
         if (last->waits > longest->waits) longest = last;
         if (last->waits < shortest) shortest = last->waits;
     }
-    const int64_t much = (int64_t)WATCH_LONG * limit;
+    const int64_t much = (int64_t)LIMITS_LONG * limit;
     if (busy != NULL && longest->waits > much && h->long_said != longest->calls) {
         h->long_said = longest->calls;
         describe(there, sizeof there, busy);
@@ -259,7 +260,7 @@ static void judge(het_pulse *h, int tick)
     judge_silence(h, limit);
     if (h->rank != 0) return;
     judge_waiting(h, limit);
-    if (unheard > 0 && h->age > limit && !h->unheard_said) {
+    if (unheard > 0 && h->age > FIRST_WORDS && !h->unheard_said) {
         h->unheard_said = 1;
         say("warning: %d rank(s) cannot be heard by UDP (a firewall between the nodes?): if one is lost, the others may wait "
             "for ever", unheard);
@@ -383,7 +384,7 @@ void het_pulse_free(het_pulse *h)
 void het_pulse_limit(het_pulse *h, double seconds)
 {
     if (h == NULL) return;
-    const double most = INT32_MAX / (2 * WATCH_LONG);
+    const double most = INT32_MAX / (2 * LIMITS_LONG);
     atomic_store(&h->limit, (int)(1e3 * seconds < most ? 1e3 * seconds : most));
     wake(h);
 }
