@@ -122,8 +122,8 @@ het_status het_h5_begin(het_h5_output *output, het_comm *comm, const char *path,
 {
     het_status status = HET_OK;
     silence();
-    *output = (het_h5_output){.file = -1, .comm = comm, .path = strdup(path),
-                               .before = het_comm_phase(comm, "writing a file")};
+    *output = (het_h5_output){.file = -1, .comm = comm, .path = strdup(path)};
+    if (comm != NULL) output->before = het_comm_phase(comm, "writing a file");
     if (asprintf(&output->temporary, "%s.tmp", path) < 0) output->temporary = NULL;
     if (output->path == NULL || output->temporary == NULL)
         status = het_fail(HET_E_MEMORY, "%s: no memory", path);
@@ -288,7 +288,7 @@ het_status het_h5_end(het_h5_output *output, het_status mine)
         if (output->temporary != NULL && is_root(output)) unlink(output->temporary);
         if (output->comm != NULL) het_comm_barrier(output->comm); /* gone when any rank returns */
     }
-    het_comm_phase(output->comm, output->before);
+    if (output->comm != NULL) het_comm_phase(output->comm, output->before);
     free(output->path);
     free(output->temporary);
     *output = (het_h5_output){.file = -1};
