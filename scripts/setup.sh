@@ -5,7 +5,7 @@ set -euo pipefail
 # Linking to libdnnl-dev and libcyaml-dev takes ocl-icd-opencl-dev and libyaml-dev, on which they do not depend.
 packages=(gcc libc6-dev cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools
           libfftw3-dev libdnnl-dev ocl-icd-opencl-dev libcyaml-dev libyaml-dev libjansson-dev zlib1g-dev
-          libxxhash-dev libcmocka-dev jq)
+          libxxhash-dev libcmocka-dev jq slurm-wlm munge)
 
 if ! command -v dpkg-query >/dev/null; then
     echo "setup: this is no Debian machine; install what Debian 12 calls: ${packages[*]}" >&2

@@ -154,6 +154,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     het_status status = HET_OK;
     het_model_spec spec;
     het_trainer t = {.comm = comm, .config = config};
+    het_signals_note();
     if (!options->dry_run) het_watch_listen(&t.watch, comm);
     HET_TRY(het_comm_agree(comm, het_stack_open(&t.stack, options->stack)));
     const het_stack_info *info = het_stack_get_info(t.stack);
@@ -166,7 +167,6 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     if (options->dry_run) goto done;
     HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
                                                 config->train.batch)));
-    het_signals_note();
     HET_TRY(start_or_resume(&t, options));
     HET_TRY(het_run_ready(&t.run, t.model, &t.survey, &t.state));
     het_coordinator_init(&t.coordinator, comm, config, info->box, info->count,

@@ -1,0 +1,184 @@
+# Sourced by the job scripts of this folder (docs/cluster.md). Variables that may be set when the job is submitted:
+#   HETACUMN          the program; else that of the installation this folder belongs to, else the one in PATH
+#   HETACUMN_LAUNCH   srun or mpirun (srun)
+#   HETACUMN_MPI      what srun --mpi is given (pmix)
+#   HETACUMN_MARGIN   seconds before the job's time is up at which training stops with a checkpoint (180)
+#   HETACUMN_STARTS   starts of one job at most (200)
+#   HETACUMN_IDLE     starts in a row without a new checkpoint at most (3)
+folder=$(dirname "${BASH_SOURCE[0]}")
+program=${HETACUMN:-$folder/../../../bin/hetacumn}
+[ -n "${HETACUMN:-}" ] || [ -x "$program" ] || program=hetacumn
+# An array's task has a name of its own: its number may be that of the whole array.
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+job=${job:-$SLURM_JOB_ID}
+ranks=${SLURM_NTASKS:-$((SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))}
+threads=${SLURM_CPUS_PER_TASK:-1}
+start=$((${SLURM_RESTART_COUNT:-0} + 1))
+
+say()
+{
+    echo "$(date '+%F %T') job $job: $*"
+}
+
+# run_of ARGUMENTS: the folder that train is given with -o; as train does, the last one counts.
+run_of()
+{
+    local run=
+    while [ $# -gt 0 ]; do
+        case $1 in
+        -o | --output) run=${2:-} ;;
+        -o?*) run=${1#-o} ;;
+        --output=*) run=${1#--output=} ;;
+        esac
+        shift
+    done
+    echo "$run"
+}
+
+# seconds_of [DAYS-][[HOURS:]MINUTES:]SECONDS: what squeue says is left, in seconds; nothing for UNLIMITED and other words.
+seconds_of()
+{
+    local days=0 time=$1 part sum=0
+    [[ $time =~ ^([0-9]+-)?([0-9]+:){0,2}[0-9]+$ ]] || return 0
+    if [[ $time == *-* ]]; then days=${time%%-*} time=${time#*-}; fi
+    for part in ${time//:/ }; do sum=$((60 * sum + 10#$part)); done
+    echo $((86400 * 10#$days + sum))
+}
+
+# When this start of the job ends, in seconds of the epoch; nothing when it has no end. Newer Slurm says it in the environment.
+end_of_job()
+{
+    local left
+    if [ -n "${SLURM_JOB_END_TIME:-}" ]; then
+        echo "$SLURM_JOB_END_TIME"
+        return
+    fi
+    left=$(seconds_of "$(squeue -h -j "$job" -o %L)")
+    [ -z "$left" ] || echo $(($(date +%s) + left))
+}
+
+# hours_to END: how long training may last: to the margin before END, and at least three quarters of the time.
+hours_to()
+{
+    awk -v left=$(($1 - $(date +%s))) -v margin="${HETACUMN_MARGIN:-180}" 'BEGIN {
+        if (margin > left / 4) margin = left / 4
+        printf "%.6f", (left > margin ? left - margin : 0.01) / 3600
+    }'
+}
+
+# A word for how far the run has got: it changes with every finished file (checkpoints, the start).
+progress_of()
+{
+    find "$1" -name '*.h5' -printf '%P %s\n' 2>/dev/null | sort | cksum | cut -d ' ' -f 1
+}
+
+# note_start RUN: a line for this start in RUN/starts.txt. How many starts of this job in a row, this one included, began where
+# this one begins, is then in `idle`.
+note_start()
+{
+    local mark
+    mark=$(progress_of "$1")
+    idle=1
+    mkdir -p "$1" && printf '%s job %s start %d on %s, %d ranks of %d threads, files %s\n' "$(date '+%F %T')" "$job" $start \
+        "$SLURM_JOB_NODELIST" "$ranks" "$threads" "$mark" >>"$1/starts.txt" || return 0 # train says why it cannot be
+    idle=$(tac "$1/starts.txt" | awk -v job="$job" -v mark="$mark" '$4 != job || $NF != mark { exit } { n++ } END { print n + 0 }')
+}
+
+# launch ARGUMENTS: the program on all ranks, as a background process with the id in `launcher`. A rank that stops with exit
+# code 75 a moment before the others must not have them killed, so --kill-on-bad-exit is no; a lost one ends all by --wait.
+launch()
+{
+    export OMP_NUM_THREADS=$threads
+    case ${HETACUMN_LAUNCH:-srun} in
+    srun)
+        srun --mpi="${HETACUMN_MPI:-pmix}" --ntasks="$ranks" --cpus-per-task="$threads" --kill-on-bad-exit=0 --wait=30 \
+            "$program" "$@" &
+        ;;
+    mpirun) # without --bind-to none a rank, with all its threads, is bound to one core when there are few
+        mpirun --bind-to none -np "$ranks" "$program" "$@" &
+        ;;
+    *)
+        say "HETACUMN_LAUNCH=$HETACUMN_LAUNCH: it must be srun or mpirun"
+        return 2
+        ;;
+    esac
+    launcher=$!
+}
+
+# Whatever signal came, the ranks get USR1: TERM would make mpirun kill them a second later.
+stop()
+{
+    signalled=1 asked=1
+    [ -z "${launcher:-}" ] || kill -s USR1 "$launcher" 2>/dev/null
+}
+
+# Wait for the launcher; its exit code is in `ended`. A trapped signal ends `wait` early with a code of its own.
+await()
+{
+    local code
+    while :; do
+        signalled=
+        wait "$launcher"
+        code=$?
+        [ $code -eq 127 ] && [ -n "${ended:-}" ] && return
+        ended=$code
+        [ $code -gt 128 ] && [ -n "$signalled" ] || return 0
+    done
+}
+
+# Put the job into the queue again, unless somebody cancelled it or it has done so too often.
+requeue()
+{
+    local state
+    state=$(squeue -h -j "$job" -o %T)
+    if [ "$state" != RUNNING ] && { [ -z "$end" ] || [ "$(date +%s)" -lt "$end" ]; }; then
+        say "the job is $state: not queued again; the same command goes on"
+    elif [ $start -ge "${HETACUMN_STARTS:-200}" ]; then
+        say "start $start of ${HETACUMN_STARTS:-200} (HETACUMN_STARTS): not queued again; the same command goes on"
+    elif scontrol requeue "$job"; then
+        say "queued again to go on"
+        exit 0
+    else
+        say "it cannot be queued again; the same command goes on"
+    fi
+}
+
+# train ARGUMENTS: hetacumn train until it is done or the job's time is up; then the job is queued again. Sets `ended`, or
+# leaves the script when the job is queued again or must not be.
+train()
+{
+    local run before end hours idle=1
+    run=$(run_of "$@")
+    before=$(progress_of "$run")
+    end=$(end_of_job)
+    hours=${end:+$(hours_to "$end")}
+    ended= asked=
+    trap stop USR1 TERM
+    [ -z "$run" ] || note_start "$run"
+    if [ $idle -gt "${HETACUMN_IDLE:-3}" ]; then
+        say "$run got no further in $((idle - 1)) starts (HETACUMN_IDLE): given up"
+        exit 1
+    fi
+    say "start $start on $SLURM_JOB_NODELIST, $ranks ranks of $threads threads${hours:+, training for up to $hours hours}"
+    launch train ${hours:+--max-hours "$hours"} "$@" || exit
+    await
+    # Asked to stop before it listened, a rank dies of the signal.
+    [ -n "$asked" ] && [ $ended -gt 2 ] && ended=75
+    case $ended in
+    0) return 0 ;;
+    2) say "train was not given what it needs" ;;
+    75)
+        [ "$(progress_of "$run")" != "$before" ] && idle=0
+        if [ $idle -ge "${HETACUMN_IDLE:-3}" ]; then
+            say "$run got no further in $idle starts (HETACUMN_IDLE): not queued again"
+        else
+            requeue
+        fi
+        ;;
+    *) # a rank or a node was lost, or an error that comes again: then the next start gets no further, and ends the job
+        say "train ended with exit code $ended"
+        [ "$(progress_of "$run")" = "$before" ] || requeue
+        ;;
+    esac
+    exit "$ended"
+}

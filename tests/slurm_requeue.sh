@@ -1,0 +1,107 @@
+# A job that is stopped, queued again and goes on, under a Slurm of the test's own: the result is that of a run that was never
+# stopped, bit for bit.
+. "$(dirname "$0")/support.sh"
+. "$TESTS/cluster.sh"
+export HETACUMN
+SLURM=$(cd "$TESTS/../slurm" && pwd)
+cluster_up 5 2
+
+make_atoms atoms.pdb
+run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,60 -n 256 -D 16 --apix 6 --snr-db 3 --shift 0.5 \
+    --seed 3 -o stack.h5
+# 10 epochs of 32 steps, two pose steps each.
+settings=("${TINY[@]}" --set train.shards=2 --set train.epochs=10 --set train.freeze_epochs=1 --set run.log_steps=8
+          --set run.checkpoint_steps=16)
+last=checkpoints/step-960.h5
+job=("$SLURM/cpu.sbatch" stack.h5 "${settings[@]}")
+
+# last_step RUN: of its log.
+last_step()
+{
+    [ -s "$1/log.jsonl" ] && tail -n 1 "$1/log.jsonl" | jq .step || echo 0
+}
+
+# beyond RUN STEP: the log says so.
+beyond()
+{
+    [ "$(last_step "$1")" -gt "$2" ]
+}
+
+has_checkpoint()
+{
+    compgen -G "$1/checkpoints/step-*.h5" >/dev/null
+}
+
+same_as_whole()
+{
+    [ -s "$1/$last" ] || fail "$1 did not come to its end: $(ls "$1/checkpoints"); $(cat ./*.log)"
+    h5diff -q whole/$last "$1/$last" || fail "the last checkpoint of $1 is not that of the whole run"
+    jq -cS 'del(.images_per_second)' "$1/log.jsonl" >log.txt
+    diff whole.txt log.txt >differences || fail "log.jsonl of $1 differs: $(head -n 4 differences)"
+}
+
+ranks 2 train stack.h5 -o whole "${settings[@]}"
+[ $CODE -eq 0 ] || fail "exit code $CODE"
+jq -cS 'del(.images_per_second)' whole/log.jsonl >whole.txt
+
+# A program that always stops early and never gets further is not queued for ever. It waits in the queue beside what follows.
+printf '#!/bin/sh\nexit 75\n' >idler
+chmod +x idler
+HETACUMN=$WORK/idler HETACUMN_IDLE=2 submit -w n1 --cpus-per-task=1 "$SLURM/cpu.sbatch" stack.h5 -o nowhere/idle
+idler=$JOB
+
+# A node dies. Slurm takes some time to see it; the job then goes on with the nodes that are left.
+submit --exclude=n0,n1 --nodes=2 --cpus-per-task=1 "${job[@]}" -o node
+node=$JOB
+wait_for 60 "a checkpoint" has_checkpoint node
+kill_node n3
+
+# Two rounds of signal, checkpoint, queue, going on. The signal is the one that Slurm sends before the time is up.
+SECONDS=0
+submit -w n0 --ntasks-per-node=2 --cpus-per-task=1 --time=60 "${job[@]}" -o twice
+for ((round = 1; round <= 2; round++)); do
+    step=$(last_step twice)
+    wait_for 60 "start $round" started "$JOB" $round
+    wait_for 60 "round $round" beyond twice "$step"
+    scancel -b -s USR1 "$JOB"
+done
+done_well "$JOB" 60
+echo "two rounds of signal and going on: $SECONDS s"
+same_as_whole twice
+grep -q 'training for up to 0.9[45]' "hetacumn-$JOB.log" || fail "the time that Slurm leaves is not used"
+[ "$(grep -c "job $JOB start [123] on n. 2 ranks of 1 threads" <(tr -d , <twice/starts.txt))" -eq 3 ] ||
+    fail "starts.txt: $(cat twice/starts.txt)"
+
+# Preempted by another partition, mpirun over two nodes: Slurm sends USR1, and later TERM.
+HETACUMN_LAUNCH=mpirun submit -w n0,n1 --nodes=2 --cpus-per-task=2 "${job[@]}" -o preempted
+wait_for 60 "a first report" beyond preempted 0
+sbatch -Q --partition=urgent -w n0,n1 --exclusive --output=urgent.log --wrap 'echo done'
+wait_for 60 "start 2" started "$JOB" 2
+done_well "$JOB" 60
+same_as_whole preempted
+[ "$(cat urgent.log)" = done ] || fail "the urgent job: $(cat urgent.log)"
+
+# Time running out, as newer Slurm tells it; and no more starts than wanted. Then the same command in another job.
+SLURM_JOB_END_TIME=$(date +%s) HETACUMN_STARTS=2 submit -w n0 --ntasks-per-node=2 --cpus-per-task=1 "${job[@]}" -o timed
+wait_for 60 "the end of job $JOB" over "$JOB"
+grep -q "start 2 of 2 (HETACUMN_STARTS): not queued again" "hetacumn-$JOB.log" || fail "the second start was not the last"
+submit -w n0 --ntasks-per-node=2 --cpus-per-task=1 "${job[@]}" -o timed
+wait_for 60 "a start" started "$JOB" 1
+
+# Cancelled by its user: a checkpoint, and not queued again. Then the same command in another job.
+wait_for 60 "going on" grep -qs 'going on from' "hetacumn-$JOB.log"
+scancel "$JOB"
+wait_for 60 "the end of job $JOB" over "$JOB"
+state_is "$JOB" CANCELLED || fail "$(squeue -t all -j "$JOB")"
+grep -q 'not queued again; the same command goes on' "hetacumn-$JOB.log" || fail "nothing said about the cancelled job"
+submit -w n0 --ntasks-per-node=2 --cpus-per-task=1 "${job[@]}" -o timed
+done_well "$JOB" 60
+same_as_whole timed
+
+done_well "$node" 120
+same_as_whole node
+tail -n 1 node/starts.txt | grep -q 'n\[2,4\]' || fail "starts.txt: $(cat node/starts.txt)"
+
+over "$idler" || fail "$(squeue)"
+grep -q 'got no further in 2 starts (HETACUMN_IDLE): not queued again' "hetacumn-$idler.log" || fail "$(cat "hetacumn-$idler.log")"
+echo passed
