@@ -1,17 +1,20 @@
 # Sourced by the job scripts of this folder (docs/cluster.md). Variables that may be set when the job is submitted:
-#   HETACUMN          the program; else that of the installation this folder belongs to, else the one in PATH
+#   HETACUMN          the program; else the one that this folder belongs to, else that in PATH
 #   HETACUMN_LAUNCH   srun or mpirun (srun)
 #   HETACUMN_MPI      what srun --mpi is given (pmix)
 #   HETACUMN_MARGIN   seconds before the job's time is up at which training stops with a checkpoint (180)
 #   HETACUMN_STARTS   starts of one job at most (200)
 #   HETACUMN_IDLE     starts in a row without a new checkpoint at most (3)
 folder=$(dirname "${BASH_SOURCE[0]}")
-program=${HETACUMN:-$folder/../../../bin/hetacumn}
-[ -n "${HETACUMN:-}" ] || [ -x "$program" ] || program=hetacumn
+program=${HETACUMN:-hetacumn}
+for place in "$folder/../../../bin/hetacumn" "$folder/../build/release/hetacumn"; do # installed, or in the sources
+    [ -z "${HETACUMN:-}" ] && [ -x "$place" ] && program=$place && break
+done
 # An array's task has a name of its own: its number may be that of the whole array.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 ranks=${SLURM_NTASKS:-$((SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))}
+nodes=$SLURM_JOB_NUM_NODES
 threads=${SLURM_CPUS_PER_TASK:-1}
 start=$((${SLURM_RESTART_COUNT:-0} + 1))
 
@@ -91,7 +94,7 @@ launch()
     export OMP_NUM_THREADS=$threads
     case ${HETACUMN_LAUNCH:-srun} in
     srun)
-        srun --mpi="${HETACUMN_MPI:-pmix}" --ntasks="$ranks" --cpus-per-task="$threads" --kill-on-bad-exit=0 --wait=30 \
+        srun --mpi="${HETACUMN_MPI:-pmix}" --nodes="$nodes" --ntasks="$ranks" --cpus-per-task="$threads" --kill-on-bad-exit=0 --wait=30 \
             "$program" "$@" &
         ;;
     mpirun) # without --bind-to none a rank, with all its threads, is bound to one core when there are few
@@ -152,7 +155,7 @@ train()
     before=$(progress_of "$run")
     end=$(end_of_job)
     hours=${end:+$(hours_to "$end")}
-    ended= asked=
+    ended='' asked=''
     trap stop USR1 TERM
     [ -z "$run" ] || note_start "$run"
     if [ $idle -gt "${HETACUMN_IDLE:-3}" ]; then
@@ -160,6 +163,9 @@ train()
         exit 1
     fi
     say "start $start on $SLURM_JOB_NODELIST, $ranks ranks of $threads threads${hours:+, training for up to $hours hours}"
+    if [ "${SLURM_GPUS_ON_NODE:-0}" -gt 0 ] && [ $((SLURM_GPUS_ON_NODE * SLURM_JOB_NUM_NODES)) -ne "${SLURM_NTASKS:-$ranks}" ]; then
+        say "$ranks ranks for $SLURM_GPUS_ON_NODE GPUs on each node: one rank for each GPU is best (--ntasks-per-node)"
+    fi
     launch train ${hours:+--max-hours "$hours"} "$@" || exit
     await
     # Asked to stop before it listened, a rank dies of the signal.

@@ -86,6 +86,7 @@ ReturnToService=2
 SlurmdTimeout=15
 MessageTimeout=30
 SwitchType=switch/none
+SlurmdParameters=config_overrides
 GresTypes=gpu
 $(for ((i = 0; i < nodes; i++)); do
         echo "NodeName=n$i NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1 + i))" \
