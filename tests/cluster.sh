@@ -26,7 +26,7 @@ wait_for()
     shift 2
     until=$((SECONDS + seconds))
     while ! "$@"; do
-        [ $SECONDS -lt $until ] || fail "waited $seconds s for $what; $(squeue 2>&1); $(tail -n 30 ./*.log 2>/dev/null)"
+        [ $SECONDS -lt $until ] || fail "waited $seconds s for $what; $(squeue 2>&1); $(tail -n 10 ./*.log 2>/dev/null)"
         sleep 0.1
     done
 }
@@ -83,7 +83,7 @@ PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 KillWait=20
 ReturnToService=2
-SlurmdTimeout=15
+SlurmdTimeout=300
 MessageTimeout=30
 SwitchType=switch/none
 SlurmdParameters=config_overrides
@@ -129,6 +129,12 @@ cluster_down()
     done
 }
 
+# may_start JOB: nothing but the nodes keeps it from that. Requeued jobs wait for some seconds.
+may_start()
+{
+    [ "$(date +%s)" -gt "$(date -d "$(scontrol show job "$1" | sed -n 's/.*EligibleTime=\([^ ]*\).*/\1/p')" +%s)" ]
+}
+
 # kill_node NAME: its daemon and all that runs on it.
 kill_node()
 {
@@ -166,5 +172,5 @@ over()
 done_well()
 {
     wait_for "$2" "the end of job $1" over "$1"
-    ! squeue -h -j "$1" -t all -o %T | grep -vq COMPLETED || fail "$(squeue -j "$1" -t all); $(tail -n 30 ./*.log)"
+    ! squeue -h -j "$1" -t all -o %T | grep -vq COMPLETED || fail "$(squeue -j "$1" -t all); $(tail -n 10 ./*.log)"
 }
