@@ -15,7 +15,7 @@ static const double SAME = 0.02; /* |R-R'|^2 of one minimum: 6 degrees */
 het_status het_poses_observe(het_poses *s, het_ctf_row *rows, int64_t n)
 {
     het_status status = HET_OK;
-    for (int64_t i = 0; i < n; i++) rows[i] = het_stack_ctf(s->stack)[s->in_batch[i]];
+    HET_TRY(het_stack_read_ctf(s->stack, rows, s->in_batch, n));
     HET_TRY(het_stack_read_standardised(s->stack, s->images, s->in_batch, n));
     status = het_model_observe(s->model, s->transform, s->ctf, s->images, rows, n);
 done:

@@ -23,16 +23,18 @@ static het_status search_share(het_start *s, const het_first_volume *volume, con
     het_comm_share(comm, s->count, &first, &count);
     float *images = het_alloc((size_t)(CHUNK * info->box * info->box) * sizeof *images);
     het_search_pose *pose = het_alloc(CHUNK * sizeof *pose);
-    if (images == NULL || pose == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the start"));
+    het_ctf_row *ctf = het_alloc(CHUNK * sizeof *ctf);
+    if (images == NULL || pose == NULL || ctf == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the start"));
     for (int64_t at = first; at < first + count; at += CHUNK) {
         const int64_t n = first + count - at < CHUNK ? first + count - at : CHUNK;
         for (int64_t i = 0; i < n; i++) index[i] = at + i;
         HET_TRY(het_stack_read_standardised(stack, images, index, n));
+        HET_TRY(het_stack_read_ctf(stack, ctf, index, n));
         const het_first_volume_spec spec = {.box = info->box,
                                             .count = n,
                                             .apix = info->apix,
                                             .images = images,
-                                            .ctf = het_stack_ctf(stack) + at,
+                                            .ctf = ctf,
                                             .radius = radius,
                                             .shift_range = shift_range};
         HET_TRY(het_first_volume_search(volume, pose, dev, &spec));
@@ -44,6 +46,7 @@ static het_status search_share(het_start *s, const het_first_volume *volume, con
 done:
     het_release(images);
     het_release(pose);
+    het_release(ctf);
     return status;
 }
 

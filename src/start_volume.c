@@ -38,7 +38,7 @@ static het_status read_chosen(het_chosen *c, const het_stack *stack, int64_t cou
     het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 0, 0);
     het_rng_shuffle(&rng, index, all);
     HET_TRY(het_stack_read_standardised(stack, c->images, index, count));
-    for (int64_t i = 0; i < count; i++) c->ctf[i] = het_stack_ctf(stack)[index[i]];
+    HET_TRY(het_stack_read_ctf(stack, c->ctf, index, count));
 done:
     het_release(index);
     return status;

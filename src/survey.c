@@ -16,6 +16,7 @@ typedef struct work {
     float *host, *image, *transform, *ctf, *copy; /* host; device; device; device; host, of the last two */
     het_ctf_row *rows;                            /* device */
     int64_t index[BLOCK];
+    het_ctf_row host_rows[BLOCK];
     double *sums; /* (3 shells): power, points, C^2; added over ranks with the noise tally */
 } work;
 
@@ -83,8 +84,8 @@ static het_status add_block(work *w, het_noise_tally *tally, het_device *dev, co
     dev->ops->image_to_points(w->plan, w->transform, w->image, n, p);
     dev->ops->download(dev, w->copy, w->transform, (size_t)(n * p * 2) * sizeof *w->copy);
     het_noise_power_add(w->sums, w->sums + shells, w->copy, w->points.kxy, p, n, d);
-    for (int64_t i = 0; i < n; i++)
-        dev->ops->upload(dev, w->rows + i, het_stack_ctf(stack) + w->index[i], sizeof *w->rows);
+    HET_TRY(het_stack_read_ctf(stack, w->host_rows, w->index, n));
+    dev->ops->upload(dev, w->rows, w->host_rows, (size_t)n * sizeof *w->rows);
     dev->ops->ctf(w->plan, w->ctf, w->rows, NULL, NULL, (float)info->apix, n, p);
     dev->ops->download(dev, w->copy, w->ctf, (size_t)(n * p) * sizeof *w->copy);
     for (int64_t i = 0; i < n * p; i++) {

@@ -156,7 +156,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     het_trainer t = {.comm = comm, .config = config};
     het_signals_note();
     if (!options->dry_run) het_watch_listen(&t.watch, comm);
-    HET_TRY(het_comm_agree(comm, het_stack_open(&t.stack, options->stack)));
+    HET_TRY(het_stack_open_together(&t.stack, comm, options->stack));
     const het_stack_info *info = het_stack_get_info(t.stack);
     HET_TRY(check_batch(&t, options));
     if (!options->dry_run) HET_TRY(het_run_open(&t.run, comm, options->run, config));

@@ -70,21 +70,23 @@ static void check_stack(het_comm *comm, const char *path)
     int64_t index[N], row;
     const char *file;
     het_stack *stack;
-    CHECK_OK(comm, het_stack_open(&stack, path));
+    het_ctf_row rows[N];
+    CHECK_OK(comm, het_stack_open_together(&stack, comm, path));
     CHECK(comm, het_stack_get_info(stack)->count == N);
     for (int64_t i = 0; i < N; i++) index[i] = i;
     CHECK_OK(comm, het_stack_read(stack, images, index, N));
     CHECK_OK(comm, het_stack_read_truth(stack, 0, N, &(het_stack_truth){.shift = shift}));
+    CHECK_OK(comm, het_stack_read_ctf(stack, rows, index, N));
     const int exact = het_stack_get_info(stack)->type == HET_F32;
     for (int64_t i = 0; i < N; i++) {
         for (int64_t k = 0; k < PIXELS; k++) {
             const float error = images[i * PIXELS + k] - pixel(i, k);
             CHECK(comm, exact ? error == 0 : error < 0.003f && error > -0.003f);
         }
-        CHECK(comm, het_stack_ctf(stack)[i].defocus_u == (float)i && shift[2 * i] == (float)i);
+        CHECK(comm, rows[i].defocus_u == (float)i && shift[2 * i] == (float)i);
         CHECK_OK(comm, het_stack_source(stack, i, &file, &row));
         CHECK(comm, row == i && strcmp(file, i % 2 ? "long name.mrcs" : "x.mrcs") == 0);
-        het_stack_moved(stack, i, moved);
+        CHECK_OK(comm, het_stack_moved(stack, i, moved));
         CHECK(comm, moved[0] == (double)i && moved[1] == (double)i);
     }
     het_stack_close(stack);

@@ -1,5 +1,7 @@
 /* The particle stack in one process: what is written is read, damaged files are refused by name, failed
  * writes leave nothing behind. */
+#include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -9,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "../src/arena.h"
 #include "../src/data/h5.h"
+#include "../src/data/open_files.h"
 #include "../src/data/stack.h"
 #include "../src/rng.h"
 
@@ -112,6 +116,7 @@ static void round_trip(het_dtype type, float tolerance)
     const char *path = in_folder("a.h5");
     static float read[N * PIXELS], standard[N * PIXELS], r[9 * 4], t[2 * 4], c[4];
     int64_t index[N], k[4], row = -1;
+    static het_ctf_row rows[N];
     const char *file = NULL;
     write_stack(path, type, 0, N);
     assert_int_equal(access(in_folder("a.h5.tmp"), F_OK), -1);
@@ -122,7 +127,9 @@ static void round_trip(het_dtype type, float tolerance)
     assert_int_equal(info->type, type);
     assert_int_equal(info->sign, -1);
     assert_true(info->apix == 1.25 && info->shift_range == 2.5);
-    assert_memory_equal(het_stack_ctf(stack), ctf, sizeof ctf);
+    for (int i = 0; i < N; i++) index[i] = i;
+    assert_ok(het_stack_read_ctf(stack, rows, index, N));
+    assert_memory_equal(rows, ctf, sizeof ctf);
     for (int i = 0; i < N; i++) index[i] = i % 2 ? i : (i * 7) % N; /* runs and jumps */
     assert_ok(het_stack_read(stack, read, index, N));
     assert_ok(het_stack_read_standardised(stack, standard, index, N));
@@ -150,7 +157,7 @@ static void round_trip(het_dtype type, float tolerance)
     assert_int_equal(row, 102);
     assert_int_equal(het_stack_source(stack, 0, &file, &row), HET_E_INPUT);
     double moved[2];
-    het_stack_moved(stack, 3, moved);
+    assert_ok(het_stack_moved(stack, 3, moved));
     assert_true(info->recentred && moved[0] == (double)shift[6] && moved[1] == (double)shift[7]);
     het_stack_close(stack);
 }
@@ -167,42 +174,159 @@ static void float16_round_trip(void **state)
     round_trip(HET_F16, 0x1p-11f);
 }
 
+static void write_text(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void assert_same_images(const het_stack *stack, const het_stack *whole, const int64_t *index, int n)
+{
+    static float a[N * PIXELS], b[N * PIXELS];
+    assert_ok(het_stack_read_standardised(stack, a, index, n));
+    assert_ok(het_stack_read_standardised(whole, b, index, n));
+    assert_memory_equal(a, b, (size_t)n * PIXELS * sizeof *a);
+}
+
+/* As if they were in one file, to the bit. */
 static void a_list_of_stacks(void **state)
 {
     (void)state;
-    static const char names[2][8] = {"p1.h5", "p2.h5"};
-    const int64_t two = 2, index[] = {9, 10, 11, 12, 36, 0};
-    static float read[6 * PIXELS];
+    const int64_t index[] = {9, 10, 11, 12, 36, 0};
     float t[2 * 4];
-    het_h5_output output;
+    double moved[2];
+    const char *file;
+    int64_t row;
+    het_ctf_row rows[6];
     het_stack *stack, *whole;
-    hid_t set, type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, 8);
+    write_stack(in_folder("a.h5"), HET_F32, 0, N);
+    write_stack(in_folder("p1.h5"), HET_F32, 0, 11);
+    write_stack(in_folder("p2.h5"), HET_F32, 11, N - 12);
+    write_stack(in_folder("p3.h5"), HET_F32, N - 1, 1);
+    write_text(in_folder("list.txt"), "# parts\np1.h5\n\n  p2.h5 \r\np3.h5");
+    assert_ok(het_stack_open(&stack, in_folder("list.txt")));
+    assert_ok(het_stack_open(&whole, in_folder("a.h5")));
+    const het_stack_info *info = het_stack_get_info(stack), *wanted = het_stack_get_info(whole);
+    assert_int_equal(info->count, N);
+    assert_int_equal(info->files, 3);
+    assert_memory_equal(&info->mean, &wanted->mean, sizeof info->mean);
+    assert_memory_equal(&info->std, &wanted->std, sizeof info->std);
+    assert_same_images(stack, whole, index, 6);
+    assert_ok(het_stack_read_ctf(stack, rows, index, 6));
+    for (int i = 0; i < 6; i++) assert_memory_equal(&rows[i], &ctf[index[i]], sizeof rows[i]);
+    assert_ok(het_stack_read_truth(stack, 9, 4, &(het_stack_truth){.shift = t}));
+    assert_memory_equal(t, shift + 18, sizeof t);
+    assert_ok(het_stack_source(stack, 11 + 2, &file, &row));
+    assert_string_equal(file, "longer/name.mrcs");
+    assert_int_equal(row, 102);
+    assert_ok(het_stack_moved(stack, N - 1, moved));
+    assert_true(moved[0] == (double)shift[2 * (N - 1)]);
+    het_stack_close(stack);
+    het_stack_close(whole);
+}
+
+/* Parts that do not tell their images' moments: to rounding. */
+static void a_list_of_older_stacks(void **state)
+{
+    (void)state;
+    het_stack *stack, *whole;
     write_stack(in_folder("a.h5"), HET_F32, 0, N);
     write_stack(in_folder("p1.h5"), HET_F32, 0, 11);
     write_stack(in_folder("p2.h5"), HET_F32, 11, N - 11);
-    assert_ok(het_h5_begin(&output, comm, in_folder("list.h5"), 4096));
-    assert_ok(het_h5_create(&output, &set, "/parts", type, 1, &two, NULL));
-    assert_ok(het_h5_write(&output, set, "/parts", type, 0, 2, 8, names));
-    H5Dclose(set);
-    H5Tclose(type);
-    assert_ok(het_h5_end(&output, HET_OK));
-    assert_ok(het_stack_open(&stack, in_folder("list.h5")));
+    const hid_t handle = H5Fopen(in_folder("p1.h5"), H5F_ACC_RDWR, H5P_DEFAULT);
+    assert_true(H5Ldelete(handle, "/moments", H5P_DEFAULT) >= 0);
+    H5Fclose(handle);
+    write_text(in_folder("list.txt"), "p1.h5\np2.h5\n");
+    assert_ok(het_stack_open(&stack, in_folder("list.txt")));
     assert_ok(het_stack_open(&whole, in_folder("a.h5")));
-    assert_int_equal(het_stack_get_info(stack)->count, N);
     assert_true(fabs(het_stack_get_info(stack)->mean - het_stack_get_info(whole)->mean) < 1e-12);
     assert_true(fabs(het_stack_get_info(stack)->std - het_stack_get_info(whole)->std) < 1e-12);
-    assert_memory_equal(het_stack_ctf(stack), ctf, sizeof ctf);
-    assert_ok(het_stack_read(stack, read, index, 6));
-    for (int i = 0; i < 6; i++)
-        assert_memory_equal(read + i * PIXELS, images + index[i] * PIXELS, PIXELS * sizeof(float));
-    assert_ok(het_stack_read_truth(stack, 9, 4, &(het_stack_truth){.shift = t}));
-    assert_memory_equal(t, shift + 18, sizeof t);
     het_stack_close(stack);
     het_stack_close(whole);
-    unlink(in_folder("p2.h5"));
-    assert_int_equal(het_stack_open(&stack, in_folder("list.h5")), HET_E_IO);
-    assert_message("list.h5 lists p2.h5");
+}
+
+static int open_files(void)
+{
+    int count = 0;
+    DIR *here = opendir("/proc/self/fd");
+    for (struct dirent *entry; (entry = readdir(here)) != NULL;) count += entry->d_name[0] != '.';
+    closedir(here);
+    return count;
+}
+
+/* Few files are open at a time, and every image is found. */
+static void a_list_of_many_stacks(void **state)
+{
+    (void)state;
+    enum { FILES = 3 * HET_FILES_OPEN };
+    char text[FILES * 16] = "";
+    static float read[PIXELS];
+    het_stack *stack;
+    write_stack(in_folder("p.h5"), HET_F32, 3, 2);
+    for (int i = 0; i < FILES; i++) snprintf(text + strlen(text), 16, "p%d.h5\n", i);
+    for (int i = 0; i < FILES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "p%d.h5", i);
+        unlink(in_folder(name));
+        assert_int_equal(symlink("p.h5", in_folder(name)), 0);
+    }
+    write_text(in_folder("many.txt"), text);
+    const int before = open_files();
+    assert_ok(het_stack_open(&stack, in_folder("many.txt")));
+    assert_int_equal(open_files(), before);
+    for (int64_t i = 0, at = 0; i < 4 * FILES; i++, at = (at + 101) % (2 * FILES)) {
+        assert_ok(het_stack_read(stack, read, &at, 1));
+        assert_memory_equal(read, images + (3 + at % 2) * PIXELS, sizeof read);
+    }
+    assert_int_equal(open_files(), before + HET_FILES_OPEN);
+    unlink(in_folder("p7.h5")); /* closed by now: the last 64 reads were elsewhere */
+    const int64_t lost = 14;
+    assert_int_equal(het_stack_read(stack, read, &lost, 1), HET_E_IO);
+    assert_message("p7.h5");
+    het_stack_close(stack);
+    assert_int_equal(open_files(), before);
+}
+
+static void lists_that_do_not_fit(void **state)
+{
+    (void)state;
+    het_stack *stack;
+    static float read[PIXELS];
+    const int64_t index = 12;
+    het_stack_info other = information(HET_F32, 2);
+    het_stack_writer *writer;
+    write_stack(in_folder("p1.h5"), HET_F32, 0, 11);
+    write_stack(in_folder("p2.h5"), HET_F32, 11, N - 11);
+    other.apix *= 1.5;
+    other.has_source = other.recentred = 0;
+    assert_ok(het_stack_create(&writer, comm, in_folder("fine.h5"), &other));
+    assert_ok(het_stack_write(writer, 0, 2, images, ctf, &truth));
+    assert_ok(het_stack_finish(writer, 1, HET_OK));
+    write_text(in_folder("list.txt"), "p1.h5\nfine.h5\n");
+    assert_int_equal(het_stack_open(&stack, in_folder("list.txt")), HET_E_INPUT);
+    assert_message("fine.h5: box 12 at 1.875 A differs from box 12 at 1.25 A in");
+    assert_message("p1.h5");
+    write_text(in_folder("list.txt"), "# nothing\n");
+    assert_int_equal(het_stack_open(&stack, in_folder("list.txt")), HET_E_INPUT);
+    assert_message("names no stack");
+    write_text(in_folder("list.txt"), "p1.h5\nabsent.h5\n");
+    assert_int_equal(het_stack_open(&stack, in_folder("list.txt")), HET_E_IO);
+    assert_message("list.txt: ");
+    assert_message("absent.h5: cannot open it: No such file");
+
+    /* one that changes after the opening */
+    write_text(in_folder("list.txt"), "p1.h5\np2.h5\n");
+    assert_ok(het_stack_open(&stack, in_folder("list.txt")));
+    assert_ok(het_stack_read(stack, read, &index, 1));
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000000000}};
+    assert_int_equal(utimensat(AT_FDCWD, in_folder("p2.h5"), times, 0), 0);
+    assert_int_equal(het_stack_read(stack, read, &index, 1), HET_E_INPUT);
+    assert_message("p2.h5: the file was changed");
+    const int64_t first = 3;
+    assert_ok(het_stack_read(stack, read, &first, 1));
+    het_stack_close(stack);
 }
 
 static void overwrite(const char *path, long offset, const void *data, size_t bytes)
@@ -243,17 +367,22 @@ static void damaged_files(void **state)
     assert_message("image 17");
     assert_ok(het_stack_read(stack, read, index, 1));
     assert_int_equal(truncate(path, at_images + 16 * PIXELS * 4 + 10), 0);
-    assert_int_equal(het_stack_read(stack, read, index, 1), HET_E_IO);
-    assert_int_equal(het_stack_read_standardised(stack, read, index, 1), HET_E_IO);
-    assert_message("shorter");
+    assert_int_equal(het_stack_read(stack, read, index, 1), HET_E_INPUT);
+    assert_int_equal(het_stack_read_standardised(stack, read, index, 1), HET_E_INPUT);
+    assert_message("was changed since");
     het_stack_close(stack);
     assert_int_equal(het_stack_open(&stack, path), HET_E_INPUT);
     assert_null(stack);
 
     write_stack(path, HET_F32, 0, N);
     overwrite(path, at_ctf + 4 * (7 * 5 + 2), &infinite, 4);
-    assert_int_equal(het_stack_open(&stack, path), HET_E_INPUT);
+    het_ctf_row row[2];
+    const int64_t of[] = {4, 5};
+    assert_ok(het_stack_open(&stack, path));
+    assert_ok(het_stack_read_ctf(stack, row, of, 1));
+    assert_int_equal(het_stack_read_ctf(stack, row, of, 2), HET_E_INPUT);
     assert_message("CTF of image 5");
+    het_stack_close(stack);
     overwrite(path, 0, "not HDF5", 8);
     assert_int_equal(het_stack_open(&stack, path), HET_E_INPUT);
     assert_int_equal(het_stack_open(&stack, in_folder("none.h5")), HET_E_IO);
@@ -342,7 +471,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float32_round_trip),         cmocka_unit_test(float16_round_trip),
-        cmocka_unit_test(a_list_of_stacks),           cmocka_unit_test(damaged_files),
+        cmocka_unit_test(a_list_of_stacks),
+        cmocka_unit_test(a_list_of_older_stacks),
+        cmocka_unit_test(a_list_of_many_stacks),
+        cmocka_unit_test(lists_that_do_not_fit),           cmocka_unit_test(damaged_files),
         cmocka_unit_test(bad_pixels_are_not_written), cmocka_unit_test(unfinished_stacks_vanish),
         cmocka_unit_test(full_disk_and_missing_folder), cmocka_unit_test(nothing_leaks),
     };

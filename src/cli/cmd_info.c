@@ -38,49 +38,64 @@ static void print_json(const char *text)
     json_decref(object);
 }
 
-static void describe_ctf(const het_ctf_row *ctf, int64_t count)
+static het_status describe_ctf(const het_stack *stack)
 {
+    enum { BLOCK = 4096 };
+    het_status status = HET_OK;
+    static het_ctf_row ctf[BLOCK];
+    static int64_t index[BLOCK];
+    const int64_t count = het_stack_get_info(stack)->count;
     double least = INFINITY, most = -INFINITY;
     int64_t with = 0;
-    for (int64_t i = 0; i < count; i++) {
-        if (ctf[i].voltage == 0.0f) continue;
-        const double defocus = 0.5 * ((double)ctf[i].defocus_u + ctf[i].defocus_v);
-        least = fmin(least, defocus);
-        most = fmax(most, defocus);
-        with++;
+    for (int64_t at = 0; at < count; at += BLOCK) {
+        const int64_t n = count - at < BLOCK ? count - at : BLOCK;
+        for (int64_t i = 0; i < n; i++) index[i] = at + i;
+        HET_TRY(het_stack_read_ctf(stack, ctf, index, n));
+        for (int64_t i = 0; i < n; i++) {
+            if (ctf[i].voltage == 0.0f) continue;
+            const double defocus = 0.5 * ((double)ctf[i].defocus_u + ctf[i].defocus_v);
+            least = fmin(least, defocus);
+            most = fmax(most, defocus);
+            with++;
+        }
     }
     if (with == 0) {
         printf("  CTF          none\n");
-        return;
+        goto done;
     }
+    *index = 0;
+    HET_TRY(het_stack_read_ctf(stack, ctf, index, 1));
     printf("  CTF          defocus %.0f to %.0f A; the first: %.0f kV, Cs %.2f mm, amplitude contrast %.3f\n",
            least, most, ctf[0].voltage / 1.0e3, ctf[0].cs / 1.0e7, ctf[0].amplitude);
     if (with < count) printf("  CTF          none for %lld images\n", (long long)(count - with));
+done:
+    return status;
 }
 
 static het_status describe_stack(const char *path)
 {
     het_stack *stack = NULL;
-    const het_status status = het_stack_open(&stack, path);
+    het_status status = het_stack_open(&stack, path);
     if (status != HET_OK) return status;
     const het_stack_info *info = het_stack_get_info(stack);
     const char *source;
     int64_t row;
     printf("%s: a particle stack\n", path);
+    if (info->files > 1) printf("  files        %lld\n", (long long)info->files);
     printf("  images       %lld of %lld x %lld pixels, %s\n", (long long)info->count, (long long)info->box,
            (long long)info->box, info->type == HET_F16 ? "float16" : "float32");
     printf("  pixel size   %.5g A; finest detail %.4g A\n", info->apix, 2.0 * info->apix);
     printf("  pixels       mean %.6g, standard deviation %.6g\n", info->mean, info->std);
     printf("  sign         pixels of the source were %s\n", info->sign < 0 ? "multiplied by -1" : "kept");
     printf("  shifts       up to %.3g pixels expected\n", info->shift_range);
-    describe_ctf(het_stack_ctf(stack), info->count);
+    status = describe_ctf(stack);
     printf("  truth        %s\n",
            info->has_truth ? "stored (rotations, shifts): `evaluate` can use it" : "none");
     if (info->has_source && het_stack_source(stack, 0, &source, &row) == HET_OK)
         printf("  source       %s, first image from row %lld%s\n", source, (long long)row,
                info->recentred ? "; recentred" : "");
     het_stack_close(stack);
-    return HET_OK;
+    return status;
 }
 
 static het_status describe_checkpoint(const char *path)
@@ -245,6 +260,7 @@ static het_status describe(const char *path)
     if (got == sizeof magic && memcmp(magic, "\211HDF\r\n\032\n", 8) == 0) return describe_hdf5(path);
     if (got == sizeof magic && memcmp(magic, "\223NUMPY", 6) == 0)
         return het_fail(HET_E_INPUT, "%s: a NumPy or cryoSPARC (.cs) file; these are not read yet", path);
+    if (ends_with(path, ".txt")) return describe_stack(path);
     if (ends_with(path, ".star") || ends_with(path, ".star.gz")) return describe_star(path);
     return describe_mrc(path);
 }

@@ -48,10 +48,8 @@ static het_status predict_batch(job *j, float *images, het_ctf_row *ctf, int64_t
 {
     het_status status = HET_OK;
     int64_t index[BATCH];
-    for (int64_t i = 0; i < n; i++) {
-        index[i] = j->first + at + i;
-        ctf[i] = het_stack_ctf(j->stack)[index[i]];
-    }
+    for (int64_t i = 0; i < n; i++) index[i] = j->first + at + i;
+    HET_TRY(het_stack_read_ctf(j->stack, ctf, index, n));
     HET_TRY(het_stack_read_standardised(j->stack, images, index, n));
     const het_predictions to = het_predictions_rows(&j->part, at, n);
     const het_answers answers = {.rotation = to.rotation,
@@ -132,7 +130,6 @@ done:
 static het_status load(job *j)
 {
     het_status status = HET_OK;
-    HET_TRY(het_stack_open(&j->stack, j->stack_path));
     HET_TRY(het_device_open_cpu(&j->dev, 0, HET_PRECISION_F32));
     het_run_results(j->folder, sizeof j->folder, j->run, j->amortised);
     HET_TRY(het_run_load(j->folder, &j->dev, BATCH, &j->model, &j->survey, &j->state));
@@ -203,6 +200,7 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
         goto done;
     }
     const char *h5 = j.out != NULL && ends_with(j.out, ".h5") ? j.out : j.standard;
+    HET_TRY(het_stack_open_together(&j.stack, comm, j.stack_path));
     HET_TRY(het_comm_agree(comm, load(&j)));
     status = j.own[0] != '\0' || j.refined || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);
     HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));

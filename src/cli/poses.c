@@ -27,6 +27,7 @@ typedef struct table {
     char *text;
     het_star_column_data column[MOST_COLUMNS];
     int64_t columns;
+    het_ctf_row *ctf; /* (rows), where it is written */
 } table;
 
 static void free_table(table *t)
@@ -34,6 +35,20 @@ static void free_table(table *t)
     het_release(t->numbers);
     het_release(t->names);
     het_release(t->text);
+    het_release(t->ctf);
+}
+
+static het_status load_ctf(table *t, const het_stack *stack)
+{
+    int64_t *index = het_alloc((size_t)t->rows * sizeof *index);
+    t->ctf = het_alloc((size_t)t->rows * sizeof *t->ctf);
+    het_status status = index != NULL && t->ctf != NULL
+                            ? HET_OK
+                            : het_fail(HET_E_MEMORY, "no memory for the CTF of %lld images", (long long)t->rows);
+    for (int64_t i = 0; status == HET_OK && i < t->rows; i++) index[i] = i;
+    if (status == HET_OK) status = het_stack_read_ctf(stack, t->ctf, index, t->rows);
+    het_release(index);
+    return status;
 }
 
 static void add(table *t, const char *label, int64_t which)
@@ -51,7 +66,8 @@ static het_status fill(table *t, const het_predictions *p, const het_stack *stac
         return het_fail(HET_E_MEMORY, "no memory for the STAR columns of %lld images", (long long)p->count);
     for (int64_t i = 0; i < p->count; i++) {
         double r[9], angle[3], moved[2];
-        het_stack_moved(stack, i, moved);
+        const het_status status = het_stack_moved(stack, i, moved);
+        if (status != HET_OK) return status;
         for (int k = 0; k < 9; k++) r[k] = p->rotation[9 * i + k];
         het_rotation_to_euler(r, &angle[0], &angle[1], &angle[2]);
         for (int k = 0; k < 3; k++) t->numbers[(ROT + k) * t->rows + i] = DEGREES * angle[k];
@@ -100,11 +116,11 @@ done:
 }
 
 /* CTF columns in RELION's units (A, degrees). */
-static void fill_ctf(table *t, const het_ctf_row *ctf)
+static void fill_ctf(table *t)
 {
     static const char *const label[] = {"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift"};
     for (int64_t i = 0; i < t->rows; i++) {
-        const het_ctf_row *c = &ctf[i];
+        const het_ctf_row *c = &t->ctf[i];
         const double value[] = {c->defocus_u, c->defocus_v, DEGREES * c->angle, DEGREES * c->phase};
         for (int k = 0; k < 4; k++) t->numbers[(DEFOCUS_U + k) * t->rows + i] = value[k];
     }
@@ -133,14 +149,14 @@ static int64_t named_box(const het_stack *stack)
 
 /* The number of each image's optics group, from 1: images of one voltage, Cs and amplitude contrast.
  * first (rows): the first image of each group. Returns the number of groups. */
-static int64_t fill_groups(table *t, const het_ctf_row *ctf, int64_t *first)
+static int64_t fill_groups(table *t, int64_t *first)
 {
     int64_t groups = 0;
     for (int64_t i = 0; i < t->rows; i++) {
-        const het_ctf_row *c = &ctf[i];
+        const het_ctf_row *c = &t->ctf[i];
         int64_t g = 0;
         for (; g < groups; g++) {
-            const het_ctf_row *other = &ctf[first[g]];
+            const het_ctf_row *other = &t->ctf[first[g]];
             if (c->voltage == other->voltage && c->cs == other->cs && c->amplitude == other->amplitude) break;
         }
         if (g == groups) first[groups++] = i;
@@ -151,15 +167,14 @@ static int64_t fill_groups(table *t, const het_ctf_row *ctf, int64_t *first)
 }
 
 /* The table data_optics that RELION 3.1 and later want, `groups` rows; first [in] an image of each group. */
-static het_status write_optics(het_star_writer *writer, const het_stack *stack, const int64_t *first,
-                               int64_t groups)
+static het_status write_optics(het_star_writer *writer, const het_stack *stack, const het_ctf_row *ctf,
+                               const int64_t *first, int64_t groups)
 {
     enum { NUMBER, BOX, DIMENSIONS, PIXEL, VOLTAGE, CS, AMPLITUDE, COLUMNS, NAME_SIZE = 32 };
     static const char *const label[COLUMNS] = {"rlnOpticsGroup", "rlnImageSize", "rlnImageDimensionality",
                                                "rlnImagePixelSize", "rlnVoltage", "rlnSphericalAberration",
                                                "rlnAmplitudeContrast"};
     const het_stack_info *info = het_stack_get_info(stack);
-    const het_ctf_row *ctf = het_stack_ctf(stack);
     const double box = (double)named_box(stack), apix = info->apix * (double)info->box / box;
     het_status status = HET_OK;
     double *numbers = het_alloc((size_t)(COLUMNS * groups) * sizeof *numbers);
@@ -251,15 +266,16 @@ het_status het_poses_write_star(const het_predictions *p, const het_stack *stack
     if (info->has_source) HET_TRY(find_base(&star, &base, rows, stack));
     if (base == NULL) {
         HET_TRY(fill_names(&t, stack, stack_path));
-        groups = fill_groups(&t, het_stack_ctf(stack), rows);
-        if (het_stack_ctf(stack)[0].voltage > 0.0f) fill_ctf(&t, het_stack_ctf(stack));
+        HET_TRY(load_ctf(&t, stack));
+        groups = fill_groups(&t, rows);
+        if (t.ctf[0].voltage > 0.0f) fill_ctf(&t);
     } else if (het_star_column(base, "rlnOriginX") >= 0) {
         HET_TRY(fill_pixels(&t, base, rows, info->apix));
     }
     HET_TRY(het_star_create(&writer, path));
     for (int64_t i = 0; base != NULL && i < star.count; i++)
         if (&star.table[i] != base) het_star_write_copy(writer, &star.table[i]);
-    if (base == NULL) status = write_optics(writer, stack, rows, groups);
+    if (base == NULL) status = write_optics(writer, stack, t.ctf, rows, groups);
     het_star_write_table(writer, base != NULL ? base->name : "particles", base, base != NULL ? rows : NULL,
                          p->count, t.column, t.columns);
     status = het_star_finish(writer, status);

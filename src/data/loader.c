@@ -53,12 +53,11 @@ static void read_step(het_loader *loader, slot *s, int64_t step)
 {
     const int64_t epoch = step / loader->steps;
     const int64_t box = het_stack_get_info(loader->stack)->box, pixels = loader->count * box * box;
-    const het_ctf_row *ctf = het_stack_ctf(loader->stack);
     if (epoch != loader->epoch) shuffle(loader, epoch);
     const int64_t at = (step % loader->steps) * loader->batch + loader->first;
     memcpy(s->index, loader->order + at, (size_t)loader->count * sizeof *s->index);
-    for (int64_t i = 0; i < loader->count; i++) s->ctf[i] = ctf[s->index[i]];
     s->status = het_stack_read(loader->stack, s->images, s->index, loader->count);
+    if (s->status == HET_OK) s->status = het_stack_read_ctf(loader->stack, s->ctf, s->index, loader->count);
     if (s->status != HET_OK) snprintf(s->message, sizeof s->message, "%s", het_status_message());
     else
         for (int64_t i = 0; i < pixels; i++) s->images[i] = (s->images[i] - loader->shift) * loader->scale;

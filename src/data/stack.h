@@ -10,9 +10,12 @@
  *    /source/file (strings), /source/row (N,2) int64: file, 0-based row, where known
  *    /source/shift (N,2) float32 px: what recentring took out, where it was done
  *    /truth/{rotation (N,3,3), shift (N,2) px, class (N) int64, z (N)} where known
- *  and attributes version, apix, box, sign, mean, std, shift_range. A stack may instead list other stacks:
- *  /parts, names of files relative to its folder, whose images follow one another. Tests: test_stack.c,
- *  mpi_stack.c */
+ *    /moments (N,2) float64: mean and sum of squared deviations of each image, as stored
+ *  and attributes version, apix, box, sign, mean, std, shift_range.
+ *  Wherever a stack is read, its name may be that of a list of stacks: a text file NAME.txt with one name a line,
+ *  relative to its folder (blank lines and those that begin with # do not count). Their images follow one another, and
+ *  all is as if they were in one file, to the bit where every file has /moments. Of many files few are open at a time.
+ *  Tests: test_stack.c, mpi_stack.c, cli_list.sh */
 
 typedef struct het_stack_info {
     int64_t count, box;
@@ -23,6 +26,7 @@ typedef struct het_stack_info {
     double shift_range; /* px: largest |shift| expected (simulate knows it; import: 0.05 box unless given) */
     int has_truth, has_source;
     int recentred; /* the particles were moved to the centre: /source/shift */
+    int64_t files; /* 1, or as many as a list names; set when read */
 } het_stack_info;
 
 typedef struct het_stack_truth { /* any pointer may be NULL; rows of the range written or read */
@@ -58,25 +62,30 @@ het_status het_stack_write_moved(het_stack_writer *writer, int64_t first, int64_
  *  returns `mine`). */
 het_status het_stack_finish(het_stack_writer *writer, int sign, het_status mine);
 
-/** Open for reading; not collective. Sizes are checked against the file. Errors: HET_E_IO, HET_E_INPUT. */
+/** Open for reading; not collective. The headers of all files are read; images, CTF rows, truth and sources when they are
+ *  asked for. Errors: HET_E_IO, HET_E_INPUT, also when files of a list differ in box or pixel size. */
 het_status het_stack_open(het_stack **stack, const char *path);
+/** The same for all ranks: rank 0 reads the headers and tells the others. Collective. */
+het_status het_stack_open_together(het_stack **stack, het_comm *comm, const char *path);
 void het_stack_close(het_stack *stack);
 const het_stack_info *het_stack_get_info(const het_stack *stack);
 /** Read n images by index (any order, 0 <= index < count) as float32 (n,D,D), stored values; thread-safe
- *  (pread at the data set's offset). Errors: HET_E_INPUT naming the first image with a NaN or infinite pixel;
- *  HET_E_IO. */
+ *  (pread at the data set's offset). Errors: HET_E_INPUT naming the first image with a NaN or infinite pixel,
+ *  or a file that is not as it was when the stack was opened; HET_E_IO. */
 het_status het_stack_read(const het_stack *stack, float *images, const int64_t *index, int64_t n);
 /** The same, standardised: (stored - mean)/std. */
 het_status het_stack_read_standardised(const het_stack *stack, float *images, const int64_t *index,
                                        int64_t n);
-/** CTF rows of all images, loaded at open; borrowed. */
-const het_ctf_row *het_stack_ctf(const het_stack *stack);
+/** Read the CTF rows of n images by index; thread-safe. Errors: as above; HET_E_INPUT naming an image whose row is not
+ *  finite. */
+het_status het_stack_read_ctf(const het_stack *stack, het_ctf_row *rows, const int64_t *index, int64_t n);
 /** Read the truth of images [first, first+count) into the non-NULL arrays. Errors: HET_E_INPUT when there is
  *  none. */
 het_status het_stack_read_truth(const het_stack *stack, int64_t first, int64_t count,
                                 const het_stack_truth *truth);
-/** Source of image i: file name (borrowed) and 0-based row; HET_E_INPUT when unknown. */
+/** Source of image i: file name (borrowed) and 0-based row; HET_E_INPUT when unknown. One thread at a time, as for the
+ *  truth. */
 het_status het_stack_source(const het_stack *stack, int64_t i, const char **file, int64_t *row);
 /** By how much the particle of image i was off centre in the source, px of the stack; 0 without
  *  recentring. */
-void het_stack_moved(const het_stack *stack, int64_t i, double moved[2]);
+het_status het_stack_moved(const het_stack *stack, int64_t i, double moved[2]);

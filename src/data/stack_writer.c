@@ -6,9 +6,10 @@
 #include "../arena.h"
 #include "h5.h"
 #include "half.h"
+#include "moments.h"
 #include "stack.h"
 
-enum { IMAGES, CTF, ROTATION, SHIFT, CLASS, COORDINATE, ROWS, MOVED, SETS };
+enum { IMAGES, CTF, MOMENTS, ROTATION, SHIFT, CLASS, COORDINATE, ROWS, MOVED, SETS };
 
 typedef struct data_set {
     const char *name;
@@ -19,18 +20,12 @@ typedef struct data_set {
     hid_t disk_type;
 } data_set;
 
-/* Mean and sum of squared deviations of one image: added up in the order of the images at the end, so that the
- * attributes are the same bits for any number of ranks. */
-typedef struct image_sums {
-    double mean, deviation;
-} image_sums;
-
 struct het_stack_writer {
     het_h5_output output;
     het_comm *comm; /* borrowed */
     het_stack_info info;
     data_set set[SETS];
-    image_sums *sums; /* (count); zero for images of other ranks */
+    het_image_moments *sums; /* (count); zero for images of other ranks */
     uint16_t *half;   /* (half_images, D, D): conversion buffer of a float16 stack */
     int64_t half_images;
     int64_t written;  /* images, by this rank */
@@ -42,7 +37,7 @@ static het_status create_set(het_stack_writer *w, int which)
     static const float nan_fill = NAN;
     static const int64_t none_fill = -1;
     data_set *set = &w->set[which];
-    const void *fill = which <= CTF ? NULL : set->type == HET_I64 ? (const void *)&none_fill : &nan_fill;
+    const void *fill = which <= MOMENTS ? NULL : set->type == HET_I64 ? (const void *)&none_fill : &nan_fill;
     set->disk_type = het_h5_type(set->type);
     return het_h5_create(&w->output, &set->id, set->name, set->disk_type, set->rank, set->shape, fill);
 }
@@ -67,6 +62,7 @@ static void describe_sets(het_stack_writer *w)
     const data_set sets[SETS] = {
         [IMAGES] = {"/images", w->info.type, 3, {n, box, box}, -1, -1},
         [CTF] = {"/ctf", HET_F32, 2, {n, 7, 0}, -1, -1},
+        [MOMENTS] = {"/moments", HET_F64, 2, {n, 2, 0}, -1, -1},
         [ROTATION] = {"/truth/rotation", HET_F32, 3, {n, 3, 3}, -1, -1},
         [SHIFT] = {"/truth/shift", HET_F32, 2, {n, 2, 0}, -1, -1},
         [CLASS] = {"/truth/class", HET_I64, 1, {n, 0, 0}, -1, -1},
@@ -153,7 +149,7 @@ static het_status add_image(het_stack_writer *w, int64_t index, const float *ima
     for (int64_t i = 0; i < pixels; i++) sum += image[i];
     const double mean = sum / (double)pixels;
     for (int64_t i = 0; i < pixels; i++) deviation += (image[i] - mean) * (image[i] - mean);
-    w->sums[index] = (image_sums){mean, deviation};
+    w->sums[index] = (het_image_moments){mean, deviation};
     if (isfinite(deviation)) return HET_OK;
     return het_fail(HET_E_INPUT, "%s: image %lld (from 0) has a pixel that is %s: %s", w->output.path,
                     (long long)index, w->half ? "NaN, infinite or beyond float16's 65504" : "NaN or infinite",
@@ -290,24 +286,23 @@ done:
     return status;
 }
 
-/* Mean and variance of all pixels from those of the images (Chan, Golub and LeVeque 1983, eq. 2.1). */
+/* Mean and standard deviation of all pixels from those of the images, which are written too. */
 static het_status sum_up(het_stack_writer *w)
 {
     het_status status = HET_OK;
-    const double pixels = (double)(w->info.box * w->info.box);
+    const int64_t pixels = w->info.box * w->info.box;
+    int64_t first, count;
+    het_moments all = {0};
     HET_TRY(het_comm_sum_i64(w->comm, &w->written, 1));
     if (w->written != w->info.count)
         return het_fail(HET_E_SHAPE, "%s: %lld images were written where %lld were announced", w->output.path,
                         (long long)w->written, (long long)w->info.count);
     HET_TRY(het_comm_sum_f64(w->comm, &w->sums[0].mean, (size_t)w->info.count * 2));
-    double mean = 0, deviation = 0;
-    for (int64_t i = 0; i < w->info.count; i++) {
-        const double step = w->sums[i].mean - mean, n = (double)i;
-        mean += step / (n + 1);
-        deviation += w->sums[i].deviation + step * step * pixels * n / (n + 1);
-    }
-    w->info.mean = mean;
-    w->info.std = sqrt(deviation / (pixels * (double)w->info.count));
+    for (int64_t i = 0; i < w->info.count; i++) het_moments_add(&all, &w->sums[i], pixels);
+    w->info.mean = all.mean;
+    w->info.std = het_moments_std(&all, pixels);
+    het_comm_share(w->comm, w->info.count, &first, &count);
+    HET_TRY(write_set(w, MOMENTS, first, count, w->sums + first));
 done:
     return status;
 }
