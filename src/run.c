@@ -204,8 +204,11 @@ done:
 het_status het_run_save_last(het_run *run, const het_model *m, const het_survey *survey, const het_run_state *state)
 {
     het_status status = HET_OK;
+    const char *before = het_comm_phase(run->comm, "saving a checkpoint");
     if (het_comm_rank(run->comm) == 0) status = save_root(run, m, survey, state);
-    return het_comm_agree(run->comm, status);
+    status = het_comm_agree(run->comm, status);
+    het_comm_phase(run->comm, before);
+    return status;
 }
 
 static het_status read_state(const char *file, het_run_state *s, int64_t adam[2], het_survey *survey)
