@@ -74,8 +74,9 @@ static const row rows[] = {
      "rounds of expectation-maximisation from the best random start", NULL},
     {"init.epochs", NUMBER, AT(init.epochs), 8, 0, 1e6, FIXED,
      "passes of the decoder over the start's images at the poses found", NULL},
-    {"init.join_epoch", NUMBER, AT(init.join_epoch), 18, 0, 1e6, FIXED,
-     "epochs with conformations after which poses are searched anew and put into one frame; 0: never", NULL},
+    {"init.join_epoch", NUMBER, AT(init.join_epoch), -1, -1, 1e6, FIXED,
+     "epochs with conformations after which poses are searched anew and put into one frame; 0: never, -1: in mid-training",
+     NULL},
     {"init.keep_epochs", NUMBER, AT(init.keep_epochs), 1e6, 0, 1e6, FIXED,
      "epochs in which task one uses the poses found, while task two teaches the encoder", NULL},
     {"init.lambda_z", NUMBER, AT(init.lambda_z), 0.03, 0, 1e6, FREE,
@@ -110,8 +111,8 @@ static const row rows[] = {
      "task one shows the encoder images turned by random multiples of 90 degrees", NULL},
     {"train.march_start", NUMBER, AT(train.march_start), 3.5, 0, 2048, FREE,
      "first radius of frequency marching (Fourier pixels; 0: full disc from the start)", NULL},
-    {"train.march_rate", NUMBER, AT(train.march_rate), 0.25, 0, 1e6, FREE,
-     "growth per epoch (Fourier pixels)", NULL},
+    {"train.march_rate", NUMBER, AT(train.march_rate), 0, 0, 1e6, FREE,
+     "growth per epoch (Fourier pixels; 0: the disc is full after 0.3 of train.epochs)", NULL},
     {"train.freeze_epochs", NUMBER, AT(train.freeze_epochs), 2, 0, 1e6, FREE,
      "epochs with the conformation head frozen", NULL},
     {"train.freeze_images", NUMBER, AT(train.freeze_images), 0, 0, 1e15, FREE,
@@ -326,6 +327,7 @@ static const struct {
                {"train.method", HET_METHOD_CRYODRGN2, "train.mirror", 0, 1},
                {"train.method", HET_METHOD_CRYODRGN2, "train.march_start", 6, 0},
                {"init.method", HET_START_NONE, "train.freeze_epochs", 20, 0}, /* wrong poses at first */
+               {"init.method", HET_START_NONE, "train.march_rate", 0.25, 0},
                {"train.method", HET_METHOD_CRYODRGN2, "train.freeze_epochs", 10, 0}};
 
 static const row *row_of(const char *name)

@@ -51,7 +51,7 @@ typedef struct het_config_init {
     double radius;        /* Fourier pixels: of the start, and where frequency marching then begins */
     int64_t rounds;       /* of expectation-maximisation from there */
     double epochs;        /* passes of the decoder over these images at the poses found */
-    double join_epoch;    /* epochs after conformations were released: poses searched anew, one frame; 0: never */
+    double join_epoch;    /* epochs after conformations were released: poses searched anew, one frame; 0: never, -1: in mid-training */
     double keep_epochs;   /* then: epochs in which task one uses the poses found, while task two teaches the encoder */
     double lambda_z;      /* weight of the conformation of synthetic images, which the encoder learns meanwhile */
     double prior_z;       /* weight of |z|^2/2 of each image's conformation meanwhile */
@@ -74,7 +74,7 @@ typedef struct het_config_train {
     int mirror;           /* symmetrised loss, eq. 5 */
     int augment;          /* task one shows the encoder images turned by multiples of 90 degrees */
     double march_start;   /* frequency marching: first radius in Fourier pixels (0: full disc from the start) */
-    double march_rate;    /* growth per epoch, in Fourier pixels */
+    double march_rate;    /* growth per epoch, in Fourier pixels; 0: by train.epochs */
     double freeze_epochs; /* FCH: epochs with the conformation head frozen */
     double freeze_images; /* FCH in images seen; the larger of both counts */
     het_frozen_z freeze_z;/* z while frozen: zero | normal */

@@ -2,6 +2,11 @@
 
 #include <math.h>
 
+/* What is not given goes by train.epochs. */
+static const double MARCHED = 0.3; /* of the epochs: the disc is full, */
+static const double JOINED = 0.5;  /* poses are searched anew, */
+static const double APART = 4.0;   /* but conformations need that many epochs before */
+
 int64_t het_schedule_cycle(const het_config *c)
 {
     return 1 + (c->ablation.cpp ? c->train.pose_steps : 0);
@@ -27,7 +32,8 @@ double het_schedule_radius(const het_config *c, double epoch, int64_t box)
     const double full = (double)(box / 2 - 1);
     if (c->train.march_start <= 0.0) return full;
     const double start = c->init.method == HET_START_NONE ? c->train.march_start : c->init.radius;
-    return fmin(full, start + c->train.march_rate * epoch);
+    const double rate = c->train.march_rate > 0.0 ? c->train.march_rate : fmax(0.0, full - start) / (MARCHED * c->train.epochs);
+    return fmin(full, start + rate * epoch);
 }
 
 int het_schedule_frozen(const het_config *c, double epoch, int64_t count)
@@ -52,8 +58,9 @@ int het_schedule_search(const het_config *c, int64_t step, int64_t steps_per_epo
 {
     if (c->train.method == HET_METHOD_CRYODRGN2)
         return step % (int64_t)ceil(c->search.every * (double)steps_per_epoch) == 0;
-    const double epoch = released(c, count) + c->init.join_epoch;
-    return c->init.method != HET_START_NONE && c->init.join_epoch > 0.0 && epoch < c->init.keep_epochs &&
+    const double free = released(c, count),
+                 epoch = c->init.join_epoch < 0.0 ? fmax(JOINED * c->train.epochs, free + APART) : free + c->init.join_epoch;
+    return c->init.method != HET_START_NONE && c->init.join_epoch != 0.0 && epoch < c->init.keep_epochs &&
            step == (int64_t)ceil(epoch * (double)steps_per_epoch);
 }
 

@@ -28,6 +28,10 @@ void het_report_start(het_report *r, const het_model *m, const het_survey *surve
              m->config.train.snr > 0.0 ? " (given)" : "", m->spec.shift_range, (long long)m->spec.global_batch,
              (long long)m->spec.global_groups);
     het_info("%s", het_device_name(m->dev));
+    const double last = het_schedule_radius(&m->config, m->config.train.epochs, c->box), full = (double)(c->box / 2 - 1);
+    if (last < full - 0.5)
+        het_warn("the disc grows to %.1f of %.0f Fourier pixels by the last epoch, details of %.1f A: for finer maps raise "
+                 "train.march_rate or train.epochs", last, full, (double)c->box * m->spec.apix / last);
 }
 
 void het_report_add(het_report *r, const het_tally *tally)

@@ -6,7 +6,7 @@ run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,40 -n 320
     -o stack.h5
 run simulate --atoms atoms.pdb -n 120 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 4 -o few.h5
 # 3 epochs of 40 steps, two pose steps each: the last checkpoint is step 360. Frames are joined after two epochs.
-settings=("${TINY[@]}" --set init.method=search --set init.join_epoch=1 --set train.rate_final=1 --set init.radius=8
+settings=("${TINY[@]}" --set init.method=search --set init.join_epoch=1 --set train.rate_final=1 --set train.march_rate=0.25 --set init.radius=8
           --set init.search_images=300 --set init.search_rounds=20 --set init.rounds=2 --set init.epochs=2 --set train.epochs=3 --set train.freeze_epochs=1 --set run.log_steps=7)
 last=checkpoints/step-360.h5
 

@@ -66,6 +66,13 @@ static void radius_marches(void **state)
     c.init.method = HET_START_SEARCH; /* marching goes on from the start's radius */
     c.init.radius = 8.0;
     near(het_schedule_radius(&c, 2.0, 32), 9.0);
+    c.train.march_rate = 0.0; /* full after 0.3 of the epochs */
+    c.train.epochs = 40.0;
+    near(het_schedule_radius(&c, 6.0, 32), 11.5);
+    near(het_schedule_radius(&c, 12.0, 32), 15.0);
+    c.init.radius = 12.0; /* of a small box's disc there is no more */
+    near(het_schedule_radius(&c, 0.0, 16), 7.0);
+    near(het_schedule_radius(&c, 20.0, 16), 7.0);
 }
 
 static void frozen_by_epochs_and_images(void **state)
@@ -110,6 +117,11 @@ static void searches_in_time(void **state)
     c.init.keep_epochs = 10.0;
     c.init.join_epoch = 0.0;
     for (int64_t step = 0; step < 80; step++) assert_false(het_schedule_search(&c, step, 7, 100));
+    c.init.join_epoch = -1.0;
+    c.train.epochs = 12.0; /* in the middle, */
+    for (int64_t step = 0; step < 80; step++) assert_int_equal(het_schedule_search(&c, step, 7, 100), step == 42);
+    c.train.epochs = 8.0; /* but not before epoch 1.5 + 4 */
+    for (int64_t step = 0; step < 80; step++) assert_int_equal(het_schedule_search(&c, step, 7, 100), step == 39);
     c.train.method = HET_METHOD_CRYODRGN2;
     c.init.method = HET_START_NONE;
     assert_true(het_schedule_given(&c, 1e5));
