@@ -83,15 +83,19 @@ static void write_root(het_report *r, het_run *run, het_model *m, const het_surv
     const double left = (now - r->started) / (double)(d->step + 1 - r->first_step) * (double)(c->end - d->step - 1);
     const int64_t images = (d->step + 1) / het_schedule_cycle(c->config) * c->config->train.batch;
     const double spread = t->spread / fmax(t->spread_pairs, 1.0), skewness = map_skewness(m);
+    const double pixels = (double)(m->spec.box * m->spec.box), disc = (double)(2 * m->active - 1); /* half of it is kept */
     const het_health_numbers numbers = {.images_seen = (double)images, .spread = spread, .image_loss = t->image_loss / n,
                                         .zero_loss = t->zero_loss / n, .snr = survey->floored ? 0.0 : survey->snr,
                                         .snr_floor = 0.0, .skewness = skewness, .non_finite = t->non_finite,
+                                        .noise_loss = survey->noise_variance * disc / pixels,
+                                        .progress = d->epoch / c->config->train.epochs,
                                         .z_rms = d->frozen ? NAN : sqrt(t->z_square / n)};
     char health[80];
     const int findings = het_health_judge(&r->health, &numbers);
     het_health_names(health, sizeof health, findings);
-    het_info("epoch %6.2f  radius %4.1f  image %.4f (nothing %.4f)  pose %.4f  spread %.2f  z %.2f+-%.2f%s  %.0f images/s  "
-             "%.0f min left  health: %s", d->epoch, d->radius, t->image_loss / n, t->zero_loss / n, t->pose_loss / s, spread,
+    het_info("epoch %6.2f  radius %4.1f  image %.4f (nothing %.4f, explains %.0f %%)  pose %.4f  spread %.2f  z %.2f+-%.2f%s  "
+             "%.0f images/s  %.0f min left  health: %s", d->epoch, d->radius, t->image_loss / n, t->zero_loss / n,
+             100.0 * het_health_explained(&numbers), t->pose_loss / s, spread,
              sqrt(t->z_square / n), t->z_std / n, d->frozen ? " (frozen)" : "", rate, left / 60.0, health);
     say_health(r, findings, &numbers);
     het_watch_report(watch, &(het_watch_numbers){

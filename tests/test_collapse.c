@@ -78,6 +78,8 @@ static het_health_numbers good(void)
                                 .snr = 0.1,
                                 .snr_floor = 1e-3,
                                 .skewness = 1.0,
+                                .noise_loss = 0.895,
+                                .progress = 1.0,
                                 .z_rms = 0.8};
 }
 
@@ -113,7 +115,16 @@ static void each_failure_is_found(void **state)
     n = good();
     n.non_finite = 1;
     assert_int_equal(third(&n), HET_HEALTH_NAN);
-    n = (het_health_numbers){1e6, NAN, NAN, NAN, NAN, NAN, NAN, 0, NAN};
+    n = good();
+    n.image_loss = 0.92; /* 76 % of 0.105 */
+    assert_int_equal(third(&n), HET_HEALTH_WEAK);
+    n.progress = 0.5; /* more may come */
+    assert_int_equal(third(&n), HET_HEALTH_GOOD);
+    n.progress = 1.0;
+    n.noise_loss = 1.1; /* no signal to explain */
+    assert_int_equal(third(&n), HET_HEALTH_GOOD);
+    n = (het_health_numbers){.images_seen = 1e6, .spread = NAN, .image_loss = NAN, .zero_loss = NAN, .snr = NAN,
+                             .snr_floor = NAN, .skewness = NAN, .z_rms = NAN, .noise_loss = NAN, .progress = 1.0};
     assert_int_equal(third(&n), HET_HEALTH_GOOD);
 }
 
@@ -160,6 +171,7 @@ static void words_say_what_to_do(void **state)
         {HET_HEALTH_NAN, "train.rate_encoder"},    {HET_HEALTH_NO_SNR, "train.snr"},
         {HET_HEALTH_COLLAPSE, "train.seed"},       {HET_HEALTH_UNFIT, "hetacumn info"},
         {HET_HEALTH_INVERTED, "--sign"},           {HET_HEALTH_UNUSED, "train.lambda_z"},
+        {HET_HEALTH_WEAK, "--starts"},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         assert_int_equal(het_health_words(text, sizeof text, row[i].finding, &n), row[i].finding);

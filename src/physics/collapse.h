@@ -32,6 +32,8 @@ typedef struct het_health_numbers {
     double snr, snr_floor; /* of the data (eq. 9), and the least value that the estimate can tell from 0 */
     double skewness;       /* of the decoded map at z = 0 */
     double z_rms;          /* of the conformations; NAN while they are frozen */
+    double noise_loss;     /* eq. 4 of the noise alone, were it white */
+    double progress;       /* of the training, 0 .. 1 */
     double non_finite;     /* losses or gradients that were NaN or infinite since the last report */
 } het_health_numbers;
 
@@ -45,11 +47,16 @@ typedef enum het_health_finding {
     HET_HEALTH_GOOD = 0,
     HET_HEALTH_NAN = 1,      /* numbers that are not finite */
     HET_HEALTH_NO_SNR = 2,   /* estimated SNR at or below the floor */
-    HET_HEALTH_COLLAPSE = 4, /* spread < 1.5 in 3 reports in a row, after 20000 images */
+    HET_HEALTH_COLLAPSE = 4, /* spread < 2 in 3 reports in a row, after 20000 images */
     HET_HEALTH_UNFIT = 8,    /* image_loss >= zero_loss in 3 reports in a row, after 20000 images */
     HET_HEALTH_INVERTED = 16,/* skewness < -0.3 in 3 reports in a row, with a fit better than nothing */
-    HET_HEALTH_UNUSED = 32   /* z_rms < 0.1 in 3 reports in a row, 20000 images after z was released */
+    HET_HEALTH_UNUSED = 32,  /* z_rms < 0.1 in 3 reports in a row, 20000 images after z was released */
+    HET_HEALTH_WEAK = 64     /* het_health_explained < 0.8 in the last tenth of the training */
 } het_health_finding;
+
+/** The share of the images' signal that the model explains, (zero_loss - image_loss) / (zero_loss - noise_loss); NAN
+ *  where it is not known. */
+double het_health_explained(const het_health_numbers *now);
 
 /** Judge one report: update `health`, return the findings or'ed together. */
 int het_health_judge(het_health *health, const het_health_numbers *now);
