@@ -26,7 +26,7 @@
 #include "comm.h"
 
 enum { TICKS_IN_LIMIT = 10, LIMITS_LONG = 15, STAGGER_MOST = 5 };                                /* numbers */
-enum { TICK_MOST = 500, LIMIT_FIRST = 20000, FIRST_WORDS = 20000, STAGGER = 1000, LINGER = 10 }; /* ms */
+enum { TICK_MOST = 500, LIMIT_FIRST = 20000, FIRST_WORDS = 20000, STAGGER = 1000, LINGER = 10, SILENT_AT_TERM = 3000 }; /* ms */
 
 typedef enum sort { ALIVE, LEAVING, END } sort; /* END: rank 0 has lost a rank and said so */
 
@@ -187,9 +187,11 @@ _Noreturn static void end_all(het_pulse *h, const char *why)
     _Exit(HET_EXIT_LOST);
 }
 
+/* SIGTERM while a rank is silent: mpirun has lost its node and is ending us, within a second. */
 static int is_lost(const het_pulse *h, const peer *p, int limit)
 {
     if (!p->heard) return 0;
+    if (het_signal_pending() == SIGTERM && limit > SILENT_AT_TERM) limit = SILENT_AT_TERM;
     return p->silent > limit || (p->refused && p->last.kind != LEAVING && !atomic_load(&h->leaving));
 }
 
