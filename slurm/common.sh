@@ -97,7 +97,10 @@ launch()
         srun --mpi="${HETACUMN_MPI:-pmix}" --nodes="$nodes" --ntasks="$ranks" --cpus-per-task="$threads" --kill-on-bad-exit=0 --wait=30 \
             "$program" "$@" &
         ;;
-    mpirun) # without --bind-to none a rank, with all its threads, is bound to one core when there are few
+    mpirun) # bound to cores, a rank among few has one core for all its threads; without keepalives a node may vanish unnoticed
+        export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-4}"
+        export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-1}"
+        export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-3}"
         mpirun --bind-to none -np "$ranks" "$program" "$@" &
         ;;
     *)
@@ -111,7 +114,7 @@ launch()
 # Whatever signal came, the ranks get USR1: TERM would make mpirun kill them a second later.
 stop()
 {
-    signalled=1 asked=1
+    signalled=1
     [ -z "${launcher:-}" ] || kill -s USR1 "$launcher" 2>/dev/null
 }
 
@@ -155,7 +158,7 @@ train()
     before=$(progress_of "$run")
     end=$(end_of_job)
     hours=${end:+$(hours_to "$end")}
-    ended='' asked=''
+    ended=
     trap stop USR1 TERM
     [ -z "$run" ] || note_start "$run"
     if [ $idle -gt "${HETACUMN_IDLE:-3}" ]; then
@@ -168,23 +171,15 @@ train()
     fi
     launch train ${hours:+--max-hours "$hours"} "$@" || exit
     await
-    # Asked to stop before it listened, a rank dies of the signal.
-    [ -n "$asked" ] && [ $ended -gt 2 ] && ended=75
-    case $ended in
-    0) return 0 ;;
-    2) say "train was not given what it needs" ;;
-    75)
+    [ "$ended" -eq 0 ] && return 0
+    say "train ended with exit code $ended"
+    if [ "$ended" -gt 2 ]; then # stopped early (75), or a rank, its node or the network was lost (74, above 128)
         [ "$(progress_of "$run")" != "$before" ] && idle=0
         if [ $idle -ge "${HETACUMN_IDLE:-3}" ]; then
             say "$run got no further in $idle starts (HETACUMN_IDLE): not queued again"
         else
             requeue
         fi
-        ;;
-    *) # a rank or a node was lost, or an error that comes again: then the next start gets no further, and ends the job
-        say "train ended with exit code $ended"
-        [ "$(progress_of "$run")" = "$before" ] || requeue
-        ;;
-    esac
+    fi
     exit "$ended"
 }

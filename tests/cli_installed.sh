@@ -2,6 +2,9 @@
 . "$(dirname "$0")/support.sh"
 cmake --install "$(dirname "$HETACUMN")" --prefix "$WORK/prefix" >out 2>err || fail "cmake --install"
 [ -s prefix/share/doc/hetacumn/LICENSE ] || fail "the licence is not installed"
+submit=prefix/share/hetacumn/slurm/submit
+$submit --dry-run cpu "$0" -o run >out 2>err && grep -q 'common.sh' out && [ -s "$(dirname $submit)/common.sh" ] ||
+    fail "the job scripts are not installed"
 HETACUMN=$WORK/prefix/bin/hetacumn
 run --help
 grep -q 'usage: hetacumn COMMAND' out || fail "no usage"

@@ -96,6 +96,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=UNLIMITED PriorityTier=1 GraceTi
 PartitionName=urgent Nodes=ALL MaxTime=UNLIMITED PriorityTier=2
 ${3:-}
 EOF
+    echo 'CgroupPlugin=cgroup/v1' >"$CLUSTER/cgroup.conf" # asked for no controller it needs none, whatever this machine has
     for i in null zero full random; do echo "Name=gpu File=/dev/$i"; done >"$CLUSTER/gres.conf"
     munged --force --key-file="$CLUSTER/munge.key" --socket="$CLUSTER/munge.sock" --pid-file="$CLUSTER/munged.pid" \
         --log-file="$CLUSTER/munged.log" --seed-file="$CLUSTER/munge.seed" || fail "munged"

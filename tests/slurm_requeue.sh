@@ -2,34 +2,51 @@
 # stopped, bit for bit.
 . "$(dirname "$0")/support.sh"
 . "$TESTS/cluster.sh"
-export HETACUMN
 SLURM=$(cd "$TESTS/../slurm" && pwd)
 cluster_up 5 2
 
 make_atoms atoms.pdb
 run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,60 -n 256 -D 16 --apix 6 --snr-db 3 --shift 0.5 \
     --seed 3 -o stack.h5
-# 10 epochs of 32 steps, two pose steps each.
-settings=("${TINY[@]}" --set train.shards=2 --set train.epochs=10 --set train.freeze_epochs=1 --set run.log_steps=8
-          --set run.checkpoint_steps=16)
-last=checkpoints/step-960.h5
+# 5 epochs of 32 steps, two pose steps each.
+settings=("${TINY[@]}" --set train.shards=2 --set train.epochs=5 --set train.freeze_epochs=1 --set run.log_steps=8
+          --set run.checkpoint_steps=16 --set run.watchdog=300)
+last=checkpoints/step-480.h5
 job=("$SLURM/cpu.sbatch" stack.h5 "${settings[@]}")
 
-# last_step RUN: of its log.
-last_step()
+# The program. Where the file $PAUSE says RUN LINES, rank 0 pauses when the run's log has so many lines, says so in $PAUSE.at, and
+# goes on when the file is gone or a signal comes: then no run is over before the signal, however fast the machine.
+cat >pausing <<EOF
+#!/bin/bash
+[ "\$PMIX_RANK" = 0 ] && [ -s "\$PAUSE" ] || exec $HETACUMN "\$@"
+read -r run lines <"\$PAUSE"
+$HETACUMN "\$@" &
+trap 'kill -s USR1 \$!; kill -s CONT \$!; rm -f "\$PAUSE"' USR1 TERM
+while [ -s "\$PAUSE" ] && kill -0 \$! && ! [ "\$(cat "\$run/log.jsonl" 2>/dev/null | wc -l)" -ge "\$lines" ]; do sleep 0.02; done
+kill -s STOP \$!
+touch "\$PAUSE.at"
+while [ -s "\$PAUSE" ]; do sleep 0.05; done
+kill -s CONT \$!
+while kill -0 \$!; do # a signal ends wait early
+    wait \$!
+    code=\$?
+done
+exit \$code
+EOF
+chmod +x pausing
+real=$HETACUMN
+export HETACUMN=$WORK/pausing
+
+# pause FILE RUN LINES: from now on. paused FILE: wait until it does.
+pause()
 {
-    [ -s "$1/log.jsonl" ] && tail -n 1 "$1/log.jsonl" | jq .step || echo 0
+    rm -f "$1.at"
+    echo "$2 $3" >"$1"
 }
 
-# beyond RUN STEP: the log says so.
-beyond()
+paused()
 {
-    [ "$(last_step "$1")" -gt "$2" ]
-}
-
-has_checkpoint()
-{
-    compgen -G "$1/checkpoints/step-*.h5" >/dev/null
+    wait_for 60 "the pause of $1" test -e "$1.at"
 }
 
 same_as_whole()
@@ -40,7 +57,7 @@ same_as_whole()
     diff whole.txt log.txt >differences || fail "log.jsonl of $1 differs: $(head -n 4 differences)"
 }
 
-ranks 2 train stack.h5 -o whole "${settings[@]}"
+HETACUMN=$real ranks 2 train stack.h5 -o whole "${settings[@]}"
 [ $CODE -eq 0 ] || fail "exit code $CODE"
 jq -cS 'del(.images_per_second)' whole/log.jsonl >whole.txt
 
@@ -51,20 +68,23 @@ HETACUMN=$WORK/idler HETACUMN_IDLE=2 submit -w n1 --cpus-per-task=1 "$SLURM/cpu.
 idler=$JOB
 
 # A node dies. srun ends the job's other rank after half a minute.
-submit --exclude=n0,n1 --nodes=2 --cpus-per-task=1 "${job[@]}" -o node
+pause node-at node 5
+PAUSE=node-at submit --exclude=n0,n1 --nodes=2 --cpus-per-task=1 "${job[@]}" -o node
 node=$JOB
-wait_for 60 "a checkpoint" has_checkpoint node
+paused node-at
 kill_node n3
+rm node-at
 
 # Two rounds of signal, checkpoint, queue, going on. The signal is the one that Slurm sends before the time is up.
 SECONDS=0
-submit -w n0 --ntasks-per-node=2 --cpus-per-task=1 --time=60 "${job[@]}" -o twice
-for ((round = 1; round <= 2; round++)); do
-    step=$(last_step twice)
-    wait_for 60 "start $round" started "$JOB" $round
-    wait_for 60 "round $round" beyond twice "$step"
-    scancel -b -s USR1 "$JOB"
-done
+pause twice-at twice 3
+PAUSE=twice-at submit -w n0 --ntasks-per-node=2 --cpus-per-task=1 --time=60 "${job[@]}" -o twice
+paused twice-at
+scancel -b -s USR1 "$JOB"
+wait_for 60 "the end of the pause" test ! -e twice-at
+pause twice-at twice 10
+paused twice-at
+scancel -b -s USR1 "$JOB"
 done_well "$JOB" 60
 echo "two rounds of signal and going on: $SECONDS s"
 same_as_whole twice
@@ -73,23 +93,24 @@ grep -q 'training for up to 0.9[45]' "hetacumn-$JOB.log" || fail "the time that 
     fail "starts.txt: $(cat twice/starts.txt)"
 
 # Preempted by another partition, mpirun over two nodes: Slurm sends USR1, and later TERM.
-HETACUMN_LAUNCH=mpirun submit -w n0,n1 --nodes=2 --cpus-per-task=2 "${job[@]}" -o preempted
-wait_for 60 "a first report" beyond preempted 0
+pause preempted-at preempted 3
+PAUSE=preempted-at HETACUMN_LAUNCH=mpirun submit -w n0,n1 --nodes=2 --cpus-per-task=2 "${job[@]}" -o preempted
+paused preempted-at
 sbatch -Q --partition=urgent -w n0,n1 --exclusive --output=urgent.log --wrap 'echo done'
 wait_for 60 "start 2" started "$JOB" 2
 done_well "$JOB" 60
 same_as_whole preempted
 [ "$(cat urgent.log)" = done ] || fail "the urgent job: $(cat urgent.log)"
 
-# Time running out, as newer Slurm tells it; and no more starts than wanted. Then the same command in another job.
+# Time running out, as newer Slurm tells it; and no more starts than wanted.
 SLURM_JOB_END_TIME=$(date +%s) HETACUMN_STARTS=2 submit -w n0 --ntasks-per-node=2 --cpus-per-task=1 "${job[@]}" -o timed
 wait_for 60 "the end of job $JOB" over "$JOB"
 grep -q "start 2 of 2 (HETACUMN_STARTS): not queued again" "hetacumn-$JOB.log" || fail "the second start was not the last"
-submit -w n0 --ntasks-per-node=2 --cpus-per-task=1 "${job[@]}" -o timed
-wait_for 60 "a start" started "$JOB" 1
 
 # Cancelled by its user: a checkpoint, and not queued again. Then the same command in another job.
-wait_for 60 "going on" grep -qs 'going on from' "hetacumn-$JOB.log"
+pause timed-at timed 2
+PAUSE=timed-at submit -w n0 --ntasks-per-node=2 --cpus-per-task=1 "${job[@]}" -o timed
+paused timed-at
 scancel "$JOB"
 wait_for 60 "the end of job $JOB" over "$JOB"
 state_is "$JOB" CANCELLED || fail "$(squeue -t all -j "$JOB")"

@@ -9,11 +9,12 @@ run simulate --atoms atoms.pdb --apix 6 --snr-db 3 --shift 0.5 -n 96 -D 16 --see
 short=(stack.h5 "${TINY[@]}" --set train.epochs=1 --set run.log_steps=4)
 long=(stack.h5 "${TINY[@]}" --set train.epochs=20 --set run.log_steps=8)
 
+real=$HETACUMN
 # The program, which notes what each rank is given.
 cat >recorder <<EOF
 #!/bin/sh
 echo "rank \${PMIX_RANK:-none} \$SLURMD_NODENAME GPUs \$CUDA_VISIBLE_DEVICES threads \$OMP_NUM_THREADS" >>"$WORK/ranks-\$SLURM_JOB_ID"
-exec $HETACUMN "\$@"
+exec $real "\$@"
 EOF
 chmod +x recorder
 export HETACUMN=$WORK/recorder
@@ -61,8 +62,10 @@ for seed in 1 2; do
 done
 ! cmp -s seeds/seed-1/checkpoints/step-720.h5 seeds/seed-2/checkpoints/step-720.h5 || fail "both seeds give the same"
 
-# The scaling study. Three ranks do not fit: that is said, and the table has the others.
-"$SLURM/submit" -N 2 -r 1 -c 1 -a 1-3 scaling "${short[@]}" -o scaling >out 2>err || fail "submit scaling"
+# The scaling study, by an installed program that finds itself. Three ranks do not fit: that is said, and the table has the others.
+cmake --install "$(dirname "$real")" --prefix "$WORK/prefix" >out 2>err || fail "cmake --install"
+unset HETACUMN
+prefix/share/hetacumn/slurm/submit -N 2 -r 1 -c 1 -a 1-3 scaling "${short[@]}" -o scaling >out 2>err || fail "submit scaling"
 array=$(cut -d ' ' -f 4 out)
 wait_for 60 "the end of job $array" over "$array"
 grep -q '3 ranks do not fit into a job of 2' "hetacumn-${array}_3.log" || fail "$(cat "hetacumn-${array}_3.log")"
@@ -98,6 +101,7 @@ refuses()
     [ $code -eq 2 ] || fail "exit code $code: submit $*"
     [ "$(wc -l <err)" -eq 1 ] && [ ! -s out ] && grep -Eq -- "$pattern" err || fail "not one line '$pattern': submit $*"
 }
+export HETACUMN=$WORK/recorder
 refuses 'which KIND'
 refuses 'which KIND' --nodes 2
 refuses 'abacus: it must be one of cpu gpu node nodes scaling seeds' abacus stack.h5 -o run
