@@ -213,15 +213,34 @@ static void keep_warning(void *context, const char *words)
 {
     het_watch *w = context;
     char *line = NULL, *text = NULL;
+    pthread_mutex_lock(&w->own);
     json_t *object = json_pack("{s:f, s:I, s:s}", "time", unix_time(), "step", (json_int_t)w->now.step, "text", words);
     if (object != NULL) line = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(15));
     json_decref(object);
-    if (line == NULL || asprintf(&text, "%s%s\n", w->early != NULL ? w->early : "", line) < 0) text = NULL;
+    if (line != NULL && asprintf(&text, "%s%s\n", w->early != NULL ? w->early : "", line) >= 0) {
+        free(w->early);
+        w->early = text;
+        if (w->is_open) write_warnings(w);
+    }
     free(line);
-    if (text == NULL) return;
-    free(w->early);
-    w->early = text;
-    if (w->is_open) write_warnings(w);
+    pthread_mutex_unlock(&w->own);
+}
+
+/* The watch on lost ranks speaks, from its own thread. The main one may hang in the file system with the lock. */
+static void hear(void *context, const char *text, int last)
+{
+    het_watch *w = context;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 1;
+    if (pthread_mutex_timedlock(&w->own, &until) != 0) return;
+    if (!last) keep_warning(w, text);
+    else if (w->is_open) {
+        w->state = states[3];
+        snprintf(w->reason, sizeof w->reason, "%s", text);
+        update(w);
+    }
+    pthread_mutex_unlock(&w->own);
 }
 
 static long long count_lines(const char *path)
@@ -274,19 +293,27 @@ static void stop_thread(het_watch *w)
 
 /* ---- what the training tells ---- */
 
-void het_watch_listen(het_watch *w, const het_comm *comm)
+void het_watch_listen(het_watch *w, het_comm *comm)
 {
+    pthread_mutexattr_t again;
     if (het_comm_rank(comm) != 0) return;
+    pthread_mutexattr_init(&again); /* a warning may come while the files are written */
+    pthread_mutexattr_settype(&again, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&w->own, &again);
+    pthread_mutexattr_destroy(&again);
+    w->comm = comm;
     w->listens = 1;
     w->ranks = het_comm_size(comm);
     w->now = (het_watch_numbers){.epoch = NAN, .epochs = NAN, .image_loss = NAN, .zero_loss = NAN, .pose_loss = NAN,
                                  .radius = NAN, .z_rms = NAN, .images_per_second = NAN, .seconds_left = NAN};
     het_log_also(keep_warning, w);
+    het_comm_listen(comm, hear, w);
 }
 
 void het_watch_open(het_watch *w, const char *run, const char *stack, const char *prometheus)
 {
     if (!w->listens) return;
+    pthread_mutex_lock(&w->own);
     if (realpath(run, w->run) == NULL) snprintf(w->run, sizeof w->run, "%s", run);
     if (realpath(stack, w->stack) == NULL) snprintf(w->stack, sizeof w->stack, "%s", stack);
     snprintf(w->state_file, sizeof w->state_file, "%s/" HET_WATCH_STATE, w->run);
@@ -299,12 +326,14 @@ void het_watch_open(het_watch *w, const char *run, const char *stack, const char
     w->is_open = 1;
     write_warnings(w);
     update(w);
+    pthread_mutex_unlock(&w->own);
     start_thread(w);
 }
 
 void het_watch_stage(het_watch *w, const char *stage, const char *detail)
 {
     if (!w->is_open) return;
+    pthread_mutex_lock(&w->own);
     if (strcmp(stage, w->stage) != 0) {
         w->stage_since = unix_time();
         w->report_seconds = 0.0; /* the next report comes later than usual */
@@ -312,30 +341,39 @@ void het_watch_stage(het_watch *w, const char *stage, const char *detail)
     w->stage = stage;
     snprintf(w->detail, sizeof w->detail, "%s", detail);
     update(w);
+    pthread_mutex_unlock(&w->own);
 }
 
 void het_watch_training(het_watch *w, int64_t step, int64_t steps, double epoch, double epochs)
 {
+    if (!w->is_open) return;
+    pthread_mutex_lock(&w->own);
     w->now.step = step;
     w->now.steps = steps;
     w->now.epoch = epoch;
     w->now.epochs = epochs;
     het_watch_stage(w, "training", "");
+    pthread_mutex_unlock(&w->own);
 }
 
 void het_watch_report(het_watch *w, const het_watch_numbers *numbers)
 {
     if (!w->is_open) return;
     const double now = unix_time();
+    pthread_mutex_lock(&w->own);
     w->report_seconds = w->reported > w->stage_since ? now - w->reported : 0.0;
     w->reported = now;
     w->now = *numbers;
     update(w);
+    pthread_mutex_unlock(&w->own);
 }
 
 void het_watch_saved(het_watch *w)
 {
-    if (w->is_open) update(w);
+    if (!w->is_open) return;
+    pthread_mutex_lock(&w->own);
+    update(w);
+    pthread_mutex_unlock(&w->own);
 }
 
 static void write_end(het_watch *w, het_status status, int interrupted)
@@ -352,9 +390,11 @@ static void write_end(het_watch *w, het_status status, int interrupted)
 void het_watch_close(het_watch *w, het_status status, int interrupted)
 {
     if (!w->listens) return;
+    het_comm_listen(w->comm, NULL, NULL); /* from here on this thread is alone */
     if (w->is_open) stop_thread(w);
     if (w->is_open) write_end(w, status, interrupted);
     het_log_also(NULL, NULL);
+    pthread_mutex_destroy(&w->own);
     free(w->early);
     *w = (het_watch){0};
 }

@@ -1,7 +1,6 @@
 #pragma once
 #include <limits.h>
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include "mpi/comm.h"
 
@@ -34,9 +33,11 @@ typedef struct het_watch {
     char detail[128], reason[1024];
     double started, stage_since, reported, report_seconds; /* Unix times; seconds from one report to the next */
     het_watch_numbers now;
-    atomic_llong warnings;
+    int64_t warnings;
     int failed[2];               /* writing state.json, the Prometheus file: said already */
-    pthread_t thread;
+    het_comm *comm;              /* borrowed */
+    pthread_mutex_t own;         /* of all the above: warnings may come from other threads */
+    pthread_t thread;            /* that touches the file */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     int has_thread, stop;
@@ -44,7 +45,7 @@ typedef struct het_watch {
 
 /** Listen to warnings from now on; those that come before the opening are kept for it. Until the close `watch` must
  *  stay where it is. */
-void het_watch_listen(het_watch *watch, const het_comm *comm);
+void het_watch_listen(het_watch *watch, het_comm *comm);
 /** Begin: state "running", stage "start". run: its folder, there already; prometheus: a file, or NULL. To be called when
  *  nothing speaks against the run any more: a refused command leaves its state as it is. */
 void het_watch_open(het_watch *watch, const char *run, const char *stack, const char *prometheus);

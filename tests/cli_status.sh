@@ -3,6 +3,7 @@
 
 make_atoms atoms.pdb
 run simulate --atoms atoms.pdb --apix 6 --snr-db 3 --shift 0.5 -n 96 -D 16 --seed 5 -o stack.h5
+TINY+=(--set train.march_start=0) # nothing to warn of
 long=(train stack.h5 "${TINY[@]}" --set run.log_steps=5 --set run.checkpoint_steps=20 --set train.epochs=100000)
 
 # says PATTERN: the last output matches.
@@ -133,6 +134,17 @@ run status going
 says '^going: lost: it ended without a word.*; the same command goes on from the checkpoint'
 says 'Slurm job 4711'
 says 'warnings +1; the last, at step .*damaged'
+
+# a rank that is stopped: the state says which one
+mpirun --oversubscribe --bind-to none -np 2 "$HETACUMN" "${long[@]}" -o stuck --set run.watchdog=3 >stuck.out 2>stuck.err &
+pid=$!
+wait_for "a checkpoint of stuck" running_with_checkpoint stuck
+for rank in $(pgrep -P $pid); do
+    grep -qzx 'OMPI_COMM_WORLD_RANK=1' /proc/$rank/environ && kill -s STOP $rank
+done 2>/dev/null
+wait $pid
+is_at failed stuck
+jq -e '.reason | test("^rank 1 of 2 .* is lost: no sign of life")' object >/dev/null || fail "$(cat object)"
 
 # seen from another machine: as running until its sign of life is old; silent when reports stay away
 jq '.host = "elsewhere" | .report_seconds = 2' going/state.json >state.json

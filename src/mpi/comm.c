@@ -147,6 +147,11 @@ const char *het_comm_phase(het_comm *comm, const char *phase)
     return before;
 }
 
+void het_comm_listen(het_comm *comm, void (*hear)(void *context, const char *text, int last), void *context)
+{
+    het_pulse_listen(comm->pulse, hear, context);
+}
+
 int het_comm_rank(const het_comm *comm)
 {
     return comm->rank;

@@ -23,6 +23,9 @@ void het_comm_watch(het_comm *comm, double seconds);
 /** For those words: the number of the step, and what this rank is at (a literal); returns what it was at before. */
 void het_comm_step(het_comm *comm, int64_t step);
 const char *het_comm_phase(het_comm *comm, const char *phase);
+/** What the watch says of lost ranks goes to `hear` too, from a thread of its own; NULL: no longer. `last`: the process ends
+ *  when it returns. */
+void het_comm_listen(het_comm *comm, void (*hear)(void *context, const char *text, int last), void *context);
 
 int het_comm_rank(const het_comm *comm);
 int het_comm_size(const het_comm *comm);

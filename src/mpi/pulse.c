@@ -58,6 +58,9 @@ struct het_pulse {
     atomic_int limit, leaving, stop;
     _Atomic int64_t step, calls, since;
     _Atomic(const char *) call, phase; /* call: NULL at work */
+    pthread_mutex_t hearing;
+    het_pulse_hear hear;
+    void *context;
 };
 
 static int64_t now_ms(void)
@@ -68,17 +71,18 @@ static int64_t now_ms(void)
 }
 
 /* Past the log, which belongs to the main thread and speaks on rank 0 only. One write, so lines stay whole. */
-static void say(const char *format, ...)
+static void say(het_pulse *h, int last, const char *format, ...)
 {
-    char text[1200] = "hetacumn: ";
+    char text[1200], line[1240];
     va_list arguments;
     va_start(arguments, format);
-    size_t length = strlen(text);
-    vsnprintf(text + length, sizeof text - length - 1, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    length = strlen(text);
-    text[length++] = '\n';
-    if (write(STDERR_FILENO, text, length) < 0) return; /* nobody reads any more */
+    const int length = snprintf(line, sizeof line, "hetacumn: %s: %s\n", last ? "error" : "warning", text);
+    if (write(STDERR_FILENO, line, (size_t)length) < 0) return; /* nobody reads any more */
+    pthread_mutex_lock(&h->hearing);
+    if (h->hear != NULL) h->hear(h->context, text, last);
+    pthread_mutex_unlock(&h->hearing);
 }
 
 /* ---- signs of life ---- */
@@ -183,7 +187,7 @@ _Noreturn static void end_all(het_pulse *h, const char *why)
     for (int i = 0; i < seconds * STAGGER && het_signal_pending() != SIGTERM; i += LINGER)
         nanosleep(&(struct timespec){.tv_nsec = LINGER * 1000000}, NULL);
     const int told = h->slept || (h->rank > 1 && het_signal_pending() == SIGTERM);
-    if (!told) say("error: %s; all ranks end: start the job again to go on from its checkpoint", why);
+    if (!told) say(h, 1, "%s; all ranks end: start the job again to go on from its checkpoint", why);
     _Exit(HET_EXIT_LOST);
 }
 
@@ -237,7 +241,7 @@ static void judge_waiting(het_pulse *h, int limit)
     if (busy != NULL && longest->waits > much && h->long_said != longest->calls) {
         h->long_said = longest->calls;
         describe(there, sizeof there, busy);
-        say("warning: rank %d is %s; others have waited for it for %d s and go on waiting, since it is alive", busy->rank, there,
+        say(h, 0, "rank %d is %s; others have waited for it for %d s and go on waiting, since it is alive", busy->rank, there,
             longest->waits / 1000);
     }
     if (busy == NULL && shortest > much) {
@@ -264,7 +268,7 @@ static void judge(het_pulse *h, int tick)
     judge_waiting(h, limit);
     if (unheard > 0 && h->age > FIRST_WORDS && !h->unheard_said) {
         h->unheard_said = 1;
-        say("warning: %d rank(s) cannot be heard by UDP (a firewall between the nodes?): if one is lost, the others may wait "
+        say(h, 0, "%d rank(s) cannot be heard by UDP (a firewall between the nodes?): if one is lost, the others may wait "
             "for ever", unheard);
     }
 }
@@ -343,6 +347,7 @@ static void release(het_pulse *h)
 {
     if (h->fd >= 0) close(h->fd);
     if (h->wake >= 0) close(h->wake);
+    pthread_mutex_destroy(&h->hearing);
     het_release(h->peers);
     het_release(h);
 }
@@ -351,6 +356,7 @@ het_pulse *het_pulse_new(int rank, int size, het_pulse_root *root)
 {
     het_pulse *h = het_alloc(sizeof *h);
     if (h == NULL) return NULL;
+    pthread_mutex_init(&h->hearing, NULL);
     h->rank = rank;
     h->size = size;
     h->fd = h->wake = -1;
@@ -362,7 +368,7 @@ het_pulse *het_pulse_new(int rank, int size, het_pulse_root *root)
     if (gethostname(h->host, sizeof h->host - 1) != 0) snprintf(h->host, sizeof h->host, "?");
     h->peers = het_alloc((size_t)size * sizeof *h->peers);
     if (h->peers != NULL && open_socket(h, root) && start_thread(h)) return h;
-    say("warning: rank %d cannot watch the others (%s): if one is lost, the others may wait for ever", rank,
+    say(h, 0, "rank %d cannot watch the others (%s): if one is lost, the others may wait for ever", rank,
         strerror(errno));
     release(h);
     return NULL;
@@ -389,6 +395,15 @@ void het_pulse_limit(het_pulse *h, double seconds)
     const double most = INT32_MAX / (2 * LIMITS_LONG);
     atomic_store(&h->limit, (int)(1e3 * seconds < most ? 1e3 * seconds : most));
     wake(h);
+}
+
+void het_pulse_listen(het_pulse *h, het_pulse_hear hear, void *context)
+{
+    if (h == NULL) return;
+    pthread_mutex_lock(&h->hearing);
+    h->hear = hear;
+    h->context = context;
+    pthread_mutex_unlock(&h->hearing);
 }
 
 void het_pulse_leave(het_pulse *h)

@@ -32,6 +32,9 @@ typedef struct het_pulse_root {
     uint16_t port;                         /* network order */
 } het_pulse_root;
 
+/** Hears what is said past the log, from the pulse's own thread; `last`: when it returns the process ends. */
+typedef void (*het_pulse_hear)(void *context, const char *text, int last);
+
 /** Start to watch. Rank 0 comes first and fills in *root, the others are given it. Returns NULL, after a warning, where
  *  the system gives no socket or thread; all functions accept NULL. */
 het_pulse *het_pulse_new(int rank, int size, het_pulse_root *root);
@@ -39,6 +42,8 @@ het_pulse *het_pulse_new(int rank, int size, het_pulse_root *root);
 void het_pulse_free(het_pulse *pulse);
 /** Seconds of silence after which a rank is lost; 0: never. 20 at first. */
 void het_pulse_limit(het_pulse *pulse, double seconds);
+/** Hand what is said to `hear` too; NULL: no longer. */
+void het_pulse_listen(het_pulse *pulse, het_pulse_hear hear, void *context);
 /** From now on the others may end before us: a closed port is no loss any more. */
 void het_pulse_leave(het_pulse *pulse);
 /** What the signs of life say: the main thread waits in a call with the others (NULL: it is at work again) ... */
