@@ -115,7 +115,7 @@ launch()
 stop()
 {
     signalled=1
-    [ -z "${launcher:-}" ] || kill -s USR1 "$launcher" 2>/dev/null
+    [ -z "$launcher" ] || kill -s USR1 "$launcher" 2>/dev/null
 }
 
 # Wait for the launcher; its exit code is in `ended`. A trapped signal ends `wait` early with a code of its own.
@@ -126,27 +126,34 @@ await()
         signalled=
         wait "$launcher"
         code=$?
-        [ $code -eq 127 ] && [ -n "${ended:-}" ] && return
+        [ $code -eq 127 ] && [ -n "$ended" ] && return
         ended=$code
         [ $code -gt 128 ] && [ -n "$signalled" ] || return 0
     done
 }
 
-# Put the job into the queue again, unless somebody cancelled it or it has done so too often.
+# Put the job into the queue again, unless somebody cancelled it (it is then COMPLETING before its time is up) or it has done so
+# too often.
 requeue()
 {
-    local state
+    local state try
     state=$(squeue -h -j "$job" -o %T)
-    if [ "$state" != RUNNING ] && { [ -z "$end" ] || [ "$(date +%s)" -lt "$end" ]; }; then
-        say "the job is $state: not queued again; the same command goes on"
-    elif [ $start -ge "${HETACUMN_STARTS:-200}" ]; then
-        say "start $start of ${HETACUMN_STARTS:-200} (HETACUMN_STARTS): not queued again; the same command goes on"
-    elif scontrol requeue "$job"; then
-        say "queued again to go on"
-        exit 0
-    else
-        say "it cannot be queued again; the same command goes on"
+    if [[ $state == COMPLETING || $state == CANCELLED ]] && { [ -z "$end" ] || [ "$(date +%s)" -lt "$end" ]; }; then
+        say "cancelled: not queued again; the same command goes on"
+        return
     fi
+    if [ $start -ge "${HETACUMN_STARTS:-200}" ]; then
+        say "start $start of ${HETACUMN_STARTS:-200} (HETACUMN_STARTS): not queued again; the same command goes on"
+        return
+    fi
+    for try in 1 2 3; do # Slurm's controller may be away for a moment
+        [ $try -eq 1 ] || sleep 10
+        if scontrol requeue "$job"; then
+            say "queued again to go on"
+            exit 0
+        fi
+    done
+    say "it cannot be queued again; the same command goes on"
 }
 
 # train ARGUMENTS: hetacumn train until it is done or the job's time is up; then the job is queued again. Sets `ended`, or
@@ -158,7 +165,7 @@ train()
     before=$(progress_of "$run")
     end=$(end_of_job)
     hours=${end:+$(hours_to "$end")}
-    ended=
+    ended='' signalled='' launcher=''
     trap stop USR1 TERM
     [ -z "$run" ] || note_start "$run"
     if [ $idle -gt "${HETACUMN_IDLE:-3}" ]; then
@@ -170,6 +177,7 @@ train()
         say "$ranks ranks for $SLURM_GPUS_ON_NODE GPUs on each node: one rank for each GPU is best (--ntasks-per-node)"
     fi
     launch train ${hours:+--max-hours "$hours"} "$@" || exit
+    [ -z "$signalled" ] || stop # it came before there was a launcher
     await
     [ "$ended" -eq 0 ] && return 0
     say "train ended with exit code $ended"

@@ -114,7 +114,7 @@ paused timed-at
 scancel "$JOB"
 wait_for 60 "the end of job $JOB" over "$JOB"
 state_is "$JOB" CANCELLED || fail "$(squeue -t all -j "$JOB")"
-grep -q 'not queued again; the same command goes on' "hetacumn-$JOB.log" || fail "nothing said about the cancelled job"
+grep -q 'cancelled: not queued again; the same command goes on' "hetacumn-$JOB.log" || fail "nothing said about the cancelled job"
 submit -w n0 --ntasks-per-node=2 --cpus-per-task=1 "${job[@]}" -o timed
 done_well "$JOB" 60
 same_as_whole timed
