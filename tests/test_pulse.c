@@ -101,6 +101,17 @@ static void switched_off(int rank, het_pulse *h)
     het_pulse_free(h);
 }
 
+static void all_stop(int rank, het_pulse *h)
+{
+    het_pulse_phase(h, rank, "task one");
+    pause_ms(1500);
+    raise(SIGSTOP);
+    pause_ms(1500);
+    het_pulse_leave(h);
+    pause_ms(1000);
+    het_pulse_free(h);
+}
+
 typedef struct job {
     void (*behave)(int rank, het_pulse *pulse);
     pid_t pid[RANKS];
@@ -109,9 +120,10 @@ typedef struct job {
     FILE *said;
 } job;
 
-enum { ORDERLY, ONE_STOPS, ROOT_STOPS, ONE_ENDS, ROOT_ENDS, ONE_WORKS, ALL_WAIT, SWITCHED_OFF, JOBS };
+enum { ORDERLY, ONE_STOPS, ROOT_STOPS, ONE_ENDS, ROOT_ENDS, ONE_WORKS, ALL_WAIT, SWITCHED_OFF, ALL_STOP, JOBS };
 static job jobs[JOBS] = {{.behave = orderly},   {.behave = one_stops}, {.behave = root_stops}, {.behave = one_ends},
-                         {.behave = root_ends}, {.behave = one_works}, {.behave = all_wait},   {.behave = switched_off}};
+                         {.behave = root_ends}, {.behave = one_works}, {.behave = all_wait},   {.behave = switched_off},
+                         {.behave = all_stop}};
 
 static void be_rank(const job *j, int rank, const int pipe_end[2])
 {
@@ -169,6 +181,22 @@ static void says(const job *j, const char *part)
 {
     if (strstr(j->words, part) == NULL) fprintf(stderr, "no '%s' in %s", part, j->words);
     assert_non_null(strstr(j->words, part));
+}
+
+/* A suspended job, or machine. */
+static void test_all_stop(void **state)
+{
+    (void)state;
+    job *j = &jobs[ALL_STOP];
+    int status;
+    for (int i = 0; i < RANKS; i++) waitpid(j->pid[i], &status, WUNTRACED);
+    pause_ms(1500); /* longer than the limit */
+    for (int i = 0; i < RANKS; i++) kill(j->pid[i], SIGCONT);
+    for (int i = 0; i < RANKS; i++) {
+        wait_for(j, i);
+        assert_int_equal(j->code[i], 0);
+    }
+    listen(j, 0);
 }
 
 static void test_leaving(void **state)
@@ -278,9 +306,9 @@ static void test_switched_off(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_leaving),   cmocka_unit_test(test_one_stops), cmocka_unit_test(test_root_stops),
-        cmocka_unit_test(test_one_ends),  cmocka_unit_test(test_root_ends), cmocka_unit_test(test_one_works),
-        cmocka_unit_test(test_all_wait),  cmocka_unit_test(test_switched_off),
+        cmocka_unit_test(test_all_stop),   cmocka_unit_test(test_leaving),  cmocka_unit_test(test_one_stops),
+        cmocka_unit_test(test_root_stops), cmocka_unit_test(test_one_ends), cmocka_unit_test(test_root_ends),
+        cmocka_unit_test(test_one_works),  cmocka_unit_test(test_all_wait), cmocka_unit_test(test_switched_off),
     };
     return cmocka_run_group_tests(tests, start, NULL);
 }

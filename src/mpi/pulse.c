@@ -25,8 +25,9 @@
 #include "../signals.h"
 #include "comm.h"
 
-enum { TICKS_IN_LIMIT = 10, LIMITS_LONG = 15, STAGGER_MOST = 5 };                                /* numbers */
-enum { TICK_MOST = 500, LIMIT_FIRST = 20000, FIRST_WORDS = 20000, STAGGER = 1000, LINGER = 10, SILENT_AT_TERM = 3000 }; /* ms */
+enum { TICKS_IN_LIMIT = 10, LIMITS_LONG = 15, STAGGER_MOST = 5, LISTEN_MOST = 3 }; /* numbers; the last two: s */
+enum { TICK_MOST = 500, LIMIT_FIRST = 20000, FIRST_WORDS = 20000, STAGGER = 1000, LINGER = 10, SILENT_AT_TERM = 3000,
+       WAKING = 5000 }; /* ms */
 
 typedef enum sort { ALIVE, LEAVING, END } sort; /* END: rank 0 has lost a rank and said so */
 
@@ -54,7 +55,7 @@ struct het_pulse {
     int first, end;
     int64_t long_said; /* calls of the rank that was said to be at work for long */
     int unheard_said, age; /* ms */
-    int slept;         /* this process was stopped for about as long as the limit, at some time */
+    int64_t woke;      /* when this process went on after a stop of about the limit, ms; 0: never */
     atomic_int limit, leaving, stop;
     _Atomic int64_t step, calls, since;
     _Atomic(const char *) call, phase; /* call: NULL at work */
@@ -177,8 +178,15 @@ static void describe(char *text, size_t size, const word *state)
              state->call);
 }
 
+static void end_now(int number)
+{
+    (void)number;
+    _Exit(HET_EXIT_LOST);
+}
+
 /* Rank 0 tells the others to end, too. Where rank 0 is lost, the lowest of the others speaks: its end makes mpirun or srun
- * end the rest, who have waited a little longer. A process that was stopped itself is the one that was spoken of. */
+ * end the rest, who have waited a little longer. A process that was itself stopped until now is the one that they spoke of.
+ * Who listens may write to a file system that is gone as well: not for long. */
 _Noreturn static void end_all(het_pulse *h, const char *why)
 {
     if (h->rank == 0)
@@ -186,16 +194,19 @@ _Noreturn static void end_all(het_pulse *h, const char *why)
     const int seconds = h->rank - 1 < STAGGER_MOST ? h->rank - 1 : STAGGER_MOST;
     for (int i = 0; i < seconds * STAGGER && het_signal_pending() != SIGTERM; i += LINGER)
         nanosleep(&(struct timespec){.tv_nsec = LINGER * 1000000}, NULL);
-    const int told = h->slept || (h->rank > 1 && het_signal_pending() == SIGTERM);
+    const int told = (h->woke > 0 && now_ms() - h->woke < WAKING) || (h->rank > 1 && het_signal_pending() == SIGTERM);
+    signal(SIGALRM, end_now); /* on the main thread */
+    alarm(LISTEN_MOST);
     if (!told) say(h, 1, "%s; all ranks end: start the job again to go on from its checkpoint", why);
     _Exit(HET_EXIT_LOST);
 }
 
-/* SIGTERM while a rank is silent: mpirun has lost its node and is ending us, within a second. */
+/* SIGTERM while a rank of another node is silent: mpirun has lost that node and is ending us, within a second. */
 static int is_lost(const het_pulse *h, const peer *p, int limit)
 {
     if (!p->heard) return 0;
-    if (het_signal_pending() == SIGTERM && limit > SILENT_AT_TERM) limit = SILENT_AT_TERM;
+    if (limit > SILENT_AT_TERM && het_signal_pending() == SIGTERM && strcmp(p->last.host, h->host) != 0)
+        limit = SILENT_AT_TERM;
     return p->silent > limit || (p->refused && p->last.kind != LEAVING && !atomic_load(&h->leaving));
 }
 
@@ -282,7 +293,7 @@ static void *beat(void *context)
         const int tick = limit > 0 && limit / TICKS_IN_LIMIT < TICK_MOST ? limit / TICKS_IN_LIMIT + 1 : TICK_MOST;
         const int64_t now = now_ms();
         if (now >= next) {
-            h->slept |= limit > 0 && next > 0 && now - next > limit / 2;
+            if (limit > 0 && next > 0 && now - next > limit / 2) h->woke = now;
             next = now + tick;
             send_words(h, atomic_load(&h->leaving) ? LEAVING : ALIVE);
             judge(h, tick);
