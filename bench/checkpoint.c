@@ -61,7 +61,7 @@ static void cycle(het_model *m, const het_batch *batch, int64_t *step)
 static void measure(het_run *run, het_model *m, const het_survey *survey, het_run_state *state, const het_batch *batch,
                     int checkpoints)
 {
-    static series alone, meanwhile, waits, files;
+    static series alone, meanwhile, waits, files, last;
     int writing = 0, since = 0, needed = 3;
     int64_t step = 0;
     check(het_run_ready(run, m, survey, state));
@@ -84,8 +84,14 @@ static void measure(het_run *run, het_model *m, const het_survey *survey, het_ru
         needed = since;
         writing = since = 0;
     }
+    for (int i = 0; i < checkpoints; i++) {
+        const double started = het_seconds();
+        check(het_run_save_last(run, m, survey, state));
+        add(&last, het_seconds() - started);
+    }
     say("training waits", &waits);
     say("a file, checksums to fsync", &files);
+    say("all of it, at the end of a training", &last);
     say("a cycle, nothing being written", &alone);
     say("a cycle, while a file is written", &meanwhile);
 }

@@ -15,7 +15,7 @@
 #include "../mpi/coordinator.h"
 #include "thread.h"
 
-enum { FIELDS_MAX = 16, PATH_SIZE = 1100, PATIENCE = 15 };
+enum { FIELDS_MAX = 16, PATH_SIZE = 1100, PATIENCE = 15, LARGE = 32 << 20 };
 
 struct het_checkpoint_writer {
     char directory[PATH_SIZE], log[PATH_SIZE];
@@ -79,10 +79,15 @@ void het_checkpoint_writer_begin(het_checkpoint_writer *w)
     w->count = 0;
 }
 
+static int64_t bytes_of(const het_tensor *tensor)
+{
+    return het_tensor_count(tensor) * het_dtype_size(tensor->type);
+}
+
 het_status het_checkpoint_writer_add(het_checkpoint_writer *w, const char *name, const het_tensor *like, void **data)
 {
     HET_ASSERT(w->count < FIELDS_MAX);
-    const int64_t bytes = het_tensor_count(like) * het_dtype_size(like->type);
+    const int64_t bytes = bytes_of(like);
     const int i = w->count;
     void *memory = w->fields[i].tensor.data;
     if (bytes > w->room[i] || memory == NULL) {
@@ -133,12 +138,19 @@ static void write_or_note(het_checkpoint_writer *w)
                  "its time: make room on that disk", het_status_message());
 }
 
+static int64_t copied_bytes(const het_checkpoint_writer *w)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < w->count; i++) bytes += bytes_of(&w->fields[i].tensor);
+    return bytes;
+}
+
 static void *run(void *context)
 {
     het_checkpoint_writer *w = context;
-    /* Compute threads come first: where all cores are busy, a nice value of 15 leaves 3 % of one to this thread. Linux
-     * changes that of the thread alone (0: the caller). */
-    setpriority(PRIO_PROCESS, 0, PATIENCE);
+    /* Compute threads come first: where all cores are busy, a nice value of 15 leaves 3 % of one to this thread. A small
+     * file is written before that matters. Linux changes the value of the thread alone (0: the caller). */
+    if (copied_bytes(w) > LARGE) setpriority(PRIO_PROCESS, 0, PATIENCE);
     write_or_note(w);
     atomic_store(&w->done, 1);
     return NULL;
