@@ -129,6 +129,7 @@ static het_status start_or_resume(het_trainer *t, const het_train_options *optio
         het_watch_open(&t->watch, options->run, options->stack, options->prometheus);
         if (t->config->train.snr > 0.0) t->survey.snr = t->model->snr = t->config->train.snr;
         t->report.tally = t->state.tally;
+        if (het_comm_rank(t->comm) == 0) het_report_recall(&t->report, &t->survey, &t->run.log);
         het_info("going on from %s, step %lld", t->run.newest, (long long)t->state.step);
         HET_TRY(het_train_poses_take(t, 1));
         goto done;

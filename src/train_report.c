@@ -34,6 +34,36 @@ void het_report_start(het_report *r, const het_model *m, const het_survey *surve
                  "train.march_rate or train.epochs", last, full, (double)c->box * m->spec.apix / last);
 }
 
+/* A number of a line of the log; NAN without it. */
+static double logged(const json_t *line, const char *key)
+{
+    const json_t *value = json_object_get(line, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+void het_report_recall(het_report *r, het_survey *survey, const het_run_log *log)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *file = fopen(log->path, "r");
+    while (file != NULL && getline(&text, &size, file) > 0) {
+        json_t *line = json_loads(text, 0, NULL);
+        const int frozen = json_is_true(json_object_get(line, "frozen"));
+        const json_t *health = json_object_get(line, "health");
+        if (json_is_integer(health)) {
+            survey->floored = (json_integer_value(health) & HET_HEALTH_NO_SNR) != 0;
+            r->said = het_health_judge(&r->health, &(het_health_numbers){
+                .images_seen = logged(line, "images"), .spread = logged(line, "rotation_spread"),
+                .image_loss = logged(line, "image_loss"), .zero_loss = logged(line, "zero_loss"),
+                .snr = survey->floored ? 0.0 : NAN, .snr_floor = 0.0, .skewness = logged(line, "map_skewness"),
+                .non_finite = logged(line, "non_finite"), .z_rms = frozen ? NAN : logged(line, "z_rms")});
+        }
+        json_decref(line);
+    }
+    if (file != NULL) fclose(file);
+    free(text);
+}
+
 void het_report_add(het_report *r, const het_tally *tally)
 {
     double *sum = (double *)&r->tally;

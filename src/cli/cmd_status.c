@@ -232,10 +232,11 @@ static void print_text(const json_t *object)
     print_state(object);
     print_where(object);
     print_report(object);
-    if (json_is_object(checkpoint))
-        printf("  checkpoint   step %.0f, epoch %.2f, %s old\n", number_of(checkpoint, "step"), number_of(checkpoint, "epoch"),
-               span(number_of(checkpoint, "age_seconds")));
-    else printf("  checkpoint   none yet\n");
+    if (json_is_object(checkpoint)) {
+        printf("  checkpoint   step %.0f, ", number_of(checkpoint, "step"));
+        if (isfinite(number_of(checkpoint, "epoch"))) printf("epoch %.2f, ", number_of(checkpoint, "epoch"));
+        printf("%s old\n", span(number_of(checkpoint, "age_seconds")));
+    } else printf("  checkpoint   none yet\n");
     if (json_is_object(warning))
         printf("  warnings     %.0f; the last, at step %.0f: %s\n", number_of(object, "warnings"), number_of(warning, "step"),
                text_of(warning, "text"));
