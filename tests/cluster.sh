@@ -105,7 +105,7 @@ EOF
         mkdir "$CLUSTER/spool.n$i" "$CLUSTER/tmp.n$i"
         slurmd -N n$i || fail "slurmd: $(tail "$CLUSTER/slurmd.n$i.log")"
     done
-    wait_for 60 "$nodes nodes" nodes_are $nodes idle
+    wait_for 180 "$nodes nodes" nodes_are $nodes idle
 }
 
 # nodes_are COUNT STATE

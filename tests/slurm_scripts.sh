@@ -32,9 +32,9 @@ gpu=$JOB
 node=$(squeue -h -t all --name=two -o %i)
 "$SLURM/submit" -N 2 -g 1 -c 1 -l mpirun -J many nodes "${short[@]}" -o nodes >out 2>err || fail "submit nodes"
 nodes=$(squeue -h -t all --name=many -o %i)
-done_well "$gpu" 60
-done_well "$node" 60
-done_well "$nodes" 60
+done_well "$gpu" 180
+done_well "$node" 180
+done_well "$nodes" 180
 for folder in gpu node nodes; do finished $folder 36; done
 # saw JOB LINE..: what the ranks of the job were given
 saw()
@@ -51,9 +51,9 @@ saw "$nodes" 'rank 0 n0 GPUs 3 threads 1' 'rank 1 n1 GPUs 0 threads 1'
 # Several seeds. One task is stopped: it is queued again, and no other.
 "$SLURM/submit" -c 1 --array 1-2 seeds "${long[@]}" -o seeds >out 2>err || fail "submit seeds"
 array=$(cut -d ' ' -f 4 out)
-wait_for 60 "a report of seed 2" test -s seeds/seed-2/log.jsonl
+wait_for 180 "a report of seed 2" test -s seeds/seed-2/log.jsonl
 scancel -b -s USR1 "${array}_2"
-done_well "$array" 60
+done_well "$array" 180
 grep -q 'queued again to go on' "hetacumn-${array}_2.log" || fail "task 2 was not queued again: $(cat "hetacumn-${array}_2.log")"
 [ "$(cat seeds/*/starts.txt | wc -l)" -eq 3 ] || fail "more starts than one task's: $(cat seeds/*/starts.txt)"
 for seed in 1 2; do
@@ -67,7 +67,7 @@ cmake --install "$(dirname "$real")" --prefix "$WORK/prefix" >out 2>err || fail 
 unset HETACUMN
 prefix/share/hetacumn/slurm/submit -N 2 -r 1 -c 1 -a 1-3 scaling "${short[@]}" -o scaling >out 2>err || fail "submit scaling"
 array=$(cut -d ' ' -f 4 out)
-wait_for 60 "the end of job $array" over "$array"
+wait_for 180 "the end of job $array" over "$array"
 grep -q '3 ranks do not fit into a job of 2' "hetacumn-${array}_3.log" || fail "$(cat "hetacumn-${array}_3.log")"
 [ "$(wc -l <scaling/scaling.txt)" -eq 3 ] || fail "the table: $(cat scaling/scaling.txt); $(tail -n 10 ./*.log)"
 head -n 2 scaling/scaling.txt | tr -s ' \n' ' ' | grep -Eq '^ranks images/s speed-up efficiency 1 [0-9.]+ 1.00 100% ' ||
