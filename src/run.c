@@ -109,11 +109,6 @@ static content content_of(const het_model *m, const het_survey *survey, het_run_
     return c;
 }
 
-static size_t bytes_of(const het_tensor *tensor)
-{
-    return (size_t)(het_tensor_count(tensor) * het_dtype_size(tensor->type));
-}
-
 static char *state_json(const het_model *m, const het_survey *survey, const het_run_state *s)
 {
     json_t *object = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:f, s:f, s:I}",
@@ -150,7 +145,7 @@ static het_status copy(het_run *run, const het_model *m, const het_survey *surve
     het_checkpoint_writer_begin(run->writer);
     for (int i = 0; i < c.count + state->extras; i++) {
         const het_field *field = i < c.count ? &c.fields[i] : &state->extra[i - c.count];
-        const size_t bytes = bytes_of(&field->tensor);
+        const size_t bytes = (size_t)het_tensor_bytes(&field->tensor);
         HET_TRY(het_checkpoint_writer_add(run->writer, field->name, &field->tensor, &to));
         if (i < c.blocks) m->dev->ops->download(m->dev, to, field->tensor.data, bytes);
         else memcpy(to, field->tensor.data, bytes);
@@ -196,7 +191,7 @@ static het_status save_root(het_run *run, const het_model *m, const het_survey *
     HET_TRY(het_checkpoint_writer_write(run->writer, state->step, json));
     status = het_run_log_flush(&run->log);
 done:
-    if (status == HET_OK) return status;
+    if (status != HET_E_IO) return status;
     snprintf(why, sizeof why, "%s", het_status_message());
     return het_fail(status, "%s; make room on that disk: the same command goes on from the newest checkpoint there", why);
 }
@@ -244,13 +239,14 @@ static het_status load_blocks(const char *file, het_model *m, het_survey *survey
     const content c = content_of(m, survey, state);
     content host = c;
     for (int i = 0; i < c.blocks; i++) {
-        host.fields[i].tensor.data = het_alloc(bytes_of(&c.fields[i].tensor));
+        host.fields[i].tensor.data = het_alloc((size_t)het_tensor_bytes(&c.fields[i].tensor));
         if (host.fields[i].tensor.data == NULL) status = het_fail(HET_E_MEMORY, "no memory to load a checkpoint");
     }
     HET_TRY(status);
     HET_TRY(het_checkpoint_load(file, host.fields, host.count));
     for (int i = 0; i < c.blocks; i++)
-        m->dev->ops->upload(m->dev, c.fields[i].tensor.data, host.fields[i].tensor.data, bytes_of(&c.fields[i].tensor));
+        m->dev->ops->upload(m->dev, c.fields[i].tensor.data, host.fields[i].tensor.data,
+                            (size_t)het_tensor_bytes(&c.fields[i].tensor));
     het_decoder_load(m->decoder, m->params);
     het_model_set_survey(m, survey);
     het_model_set_radius(m, state->radius, survey);

@@ -27,3 +27,8 @@ static inline int64_t het_tensor_count(const het_tensor *tensor)
     for (int i = 0; i < tensor->rank; i++) count *= tensor->shape[i];
     return count;
 }
+
+static inline int64_t het_tensor_bytes(const het_tensor *tensor)
+{
+    return het_tensor_count(tensor) * het_dtype_size(tensor->type);
+}

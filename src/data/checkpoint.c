@@ -17,11 +17,6 @@ static const char json_name[] = "json";
 
 /* ---- writing ---- */
 
-static int64_t tensor_bytes(const het_tensor *tensor)
-{
-    return het_tensor_count(tensor) * het_dtype_size(tensor->type);
-}
-
 /* The JSON text is one more array: one row, which is a fixed-length HDF5 string that every tool shows. */
 typedef struct array {
     const char *name;
@@ -46,7 +41,7 @@ static array describe_field(const het_field *field)
 {
     const het_tensor *t = &field->tensor;
     return (array){.name = field->name, .data = t->data, .type = het_h5_type(t->type), .set = -1, .rank = t->rank,
-                   .shape = t->shape, .bytes = tensor_bytes(t)};
+                   .shape = t->shape, .bytes = het_tensor_bytes(t)};
 }
 
 static array describe_json(const char *json)
@@ -87,7 +82,7 @@ het_status het_checkpoint_save(const char *path, const het_field *fields, int co
     array *arrays = het_alloc(((size_t)count + 1) * sizeof *arrays);
     HET_ASSERT(json[0] != '\0');
     if (arrays == NULL) return het_fail(HET_E_MEMORY, "%s: no memory", path);
-    for (int i = 0; i < count; i++) bytes += tensor_bytes(&fields[i].tensor) + 4096;
+    for (int i = 0; i < count; i++) bytes += het_tensor_bytes(&fields[i].tensor) + 4096;
     het_status status = het_h5_begin(&output, NULL, path, bytes);
     if (status == HET_OK) {
         for (int i = 0; i < count; i++) arrays[i] = describe_field(&fields[i]);
@@ -180,8 +175,8 @@ static het_status read_array(const het_h5_input *input, const het_field *field)
                          "%s: %s has size %lld in dimension %d where this run has %lld: same configuration?",
                          input->path, field->name, (long long)shape[i], i, (long long)tensor->shape[i]));
     HET_TRY(het_h5_get(input, set, "xxh3", H5T_NATIVE_UINT64, &hash));
-    HET_TRY(het_h5_pread(input, tensor->data, tensor_bytes(tensor), offset));
-    if (XXH3_64bits(tensor->data, (size_t)tensor_bytes(tensor)) != hash)
+    HET_TRY(het_h5_pread(input, tensor->data, het_tensor_bytes(tensor), offset));
+    if (XXH3_64bits(tensor->data, (size_t)het_tensor_bytes(tensor)) != hash)
         status = damaged(input->path, field->name);
 done:
     if (found >= 0) H5Tclose(found);

@@ -79,15 +79,10 @@ void het_checkpoint_writer_begin(het_checkpoint_writer *w)
     w->count = 0;
 }
 
-static int64_t bytes_of(const het_tensor *tensor)
-{
-    return het_tensor_count(tensor) * het_dtype_size(tensor->type);
-}
-
 het_status het_checkpoint_writer_add(het_checkpoint_writer *w, const char *name, const het_tensor *like, void **data)
 {
     HET_ASSERT(w->count < FIELDS_MAX);
-    const int64_t bytes = bytes_of(like);
+    const int64_t bytes = het_tensor_bytes(like);
     const int i = w->count;
     void *memory = w->fields[i].tensor.data;
     if (bytes > w->room[i] || memory == NULL) {
@@ -141,7 +136,7 @@ static void write_or_note(het_checkpoint_writer *w)
 static int64_t copied_bytes(const het_checkpoint_writer *w)
 {
     int64_t bytes = 0;
-    for (int i = 0; i < w->count; i++) bytes += bytes_of(&w->fields[i].tensor);
+    for (int i = 0; i < w->count; i++) bytes += het_tensor_bytes(&w->fields[i].tensor);
     return bytes;
 }
 
