@@ -52,7 +52,8 @@ void het_report_recall(het_report *r, het_survey *survey, const het_run_log *log
         const json_t *health = json_object_get(line, "health");
         if (json_is_integer(health)) {
             survey->floored = (json_integer_value(health) & HET_HEALTH_NO_SNR) != 0;
-            r->said = het_health_judge(&r->health, &(het_health_numbers){
+            r->said = (int)json_integer_value(health);
+            (void)het_health_judge(&r->health, &(het_health_numbers){
                 .images_seen = logged(line, "images"), .spread = logged(line, "rotation_spread"),
                 .image_loss = logged(line, "image_loss"), .zero_loss = logged(line, "zero_loss"),
                 .snr = survey->floored ? 0.0 : NAN, .snr_floor = 0.0, .skewness = logged(line, "map_skewness"),

@@ -70,11 +70,7 @@ cp second.h5 third.h5
 printf 'made.h5\nthird.h5\n' >moving.txt
 mpirun --oversubscribe --bind-to none -np 2 "$HETACUMN" train moving.txt -o moving "${settings[@]}" --set train.epochs=100000 >out 2>err &
 pid=$!
-for ((i = 0; i < 2400; i++)); do
-    [ -s moving/log.jsonl ] && break
-    sleep 0.05
-done
-[ -s moving/log.jsonl ] || fail "waited two minutes for a report"
+wait_for "a report of moving" test -s moving/log.jsonl
 printf 'more' >>third.h5
 code=0
 wait $pid || code=$?

@@ -8,18 +8,6 @@ run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,60 -n 256
 settings=("${TINY[@]}" --set train.epochs=8 --set train.freeze_epochs=1 --set run.log_steps=7 --set run.checkpoint_steps=60)
 last=checkpoints/step-768.h5
 
-# wait_for WHAT COMMAND..: until the command succeeds, at most a minute.
-wait_for()
-{
-    local what=$1 i
-    shift
-    for ((i = 0; i < 1200; i++)); do
-        "$@" && return
-        sleep 0.05
-    done
-    fail "waited a minute for $what"
-}
-
 has_line()
 {
     [ -s "$1/log.jsonl" ]

@@ -20,18 +20,6 @@ is_at()
     [ "$(jq -r .state object)" = "$1" ] || fail "$2 is '$(jq -r .state object)' where $1 was expected"
 }
 
-# wait_for WHAT COMMAND..: until the command succeeds, at most two minutes.
-wait_for()
-{
-    local what=$1 i
-    shift
-    for ((i = 0; i < 2400; i++)); do
-        "$@" && return
-        sleep 0.05
-    done
-    fail "waited two minutes for $what"
-}
-
 running_with_checkpoint()
 {
     compgen -G "$1/checkpoints/step-*.h5" >/dev/null && [ -s "$1/log.jsonl" ]

@@ -60,6 +60,18 @@ ranks()
     timeout -k 5 120 mpirun --oversubscribe --bind-to none -np "$count" "$HETACUMN" "$@" >out 2>err || CODE=$?
 }
 
+# wait_for WHAT COMMAND..: until the command succeeds, at most two minutes.
+wait_for()
+{
+    local what=$1 i
+    shift
+    for ((i = 0; i < 2400; i++)); do
+        "$@" && return
+        sleep 0.05
+    done
+    fail "waited two minutes for $what"
+}
+
 # make_atoms FILE: a random chain of carbons in two domains, A and B, without symmetry (PDB).
 make_atoms()
 {
