@@ -213,11 +213,11 @@ static int is_lost(const het_pulse *h, const peer *p, int limit)
 static void judge_silence(het_pulse *h, int limit)
 {
     char there[160], here[160], why[1000], more[200] = "";
-    int lost = -1, others = 0;
+    int lost = -1;
     for (int i = h->first; i < h->end; i++) {
         if (!is_lost(h, &h->peers[i], limit)) continue;
         if (lost < 0) lost = i;
-        else others++, snprintf(more + strlen(more), sizeof more - strlen(more), " %d", i);
+        else snprintf(more + strlen(more), sizeof more - strlen(more), " %d", i);
     }
     if (lost < 0) return;
     const peer *p = &h->peers[lost];
@@ -230,7 +230,7 @@ static void judge_silence(het_pulse *h, int limit)
                  1e-3 * p->silent);
     int length = snprintf(why, sizeof why, "rank %d of %d (process %d on %s) is lost: %s; last heard %s; rank %d is %s", lost,
                           h->size, (int)p->last.process, p->last.host, sign, there, h->rank, here);
-    if (others > 0) snprintf(why + length, sizeof why - (size_t)length, "; %d more are lost:%s", others, more);
+    if (more[0] != 0) snprintf(why + length, sizeof why - (size_t)length, "; also lost:%s", more);
     end_all(h, why);
 }
 
@@ -269,8 +269,8 @@ static void judge(het_pulse *h, int tick)
     const int limit = atomic_load(&h->limit);
     int unheard = 0;
     for (int i = h->first; i < h->end; i++) {
-        h->peers[i].silent += tick;
-        unheard += !h->peers[i].heard;
+        if (h->peers[i].heard) h->peers[i].silent += tick;
+        else unheard++;
     }
     if (h->age < INT32_MAX - tick) h->age += tick;
     if (limit == 0) return;

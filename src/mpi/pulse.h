@@ -9,9 +9,8 @@
  *  where it was last heard and who waits in which call, and every process ends with the exit code HET_EXIT_LOST.
  *
  *  - A thread, since a rank may be at work for long without a call (searches, the start, a slow file system) and is not lost;
- *    a stopped process has no thread that answers. For a rank at work the others wait; after 15 limits
- *    that is said once. Only when *all* ranks wait in calls for as long does the network between them no longer move,
- *    and they end.
+ *    a stopped process has no thread that answers. For a rank at work the others wait; after 15 limits that is said once.
+ *    Only when *all* ranks wait in calls for as long does the network between them no longer move, and they end.
  *  - UDP, since MPI's own ways hang with the rest, files on a shared file system come late, and a connection that lost
  *    packets pauses for as long as it was dead. It leaves MPI's calls as they are, their speed and sums included.
  *  - Silence is counted in the judge's own ticks: when all processes were suspended, or the machine was, nobody is lost.
