@@ -13,9 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "data/thread.h"
 #include "log.h"
 #include "signals.h"
+#include "thread.h"
 
 static const char *const states[] = {"running", "stopped", "finished", "failed"};
 

@@ -13,7 +13,7 @@
 #include "../arena.h"
 #include "../log.h"
 #include "../mpi/coordinator.h"
-#include "thread.h"
+#include "../thread.h"
 
 enum { FIELDS_MAX = 16, PATH_SIZE = 1100, PATIENCE = 15, LARGE = 32 << 20 };
 

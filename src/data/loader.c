@@ -6,7 +6,7 @@
 
 #include "../arena.h"
 #include "../rng.h"
-#include "thread.h"
+#include "../thread.h"
 
 /* The reading thread owns a slot while `wanted` >= 0 names the step it reads into slot `target`; otherwise
  * both slots belong to the caller. */

@@ -23,6 +23,7 @@
 
 #include "../arena.h"
 #include "../signals.h"
+#include "../thread.h"
 #include "comm.h"
 
 enum { TICKS_IN_LIMIT = 10, LIMITS_LONG = 15, STAGGER_MOST = 5, LISTEN_MOST = 3 }; /* numbers; the last two: s */
@@ -62,6 +63,10 @@ struct het_pulse {
     pthread_mutex_t hearing;
     het_pulse_hear hear;
     void *context;
+    pthread_t teller;
+    int has_teller, last;
+    atomic_int telling;
+    char text[1200];   /* the teller's while it tells */
 };
 
 static int64_t now_ms(void)
@@ -71,19 +76,42 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* Who listens may wait for a file system, but signs of life must not: warnings are told by a thread. */
+static void *tell(void *context)
+{
+    het_pulse *h = context;
+    pthread_mutex_lock(&h->hearing);
+    if (h->hear != NULL) h->hear(h->context, h->text, h->last);
+    pthread_mutex_unlock(&h->hearing);
+    atomic_store(&h->telling, 0);
+    return NULL;
+}
+
+static void join_teller(het_pulse *h)
+{
+    if (h->has_teller) pthread_join(h->teller, NULL);
+    h->has_teller = 0;
+}
+
 /* Past the log, which belongs to the main thread and speaks on rank 0 only. One write, so lines stay whole. */
 static void say(het_pulse *h, int last, const char *format, ...)
 {
-    char text[1200], line[1240];
+    char text[sizeof h->text], line[sizeof text + 40];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     const int length = snprintf(line, sizeof line, "hetacumn: %s: %s\n", last ? "error" : "warning", text);
-    if (write(STDERR_FILENO, line, (size_t)length) < 0) return; /* nobody reads any more */
-    pthread_mutex_lock(&h->hearing);
-    if (h->hear != NULL) h->hear(h->context, text, last);
-    pthread_mutex_unlock(&h->hearing);
+    const ssize_t written = write(STDERR_FILENO, line, (size_t)length);
+    (void)written; /* nobody may read any more */
+    if (atomic_load(&h->telling)) return; /* who listens still writes down the warning before: a slow file system */
+    join_teller(h);
+    snprintf(h->text, sizeof h->text, "%s", text);
+    h->last = last;
+    atomic_store(&h->telling, 1);
+    if (last) tell(h);
+    else h->has_teller = het_thread_start(&h->teller, tell, h) == HET_OK;
+    if (!last && !h->has_teller) atomic_store(&h->telling, 0);
 }
 
 /* ---- signs of life ---- */
@@ -186,7 +214,7 @@ static void end_now(int number)
 
 /* Rank 0 tells the others to end, too. Where rank 0 is lost, the lowest of the others speaks: its end makes mpirun or srun
  * end the rest, who have waited a little longer. A process that was itself stopped until now is the one that they spoke of.
- * Who listens may write to a file system that is gone as well: not for long. */
+ * Who listens may wait for a file system that is gone as well: not for long. */
 _Noreturn static void end_all(het_pulse *h, const char *why)
 {
     if (h->rank == 0)
@@ -343,19 +371,9 @@ static int open_socket(het_pulse *h, het_pulse_root *root)
     return 1;
 }
 
-/* Signals go to the main thread. */
-static int start_thread(het_pulse *h)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    errno = pthread_create(&h->thread, NULL, beat, h);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return errno == 0;
-}
-
 static void release(het_pulse *h)
 {
+    join_teller(h);
     if (h->fd >= 0) close(h->fd);
     if (h->wake >= 0) close(h->wake);
     pthread_mutex_destroy(&h->hearing);
@@ -378,7 +396,7 @@ het_pulse *het_pulse_new(int rank, int size, het_pulse_root *root)
     atomic_store(&h->phase, "at the beginning");
     if (gethostname(h->host, sizeof h->host - 1) != 0) snprintf(h->host, sizeof h->host, "?");
     h->peers = het_alloc((size_t)size * sizeof *h->peers);
-    if (h->peers != NULL && open_socket(h, root) && start_thread(h)) return h;
+    if (h->peers != NULL && open_socket(h, root) && het_thread_start(&h->thread, beat, h) == HET_OK) return h;
     say(h, 0, "rank %d cannot watch the others (%s): if one is lost, the others may wait for ever", rank,
         strerror(errno));
     release(h);
