@@ -28,7 +28,7 @@
 
 enum { TICKS_IN_LIMIT = 10, LIMITS_LONG = 15, STAGGER_MOST = 5, LISTEN_MOST = 3 }; /* numbers; the last two: s */
 enum { TICK_MOST = 500, LIMIT_FIRST = 20000, FIRST_WORDS = 20000, STAGGER = 1000, LINGER = 10, SILENT_AT_TERM = 3000,
-       WAKING = 5000 }; /* ms */
+       WAKING = 1500 }; /* ms */
 
 typedef enum sort { ALIVE, LEAVING, END } sort; /* END: rank 0 has lost a rank and said so */
 
@@ -213,16 +213,16 @@ static void end_now(int number)
 }
 
 /* Rank 0 tells the others to end, too. Where rank 0 is lost, the lowest of the others speaks: its end makes mpirun or srun
- * end the rest, who have waited a little longer. A process that was itself stopped until now is the one that they spoke of.
- * Who listens may wait for a file system that is gone as well: not for long. */
-_Noreturn static void end_all(het_pulse *h, const char *why)
+ * end the rest, who have waited a little longer. A process that was stopped itself, and finds the others gone when it goes
+ * on, is the one that they spoke of. Who listens may wait for a file system that is gone as well: not for long. */
+_Noreturn static void end_all(het_pulse *h, int refused, const char *why)
 {
     if (h->rank == 0)
         for (int i = 0; i < 3; i++) send_words(h, END); /* one may be lost */
     const int seconds = h->rank - 1 < STAGGER_MOST ? h->rank - 1 : STAGGER_MOST;
     for (int i = 0; i < seconds * STAGGER && het_signal_pending() != SIGTERM; i += LINGER)
         nanosleep(&(struct timespec){.tv_nsec = LINGER * 1000000}, NULL);
-    const int told = (h->woke > 0 && now_ms() - h->woke < WAKING) || (h->rank > 1 && het_signal_pending() == SIGTERM);
+    const int told = (refused && h->woke > 0 && now_ms() - h->woke < WAKING) || (h->rank > 1 && het_signal_pending() == SIGTERM);
     signal(SIGALRM, end_now); /* on the main thread */
     alarm(LISTEN_MOST);
     if (!told) say(h, 1, "%s; all ranks end: start the job again to go on from its checkpoint", why);
@@ -259,7 +259,7 @@ static void judge_silence(het_pulse *h, int limit)
     int length = snprintf(why, sizeof why, "rank %d of %d (process %d on %s) is lost: %s; last heard %s; rank %d is %s", lost,
                           h->size, (int)p->last.process, p->last.host, sign, there, h->rank, here);
     if (more[0] != 0) snprintf(why + length, sizeof why - (size_t)length, "; also lost:%s", more);
-    end_all(h, why);
+    end_all(h, p->refused, why);
 }
 
 /* Rank 0: some wait for long. For a rank at work: said once for each call. For nobody: the network is stuck. */
@@ -288,7 +288,7 @@ static void judge_waiting(het_pulse *h, int limit)
         describe(there, sizeof there, longest);
         snprintf(why, sizeof why, "all ranks are alive, but have waited for one another for %d s (rank %d %s): the network "
                  "between them does not move", shortest / 1000, longest->rank, there);
-        end_all(h, why);
+        end_all(h, 0, why);
     }
 }
 
@@ -321,7 +321,7 @@ static void *beat(void *context)
         const int tick = limit > 0 && limit / TICKS_IN_LIMIT < TICK_MOST ? limit / TICKS_IN_LIMIT + 1 : TICK_MOST;
         const int64_t now = now_ms();
         if (now >= next) {
-            if (limit > 0 && next > 0 && now - next > limit / 2) h->woke = now;
+            if (limit > 0 && next > 0 && now - next > limit / 4 * 3) h->woke = now;
             next = now + tick;
             send_words(h, atomic_load(&h->leaving) ? LEAVING : ALIVE);
             judge(h, tick);
