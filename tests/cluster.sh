@@ -54,9 +54,11 @@ cluster_up()
     port=$(free_ports $((nodes + 1)))
     mkdir "$CLUSTER/state"
     (umask 077 && head -c 1024 /dev/urandom >"$CLUSTER/munge.key")
+    # Names of memory that MPI's ranks share come from the job's number: another Slurm on this machine must not have the same.
     # Requeued jobs wait until their credentials have expired. Any device can pretend to be a GPU: nobody opens it.
     cat >"$SLURM_CONF" <<EOF
 ClusterName=test
+FirstJobId=$(((RANDOM * 32768 + RANDOM) % 60000000 + 1))
 SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=$port
 SlurmUser=root
