@@ -23,3 +23,9 @@ int het_signal_pending(void)
 {
     return (int)pending;
 }
+
+het_status het_signal_check(void)
+{
+    if (het_signal_pending() == 0) return HET_OK;
+    return het_fail(HET_E_STOPPED, "stopped before the training began");
+}

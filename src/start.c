@@ -9,6 +9,7 @@
 #include "arena.h"
 #include "data/predictions.h"
 #include "log.h"
+#include "signals.h"
 #include "start_volume.h"
 
 enum { FIELDS = 2, CHUNK = 512, JSON = 512 };
@@ -27,6 +28,7 @@ static het_status search_share(het_start *s, const het_first_volume *volume, con
     if (images == NULL || pose == NULL || ctf == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the start"));
     for (int64_t at = first; at < first + count; at += CHUNK) {
         const int64_t n = first + count - at < CHUNK ? first + count - at : CHUNK;
+        HET_TRY(het_signal_check());
         for (int64_t i = 0; i < n; i++) index[i] = at + i;
         HET_TRY(het_stack_read_standardised(stack, images, index, n));
         HET_TRY(het_stack_read_ctf(stack, ctf, index, n));

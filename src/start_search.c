@@ -5,6 +5,7 @@
 #include "arena.h"
 #include "log.h"
 #include "physics/align.h"
+#include "signals.h"
 #include "start_search.h"
 
 enum { ANCHORS = 100 };
@@ -66,8 +67,11 @@ static het_status try_some(trials *t, int64_t end, het_comm *comm, het_device *d
 {
     het_status status = HET_OK;
     const int64_t from = t->done, n = end - from, m = t->images;
-    for (int64_t s = from; s < end && status == HET_OK; s++)
-        if ((s - from) % het_comm_size(comm) == het_comm_rank(comm)) status = try_once(t, s, dev, stack, c, spec);
+    for (int64_t s = from; s < end && status == HET_OK; s++) {
+        status = het_signal_check();
+        if (status == HET_OK && (s - from) % het_comm_size(comm) == het_comm_rank(comm))
+            status = try_once(t, s, dev, stack, c, spec);
+    }
     HET_TRY(het_comm_agree(comm, status));
     HET_TRY(het_comm_sum_f32(comm, t->rotation + from * m * 9, (size_t)(n * m * 9)));
     HET_TRY(het_comm_sum_f32(comm, t->shift + from * m * 2, (size_t)(n * m * 2)));

@@ -5,6 +5,7 @@
 #include "arena.h"
 #include "log.h"
 #include "rng.h"
+#include "signals.h"
 #include "start_search.h"
 
 enum { IMAGES_LEAST = 200 };
@@ -76,6 +77,7 @@ static het_status go_on(het_first_volume *volume, het_device *dev, const het_sta
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
+    HET_TRY(het_signal_check());
     HET_TRY(het_start_maximise(volume, dev, stack, c, spec,
                                (het_first_volume_spec){.rotation = c->rotation, .shift = c->shift, .valid = c->valid,
                                                        .radius = spec->radius, .rounds = (int)spec->init->rounds,

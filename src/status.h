@@ -14,7 +14,8 @@ typedef enum het_status {
     HET_E_SHAPE,   /* sizes that do not fit each other */
     HET_E_DEVICE,  /* a kernel, its library or its driver failed */
     HET_E_PEER,    /* another rank failed or is gone */
-    HET_E_NUMERIC  /* NaN, divergence */
+    HET_E_NUMERIC, /* NaN, divergence */
+    HET_E_STOPPED  /* a signal asked for the end where there is nothing to save yet */
 } het_status;
 
 /** Record a message and return `code`. The message is one line without a full path of the source. */

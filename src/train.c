@@ -168,7 +168,14 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     if (options->dry_run) goto done;
     HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
                                                 config->train.batch)));
-    HET_TRY(start_or_resume(&t, options));
+    status = start_or_resume(&t, options);
+    if (status == HET_E_STOPPED) {
+        het_warn("%s: nothing is saved but what start.h5 holds, the same command begins again", het_status_message());
+        *interrupted = 1;
+        status = HET_OK;
+        goto done;
+    }
+    HET_TRY(status);
     HET_TRY(het_run_ready(&t.run, t.model, &t.survey, &t.state));
     het_coordinator_init(&t.coordinator, comm, config, info->box, info->count,
                          het_loader_steps_per_epoch(t.loader), options->max_hours);

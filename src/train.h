@@ -11,6 +11,7 @@ typedef struct het_train_options {
     int refine;       /* the refinement stage follows (refine.h) */
 } het_train_options;
 
-/** Train, or go on with, the run in options->run. Collective. *interrupted: stopped early with a checkpoint. */
+/** Train, or go on with, the run in options->run. Collective. *interrupted: stopped early, with a checkpoint unless it
+ *  was before the first step. */
 het_status het_train(het_comm *comm, het_device *dev, het_config *config, const het_train_options *options,
                      int *interrupted);

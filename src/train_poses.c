@@ -69,6 +69,7 @@ static het_status teach_decoder(het_trainer *t, int64_t steps, double radius)
         if (t->searching && step % in_epoch == 0) het_searched_scatter(&t->searched, step / in_epoch);
         het_train_poses_give(t, &batch, 1);
         HET_TRY(het_step_once(&t->stepper, &d, &batch, &tally));
+        if (tally.stop > 0.0) HET_TRY(het_fail(HET_E_STOPPED, "stopped while the decoder learned its first volume"));
         if (step == 0 || step == steps - 1)
             het_info("start: the decoder %s: image loss %.4f (nothing %.4f)",
                      step == 0 ? "before" : "after learning", tally.image_loss / tally.images,

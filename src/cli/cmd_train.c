@@ -112,7 +112,7 @@ het_status het_cmd_train(het_comm *comm, int argc, char **argv, int *exit_code)
                                                      (het_precision)config.train.precision)));
     HET_TRY(het_train(comm, &dev, &config, &train, &interrupted));
     if (interrupted) {
-        het_info("stopped early with a checkpoint: the same command goes on");
+        het_info("stopped early: the same command goes on");
         *exit_code = 75;
     }
 done:
