@@ -111,9 +111,9 @@ says_once 'nowhere: No such file'
 # a damaged checkpoint is a warning that stays in the folder; then killed: lost at once on this machine
 newest=$(ls -v going/checkpoints/step-*.h5 | tail -n 1)
 printf 'damaged!' | dd of="$newest" bs=1 seek=$(($(stat -c %s "$newest") / 2)) conv=notrunc 2>/dev/null
-SLURM_JOB_ID=4711 "$HETACUMN" "${long[@]}" -o going >going.out 2>going.err &
+SLURM_JOB_ID=4711 "$HETACUMN" "${long[@]}" -o going >again.out 2>again.err & # the old files may outlast the next line
 pid=$!
-wait_for "going to go on" grep -q 'epoch' going.err
+wait_for "going to go on" grep -qs 'epoch' again.err
 kill -s KILL $pid
 wait $pid 2>/dev/null
 is_at lost going
