@@ -1,13 +1,15 @@
 #include "signals.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
-static volatile sig_atomic_t pending;
+static atomic_int pending; /* the system may hand a signal to any thread; lock-free, so a handler may set it */
 
 static void note(int number)
 {
-    if (pending == 0) pending = number;
+    int none = 0;
+    atomic_compare_exchange_strong(&pending, &none, number);
 }
 
 void het_signals_note(void)
@@ -21,7 +23,7 @@ void het_signals_note(void)
 
 int het_signal_pending(void)
 {
-    return (int)pending;
+    return atomic_load(&pending);
 }
 
 het_status het_signal_check(void)
