@@ -455,6 +455,7 @@ void het_pulse_wait(het_pulse *h, const char *call)
 void het_pulse_phase(het_pulse *h, int64_t step, const char *phase)
 {
     if (h == NULL) return;
-    atomic_store(&h->step, step);
+    const int begins = atomic_exchange(&h->step, step) == 0 && step > 0;
     atomic_store(&h->phase, phase);
+    if (begins) wake(h); /* the others know at once that there are steps, also where a second does many */
 }
