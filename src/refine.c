@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "given.h"
@@ -21,17 +20,10 @@ typedef struct refiner {
     double started;
 } refiner;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void say(const refiner *r, const char *what, int64_t round, double loss)
 {
     het_info("refine: %s, round %lld of %lld: image loss %.5f, %.1f min", what, (long long)round + 1,
-             (long long)r->config->rounds, loss, (now() - r->started) / 60.0);
+             (long long)r->config->rounds, loss, (het_seconds() - r->started) / 60.0);
 }
 
 static void tell(const refiner *r, const char *what, int64_t round)
@@ -162,7 +154,7 @@ het_status het_refine(const het_refine_job *job, int *interrupted)
     het_run out = {0};
     het_model *model = job->stepper->model;
     het_config config = model->config;
-    refiner r = {.job = job, .model = model, .config = &model->config.refine, .started = now()};
+    refiner r = {.job = job, .model = model, .config = &model->config.refine, .started = het_seconds()};
     int64_t done_before =
         het_comm_rank(job->comm) == 0 && het_run_is_refined(job->run->path, job->state->step);
     het_comm_phase(job->comm, "refinement");

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "arena.h"
+#include "data/json_number.h"
 #include "log.h"
 #include "schedule.h"
 
@@ -34,13 +35,6 @@ void het_report_start(het_report *r, const het_model *m, const het_survey *surve
                  "train.march_rate or train.epochs", last, full, (double)c->box * m->spec.apix / last);
 }
 
-/* A number of a line of the log; NAN without it. */
-static double logged(const json_t *line, const char *key)
-{
-    const json_t *value = json_object_get(line, key);
-    return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
 void het_report_recall(het_report *r, het_survey *survey, const het_run_log *log)
 {
     char *text = NULL;
@@ -54,10 +48,10 @@ void het_report_recall(het_report *r, het_survey *survey, const het_run_log *log
             survey->floored = (json_integer_value(health) & HET_HEALTH_NO_SNR) != 0;
             r->said = (int)json_integer_value(health);
             (void)het_health_judge(&r->health, &(het_health_numbers){
-                .images_seen = logged(line, "images"), .spread = logged(line, "rotation_spread"),
-                .image_loss = logged(line, "image_loss"), .zero_loss = logged(line, "zero_loss"),
-                .snr = survey->floored ? 0.0 : NAN, .snr_floor = 0.0, .skewness = logged(line, "map_skewness"),
-                .non_finite = logged(line, "non_finite"), .z_rms = frozen ? NAN : logged(line, "z_rms")});
+                .images_seen = het_json_number(line, "images"), .spread = het_json_number(line, "rotation_spread"),
+                .image_loss = het_json_number(line, "image_loss"), .zero_loss = het_json_number(line, "zero_loss"),
+                .snr = survey->floored ? 0.0 : NAN, .snr_floor = 0.0, .skewness = het_json_number(line, "map_skewness"),
+                .non_finite = het_json_number(line, "non_finite"), .z_rms = frozen ? NAN : het_json_number(line, "z_rms")});
         }
         json_decref(line);
     }

@@ -1,7 +1,6 @@
 #define _GNU_SOURCE
 #include "watch.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -13,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "data/checkpoint.h"
+#include "data/json_number.h"
 #include "log.h"
 #include "signals.h"
 #include "thread.h"
@@ -24,28 +25,6 @@ static double unix_time(void)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-void het_watch_newest(const char *run, int64_t *step, double *time)
-{
-    char path[PATH_MAX + 64];
-    struct stat about;
-    *step = -1;
-    *time = -1.0;
-    snprintf(path, sizeof path, "%s/checkpoints", run);
-    DIR *folder = opendir(path);
-    if (folder == NULL) return;
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        long long found;
-        int end = 0;
-        if (sscanf(entry->d_name, "step-%lld.h5%n", &found, &end) == 1 && end > 0 && entry->d_name[end] == '\0' &&
-            found > *step)
-            *step = found;
-    }
-    closedir(folder);
-    if (*step < 0) return;
-    snprintf(path, sizeof path, "%s/checkpoints/step-%lld.h5", run, (long long)*step);
-    if (stat(path, &about) == 0) *time = (double)about.st_mtim.tv_sec + 1e-9 * (double)about.st_mtim.tv_nsec;
 }
 
 void het_watch_machine(char *text, size_t size)
@@ -79,11 +58,6 @@ static int replace_file(const char *path, const char *text)
     return why;
 }
 
-static void put(json_t *object, const char *key, double value)
-{
-    json_object_set_new(object, key, isfinite(value) ? json_real(value) : json_null());
-}
-
 static json_t *state_object(const het_watch *w)
 {
     char host[256] = "", machine[160];
@@ -95,16 +69,16 @@ static json_t *state_object(const het_watch *w)
                                "reason", w->reason, "stage", w->stage, "detail", w->detail, "host", host, "machine", machine,
                                "pid", (int)getpid(), "ranks", w->ranks, "job", job, "stack", w->stack);
     if (object == NULL) return NULL;
-    put(object, "started", w->started);
-    put(object, "stage_since", w->stage_since);
-    put(object, "updated", unix_time());
+    het_json_put(object, "started", w->started);
+    het_json_put(object, "stage_since", w->stage_since);
+    het_json_put(object, "updated", unix_time());
     json_object_set_new(object, "step", json_integer(n->step));
     json_object_set_new(object, "steps", json_integer(n->steps));
-    put(object, "epochs", n->epochs);
-    put(object, "reported", w->reported);
-    put(object, "report_seconds", w->report_seconds);
-    put(object, "images_per_second", n->images_per_second);
-    put(object, "seconds_left", n->seconds_left);
+    het_json_put(object, "epochs", n->epochs);
+    het_json_put(object, "reported", w->reported);
+    het_json_put(object, "report_seconds", w->report_seconds);
+    het_json_put(object, "images_per_second", n->images_per_second);
+    het_json_put(object, "seconds_left", n->seconds_left);
     json_object_set_new(object, "warnings", json_integer(w->warnings));
     return object;
 }
@@ -144,9 +118,11 @@ static char *prometheus_text(const het_watch *w)
     FILE *out = open_memstream(&text, &size);
     if (out == NULL) return NULL;
     const het_watch_numbers *n = &w->now;
+    char folder[PATH_MAX + 16];
     int64_t step;
     double saved;
-    het_watch_newest(w->run, &step, &saved);
+    snprintf(folder, sizeof folder, "%s/checkpoints", w->run);
+    het_checkpoint_last(folder, &step, &saved);
     const struct {
         const char *name, *type, *help;
         double value;

@@ -60,7 +60,5 @@ void het_watch_saved(het_watch *watch);
 /** The end: "failed" with the status's message, else "stopped" or "finished". Without an opening it only frees. */
 void het_watch_close(het_watch *watch, het_status status, int interrupted);
 
-/** Step and time (Unix) of the newest checkpoints/step-N.h5 of a run by its name; -1 where there is none. */
-void het_watch_newest(const char *run, int64_t *step, double *time);
 /** A name for this machine, as far as process numbers are concerned: they are of one boot and one PID namespace. */
 void het_watch_machine(char *text, size_t size);

@@ -173,14 +173,14 @@ class Job:
 
     def done(self, results):
         """Whether results of this very command are there; one cut off by time counts unless there is more time now."""
-        return all(any(all(line.get(key) == value for key, value in
-                           (("setting", stage), ("set", self.set), ("seed", self.seed), ("command", self.command))) and
-                       (line["exit"] == 0 or
-                        line["exit"] == STOPPED_EARLY and self.hours is not None and line["hours"] >= self.hours)
-                       for line in results) for stage in self.stages)
+        mine = [line for line in results if line["setting"] in self.stages and
+                all(line.get(key) == getattr(self, key) for key in ("set", "seed", "command"))]
+        cut_off = [line for line in mine if line["exit"] == STOPPED_EARLY and self.hours is not None and
+                   line["hours"] >= self.hours]
+        return bool(cut_off) or {line["setting"] for line in mine if line["exit"] == 0} == set(self.stages)
 
     def run(self, core):
-        """All steps; the results, one for each stage; none when it was interrupted."""
+        """All steps; the results, one for each stage up to one that does not end well; none when it was interrupted."""
         state_path, run = os.path.join(self.folder, "state.json"), os.path.join(self.folder, "run")
         state = load(state_path, {})
         if state.get("command") != self.command:
@@ -196,12 +196,15 @@ class Job:
             shutil.copy2(self.start, os.path.join(run, "start.h5"))
         results = []
         for stage in self.stages:
-            code = code or self.train_stage(core, run, [] if stage == self.setting else ["--refine"], state)
-            save(state_path, state)
-            results += [] if stopping.is_set() else [self.measure(core, run, stage, code, state)]
-            code = results[-1]["exit"] if results else code
+            if code == 0:
+                code = self.train_stage(core, run, [] if stage == self.setting else ["--refine"], state)
+                save(state_path, state)
+            results.append(self.measure(core, run, stage, code, state))
+            code = results[-1]["exit"]
             if stopping.is_set():
                 return []
+            if code != 0:
+                break
         if self.start is not None and not os.path.exists(self.start) and os.path.exists(os.path.join(run, "start.h5")):
             shutil.copy2(os.path.join(run, "start.h5"), self.start)
         if code == 0 and not self.keep:

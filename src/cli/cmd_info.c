@@ -44,6 +44,7 @@ static het_status describe_ctf(const het_stack *stack)
     het_status status = HET_OK;
     static het_ctf_row ctf[BLOCK];
     static int64_t index[BLOCK];
+    het_ctf_row first = {0};
     const int64_t count = het_stack_get_info(stack)->count;
     double least = INFINITY, most = -INFINITY;
     int64_t with = 0;
@@ -51,6 +52,7 @@ static het_status describe_ctf(const het_stack *stack)
         const int64_t n = count - at < BLOCK ? count - at : BLOCK;
         for (int64_t i = 0; i < n; i++) index[i] = at + i;
         HET_TRY(het_stack_read_ctf(stack, ctf, index, n));
+        if (at == 0) first = ctf[0];
         for (int64_t i = 0; i < n; i++) {
             if (ctf[i].voltage == 0.0f) continue;
             const double defocus = 0.5 * ((double)ctf[i].defocus_u + ctf[i].defocus_v);
@@ -63,10 +65,8 @@ static het_status describe_ctf(const het_stack *stack)
         printf("  CTF          none\n");
         goto done;
     }
-    *index = 0;
-    HET_TRY(het_stack_read_ctf(stack, ctf, index, 1));
     printf("  CTF          defocus %.0f to %.0f A; the first: %.0f kV, Cs %.2f mm, amplitude contrast %.3f\n",
-           least, most, ctf[0].voltage / 1.0e3, ctf[0].cs / 1.0e7, ctf[0].amplitude);
+           least, most, first.voltage / 1.0e3, first.cs / 1.0e7, first.amplitude);
     if (with < count) printf("  CTF          none for %lld images\n", (long long)(count - with));
 done:
     return status;

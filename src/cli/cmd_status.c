@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../data/checkpoint.h"
+#include "../data/json_number.h"
 #include "../physics/collapse.h"
 #include "../run.h"
 #include "../watch.h"
@@ -39,17 +40,6 @@ static const char *text_of(const json_t *object, const char *key)
     return text != NULL ? text : "";
 }
 
-static double number_of(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
-static void put(json_t *object, const char *key, double value)
-{
-    json_object_set_new(object, key, isfinite(value) ? json_real(value) : json_null());
-}
-
 /* Seconds since a file changed; NAN without it. */
 static double age_of(const char *path)
 {
@@ -64,7 +54,7 @@ static double age_of(const char *path)
 static int is_gone(const json_t *state)
 {
     char machine[160], host[256] = "";
-    const double pid = number_of(state, "pid");
+    const double pid = het_json_number(state, "pid");
     het_watch_machine(machine, sizeof machine);
     gethostname(host, sizeof host - 1);
     if (strcmp(machine, text_of(state, "machine")) != 0 || strcmp(host, text_of(state, "host")) != 0 || !(pid > 0.0)) return 0;
@@ -79,14 +69,15 @@ static void gather_checkpoint(json_t *object, const char *run)
     char *text = NULL;
     int64_t step;
     double time;
-    het_watch_newest(run, &step, &time);
+    snprintf(file, sizeof file, "%s/checkpoints", run);
+    het_checkpoint_last(file, &step, &time);
     json_object_set_new(object, "checkpoint", json_null());
     if (step < 0) return;
     snprintf(file, sizeof file, "%s/checkpoints/step-%lld.h5", run, (long long)step);
     json_t *checkpoint = json_pack("{s:s, s:I}", "file", file, "step", (json_int_t)step);
-    put(checkpoint, "age_seconds", age_of(file));
+    het_json_put(checkpoint, "age_seconds", age_of(file));
     json_t *inside = het_checkpoint_json(file, &text) == HET_OK ? json_loads(text, 0, NULL) : NULL;
-    put(checkpoint, "epoch", number_of(inside, "epoch"));
+    het_json_put(checkpoint, "epoch", het_json_number(inside, "epoch"));
     json_decref(inside);
     free(text);
     json_object_set_new(object, "checkpoint", checkpoint);
@@ -99,7 +90,7 @@ static void gather_lines(json_t *object, const char *run)
     snprintf(file, sizeof file, "%s/log.jsonl", run);
     het_last_line(file, line, sizeof line);
     json_t *report = json_loads(line, 0, NULL);
-    put(object, "report_age_seconds", report != NULL ? age_of(file) : NAN);
+    het_json_put(object, "report_age_seconds", report != NULL ? age_of(file) : NAN);
     json_object_set_new(object, "report", report != NULL ? report : json_null());
     snprintf(file, sizeof file, "%s/" HET_WATCH_WARNINGS, run);
     het_last_line(file, line, sizeof line);
@@ -115,9 +106,9 @@ static const char *judge(const json_t *object, const json_t *state, double sign,
     if (state == NULL) return json_is_null(json_object_get(object, "checkpoint")) ? "not started" : "stopped";
     if (strcmp(word, "running") != 0) return word;
     if (is_gone(state) || sign > HET_WATCH_LOST) return "lost";
-    const double usual = number_of(state, "report_seconds");
+    const double usual = het_json_number(state, "report_seconds");
     *silent = strcmp(text_of(state, "stage"), "training") == 0 && usual > 0.0 &&
-              number_of(object, "report_age_seconds") > SILENT_FACTOR * usual + SILENT_SECONDS;
+              het_json_number(object, "report_age_seconds") > SILENT_FACTOR * usual + SILENT_SECONDS;
     return word;
 }
 
@@ -141,7 +132,7 @@ static het_status gather(json_t **out, const char *run)
     const double sign = age_of(file);
     json_object_set_new(object, "state", json_string(judge(object, state, sign, &silent)));
     json_object_set_new(object, "silent", json_boolean(silent));
-    put(object, "sign_age_seconds", sign);
+    het_json_put(object, "sign_age_seconds", sign);
     json_object_update_missing(object, state);
     json_decref(state);
     *out = object;
@@ -179,11 +170,11 @@ static void print_state(const json_t *object)
     const int checkpoint = !json_is_null(json_object_get(object, "checkpoint"));
     if (is(object, "running")) {
         printf(" (%s%s%s), for %s", text_of(object, "stage"), *detail != '\0' ? ", " : "", detail,
-               span((double)time(NULL) - number_of(object, "started")));
+               span((double)time(NULL) - het_json_number(object, "started")));
         if (json_is_true(json_object_get(object, "silent")))
-            printf("; but silent: no report for %s", span(number_of(object, "report_age_seconds")));
+            printf("; but silent: no report for %s", span(het_json_number(object, "report_age_seconds")));
     } else if (is(object, "lost")) {
-        printf(": it ended without a word, killed or with its machine (last sign %s ago)", span(number_of(object, "sign_age_seconds")));
+        printf(": it ended without a word, killed or with its machine (last sign %s ago)", span(het_json_number(object, "sign_age_seconds")));
     } else if (*reason != '\0') {
         printf(": %s", reason);
     }
@@ -195,8 +186,8 @@ static void print_state(const json_t *object)
 static void print_where(const json_t *object)
 {
     if (*text_of(object, "host") == '\0') return;
-    printf("  job          host %s, process %.0f, %.0f rank(s)", text_of(object, "host"), number_of(object, "pid"),
-           number_of(object, "ranks"));
+    printf("  job          host %s, process %.0f, %.0f rank(s)", text_of(object, "host"), het_json_number(object, "pid"),
+           het_json_number(object, "ranks"));
     if (*text_of(object, "job") != '\0') printf(", Slurm job %s", text_of(object, "job"));
     printf("\n");
 }
@@ -204,24 +195,24 @@ static void print_where(const json_t *object)
 static void print_report(const json_t *object)
 {
     const json_t *report = json_object_get(object, "report");
-    const double steps = number_of(object, "steps"), epochs = number_of(object, "epochs");
+    const double steps = het_json_number(object, "steps"), epochs = het_json_number(object, "epochs");
     char health[80];
     if (!json_is_object(report)) {
         printf("  progress     no report yet\n");
         return;
     }
-    printf("  progress     step %.0f", number_of(report, "step"));
+    printf("  progress     step %.0f", het_json_number(report, "step"));
     if (steps > 0.0) printf(" of %.0f", steps);
-    printf(", epoch %.2f", number_of(report, "epoch"));
+    printf(", epoch %.2f", het_json_number(report, "epoch"));
     if (epochs > 0.0) printf(" of %g", epochs);
-    printf("; %.0f images/s", number_of(report, "images_per_second"));
-    if (is(object, "running") && isfinite(number_of(object, "seconds_left")))
-        printf("; %s left", span(number_of(object, "seconds_left")));
-    printf("; reported %s ago\n", span(number_of(object, "report_age_seconds")));
+    printf("; %.0f images/s", het_json_number(report, "images_per_second"));
+    if (is(object, "running") && isfinite(het_json_number(object, "seconds_left")))
+        printf("; %s left", span(het_json_number(object, "seconds_left")));
+    printf("; reported %s ago\n", span(het_json_number(object, "report_age_seconds")));
     health_of(report, health, sizeof health);
-    printf("  losses       image %.4f (nothing %.4f), pose %.4f; z %.2f; radius %.1f\n", number_of(report, "image_loss"),
-           number_of(report, "zero_loss"), number_of(report, "pose_loss"), number_of(report, "z_rms"),
-           number_of(report, "radius"));
+    printf("  losses       image %.4f (nothing %.4f), pose %.4f; z %.2f; radius %.1f\n", het_json_number(report, "image_loss"),
+           het_json_number(report, "zero_loss"), het_json_number(report, "pose_loss"), het_json_number(report, "z_rms"),
+           het_json_number(report, "radius"));
     printf("  health       %s\n", health);
 }
 
@@ -233,12 +224,12 @@ static void print_text(const json_t *object)
     print_where(object);
     print_report(object);
     if (json_is_object(checkpoint)) {
-        printf("  checkpoint   step %.0f, ", number_of(checkpoint, "step"));
-        if (isfinite(number_of(checkpoint, "epoch"))) printf("epoch %.2f, ", number_of(checkpoint, "epoch"));
-        printf("%s old\n", span(number_of(checkpoint, "age_seconds")));
+        printf("  checkpoint   step %.0f, ", het_json_number(checkpoint, "step"));
+        if (isfinite(het_json_number(checkpoint, "epoch"))) printf("epoch %.2f, ", het_json_number(checkpoint, "epoch"));
+        printf("%s old\n", span(het_json_number(checkpoint, "age_seconds")));
     } else printf("  checkpoint   none yet\n");
     if (json_is_object(warning))
-        printf("  warnings     %.0f; the last, at step %.0f: %s\n", number_of(object, "warnings"), number_of(warning, "step"),
+        printf("  warnings     %.0f; the last, at step %.0f: %s\n", het_json_number(object, "warnings"), het_json_number(warning, "step"),
                text_of(warning, "text"));
     else printf("  warnings     none\n");
     if (strcmp(text_of(object, "stage"), "refinement") == 0 && !is(object, "finished"))
@@ -253,13 +244,13 @@ static void print_line(const json_t *object)
     printf("%-24s %-11s", text_of(object, "run"), text_of(object, "state"));
     if (json_is_object(report)) {
         health_of(report, health, sizeof health);
-        printf("  step %.0f", number_of(report, "step"));
-        if (number_of(object, "steps") > 0.0) printf(" of %.0f", number_of(object, "steps"));
-        printf("  epoch %.2f  image %.4f (nothing %.4f)  %.0f images/s", number_of(report, "epoch"),
-               number_of(report, "image_loss"), number_of(report, "zero_loss"), number_of(report, "images_per_second"));
+        printf("  step %.0f", het_json_number(report, "step"));
+        if (het_json_number(object, "steps") > 0.0) printf(" of %.0f", het_json_number(object, "steps"));
+        printf("  epoch %.2f  image %.4f (nothing %.4f)  %.0f images/s", het_json_number(report, "epoch"),
+               het_json_number(report, "image_loss"), het_json_number(report, "zero_loss"), het_json_number(report, "images_per_second"));
     }
-    if (is(object, "running")) printf("  %s left", span(number_of(object, "seconds_left")));
-    if (json_is_object(checkpoint)) printf("  checkpoint %s old", span(number_of(checkpoint, "age_seconds")));
+    if (is(object, "running")) printf("  %s left", span(het_json_number(object, "seconds_left")));
+    if (json_is_object(checkpoint)) printf("  checkpoint %s old", span(het_json_number(checkpoint, "age_seconds")));
     if (json_is_object(report)) printf("  health: %s", health);
     printf("\n");
 }

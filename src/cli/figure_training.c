@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../arena.h"
+#include "../data/json_number.h"
 #include "figures.h"
 #include "plot.h"
 
@@ -41,8 +42,7 @@ done:
 static double value_of(const json_t *report, const char *key)
 {
     const json_t *value = json_object_get(report, key);
-    if (json_is_boolean(value)) return json_is_true(value);
-    return json_is_number(value) ? json_number_value(value) : NAN;
+    return json_is_boolean(value) ? json_is_true(value) : het_json_number(report, key);
 }
 
 /* A column for each number of the newest report. */

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "../data/json_number.h"
 #include "measures.h"
 
 /* Columns of the tables and arrays of the JSON file: one number per class. A table begins where
@@ -123,20 +124,10 @@ void het_measures_print(const het_measures *m, FILE *out)
     print_classes(m, out);
 }
 
-static json_t *real_or_null(double value)
-{
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
-static void add(json_t *root, const char *key, double value)
-{
-    json_object_set_new(root, key, real_or_null(value));
-}
-
 static json_t *vector(const double *values, int64_t count)
 {
     json_t *list = json_array();
-    for (int64_t i = 0; i < count; i++) json_array_append_new(list, real_or_null(values[i]));
+    for (int64_t i = 0; i < count; i++) json_array_append_new(list, het_json_real(values[i]));
     return list;
 }
 
@@ -148,7 +139,7 @@ static json_t *image_curve(const het_measures *m)
         double sum = 0.0;
         for (int64_t i = 0; i < m->sampled; i++)
             sum += m->fsc[(m->sample[i].klass * HET_FSC_KINDS + HET_FSC_IMAGES) * (m->box / 2) + s];
-        json_array_append_new(list, real_or_null(sum / (double)m->sampled));
+        json_array_append_new(list, het_json_real(sum / (double)m->sampled));
     }
     return list;
 }
@@ -161,7 +152,7 @@ static void add_classes(json_t *root, const het_measures *m)
     for (int c = 0; c < COLUMNS; c++) {
         json_t *list = json_array();
         for (int64_t k = 0; k < m->classes; k++)
-            json_array_append_new(list, real_or_null(member(&m->klass[k], c)));
+            json_array_append_new(list, het_json_real(member(&m->klass[k], c)));
         json_object_set_new(root, COLUMN[c].key, list);
     }
 }
@@ -172,32 +163,32 @@ het_status het_measures_write_json(const het_measures *m, const char *path)
     json_object_set_new(root, "images", json_integer(m->images));
     json_object_set_new(root, "box", json_integer(m->box));
     json_object_set_new(root, "classes", json_integer(m->classes));
-    add(root, "apix", m->apix);
-    add(root, "rot", m->align.median);
-    add(root, "rot_refined", m->align.median_refined);
-    add(root, "rot_other_hand", m->align.median_other);
-    add(root, "rot_mean_deg", m->align.mean_degrees);
-    add(root, "rot_median_deg", m->align.median_degrees);
-    add(root, "rot_within_0.1", m->align.within);
+    het_json_put(root, "apix", m->apix);
+    het_json_put(root, "rot", m->align.median);
+    het_json_put(root, "rot_refined", m->align.median_refined);
+    het_json_put(root, "rot_other_hand", m->align.median_other);
+    het_json_put(root, "rot_mean_deg", m->align.mean_degrees);
+    het_json_put(root, "rot_median_deg", m->align.median_degrees);
+    het_json_put(root, "rot_within_0.1", m->align.within);
     json_object_set_new(root, "hand", json_integer(m->align.hand));
     json_object_set_new(root, "alignment", vector(m->align.refined, 9));
     json_object_set_new(root, "origin", vector(m->origin.u, 3));
-    add(root, "trans_raw", m->origin.raw);
-    add(root, "trans_corrected", m->origin.corrected);
-    add(root, "err", m->err);
-    add(root, "err_best", m->err_best);
-    add(root, "corr", m->corr);
-    add(root, "neighbours", m->similarity);
-    add(root, "neighbours_chance", m->chance);
-    add(root, "entanglement", m->entanglement);
-    add(root, "e_pose", m->e_pose);
-    add(root, "e_z", m->e_z);
-    add(root, "frames_deg", m->frames_degrees);
+    het_json_put(root, "trans_raw", m->origin.raw);
+    het_json_put(root, "trans_corrected", m->origin.corrected);
+    het_json_put(root, "err", m->err);
+    het_json_put(root, "err_best", m->err_best);
+    het_json_put(root, "corr", m->corr);
+    het_json_put(root, "neighbours", m->similarity);
+    het_json_put(root, "neighbours_chance", m->chance);
+    het_json_put(root, "entanglement", m->entanglement);
+    het_json_put(root, "e_pose", m->e_pose);
+    het_json_put(root, "e_z", m->e_z);
+    het_json_put(root, "frames_deg", m->frames_degrees);
     json_object_set_new(root, "image_count", json_integer(m->sampled));
-    add(root, "image_area_mean", m->area_mean);
-    add(root, "image_area_median", m->area_median);
-    add(root, "image_res_mean", m->image_res_mean);
-    add(root, "image_res_median", m->image_res_median);
+    het_json_put(root, "image_area_mean", m->area_mean);
+    het_json_put(root, "image_area_median", m->area_median);
+    het_json_put(root, "image_res_mean", m->image_res_mean);
+    het_json_put(root, "image_res_median", m->image_res_median);
     json_object_set_new(root, "image_fsc", image_curve(m));
     add_classes(root, m);
     const size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(9);

@@ -1,17 +1,10 @@
 #include "progress.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../log.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1.0e-9 * (double)t.tv_nsec;
-}
+#include "../mpi/coordinator.h"
 
 void het_progress_start(het_progress *progress, const het_comm *comm, const char *what, int64_t total)
 {
@@ -19,13 +12,13 @@ void het_progress_start(het_progress *progress, const het_comm *comm, const char
                                .total = total,
                                .speaks = het_comm_rank(comm) == 0,
                                .terminal = isatty(STDERR_FILENO),
-                               .start = now()};
+                               .start = het_seconds()};
     progress->last = progress->start;
 }
 
 void het_progress_step(het_progress *progress, int64_t done)
 {
-    const double time = now(), spent = time - progress->start;
+    const double time = het_seconds(), spent = time - progress->start;
     if (!progress->speaks || done <= 0 || time - progress->last < (progress->terminal ? 1.0 : 30.0)) return;
     progress->last = time;
     progress->shown = 1;

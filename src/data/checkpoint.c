@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -331,6 +332,21 @@ het_status het_checkpoint_newest(const char *directory, char *path, size_t size)
                           directory);
     free_entries(entries, count);
     return status;
+}
+
+void het_checkpoint_last(const char *directory, int64_t *step, double *time)
+{
+    entry *entries;
+    int64_t count;
+    struct stat about;
+    *step = -1;
+    *time = -1.0;
+    if (list(directory, ".h5", &entries, &count) == HET_OK && count > 0) {
+        *step = entries[0].step;
+        if (stat(entries[0].path, &about) == 0)
+            *time = (double)about.st_mtim.tv_sec + 1e-9 * (double)about.st_mtim.tv_nsec;
+    }
+    free_entries(entries, count);
 }
 
 static het_status remove_file(const char *path)

@@ -27,6 +27,8 @@ het_status het_checkpoint_load(const char *path, const het_field *fields, int co
  *  warnings. path gets "" when there is no file at all. Errors: HET_E_INPUT when there are some, but all are damaged;
  *  HET_E_IO. */
 het_status het_checkpoint_newest(const char *directory, char *path, size_t size);
+/** Step and time (Unix) of the file step-N.h5 with the largest N by its name alone; -1 where there is none. */
+void het_checkpoint_last(const char *directory, int64_t *step, double *time);
 /** Remove all but what is kept: of the files step-N.h5 up to `step`, the one written last, the newest `keep`, and where
  *  `every` > 0 those whose N is a multiple of it. Files of later steps were damaged, or the run would have gone on from
  *  them: they go too. */
