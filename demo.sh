@@ -42,9 +42,12 @@ build()
 main()
 {
     mkdir -p "$out"
-    step "packages" scripts/setup.sh
-    step "build" build
-    hetacumn=build/release/hetacumn
+    hetacumn=../../bin/hetacumn # installed
+    if [ -e CMakeLists.txt ]; then
+        step "packages" scripts/setup.sh
+        step "build" build
+        hetacumn=build/release/hetacumn
+    fi
     echo "# seed $seed, $images images, box $box, $apix A, $snr dB, shift $shift, angles $angles" >"$out/settings.new"
     cat demo/demo.yaml >>"$out/settings.new"
     if ! cmp -s "$out/settings.new" "$out/settings"; then # other settings: start anew; the same: go on with what is there

@@ -29,5 +29,8 @@ typedef enum het_precision { HET_PRECISION_AUTO, HET_PRECISION_F32, HET_PRECISIO
 het_status het_device_open_cpu(het_device *device, int threads, het_precision precision);
 void het_device_close(het_device *device);
 
+/** Names and versions of the libraries that the CPU backend uses. */
+void het_device_cpu_libraries(char *text, size_t size);
+
 /** One line that names the chip, the instruction set in use and the precision. Borrowed until close. */
 const char *het_device_name(const het_device *device);

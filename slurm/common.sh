@@ -101,7 +101,9 @@ launch()
         export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-4}"
         export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-1}"
         export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-3}"
-        mpirun --bind-to none -np "$ranks" "$program" "$@" &
+        local mpirun=$folder/../../../bin/mpirun # the archive's own, if there is one
+        [ -x "$mpirun" ] || mpirun=mpirun
+        "$mpirun" --bind-to none -np "$ranks" "$program" "$@" &
         ;;
     *)
         say "HETACUMN_LAUNCH=$HETACUMN_LAUNCH: it must be srun or mpirun"

@@ -199,6 +199,12 @@ void het_device_close(het_device *device)
     *device = (het_device){0};
 }
 
+void het_device_cpu_libraries(char *text, size_t size)
+{
+    const dnnl_version_t *dnnl = dnnl_version();
+    snprintf(text, size, "oneDNN %d.%d.%d, %s", dnnl->major, dnnl->minor, dnnl->patch, fftwf_version);
+}
+
 const char *het_device_name(const het_device *device)
 {
     return device->context == NULL ? "closed device" : het_cpu_context_of(device)->name;

@@ -9,6 +9,9 @@
  *  Messages go through het_log; results to stdout or files. main prints the status's message once. Collective. */
 typedef het_status (*het_command)(het_comm *comm, int argc, char **argv, int *exit_code);
 
+/** What `hetacumn --version` says: version, build, and the libraries it runs with. */
+void het_version_print(void);
+
 het_status het_cmd_simulate(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_import(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_train(het_comm *comm, int argc, char **argv, int *exit_code);

@@ -27,7 +27,7 @@ enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_usage(FILE *out)
 {
-    fprintf(out, "usage: hetacumn COMMAND ...   (hetacumn COMMAND --help tells more)\n");
+    fprintf(out, "usage: hetacumn COMMAND ...   (hetacumn COMMAND --help tells more; hetacumn --version)\n");
     for (int i = 0; i < COMMANDS; i++) fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].what);
     fprintf(out, "exit codes: 0 done, 1 error, 2 wrong usage, 75 stopped early with a checkpoint (run again to go on),\n"
                  "            74 a rank, its node or the network was lost (the same: run again)\n");
@@ -47,6 +47,10 @@ int main(int argc, char **argv)
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         print_usage(argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        het_version_print();
+        return 0;
     }
     int chosen = 0;
     while (chosen < COMMANDS && strcmp(commands[chosen].name, argv[1]) != 0) chosen++;

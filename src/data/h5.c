@@ -33,6 +33,13 @@ static const char *quoted(char *text)
     return text;
 }
 
+void het_h5_version(char *text, size_t size)
+{
+    unsigned major = 0, minor = 0, release = 0;
+    H5get_libversion(&major, &minor, &release);
+    snprintf(text, size, "HDF5 %u.%u.%u", major, minor, release);
+}
+
 het_status het_h5_fail(het_status code, const char *path, const char *what, const char *name)
 {
     char text[256] = "unknown reason";

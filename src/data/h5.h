@@ -27,6 +27,8 @@ typedef struct het_h5_input {
     char *path;
 } het_h5_input;
 
+/** Name and version of the library in use. */
+void het_h5_version(char *text, size_t size);
 /** A message with HDF5's innermost reason: "PATH: cannot WHAT: REASON"; clears HDF5's error stack; returns `code`. */
 het_status het_h5_fail(het_status code, const char *path, const char *what, const char *name);
 /** The type on disk, little-endian; float16 and bfloat16 are stored as such. Close with H5Tclose. */

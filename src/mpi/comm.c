@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../arena.h"
+#include "archive.h"
 #include "pulse.h"
 
 /* MPI counts are int: longer arrays go in pieces of this many elements. */
@@ -73,6 +74,14 @@ done:
     return status;
 }
 
+void het_comm_version(char *text, size_t size)
+{
+    char words[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    int length = 0;
+    MPI_Get_library_version(words, &length);
+    snprintf(text, size, "%.*s", (int)strcspn(words, ",\n"), words);
+}
+
 het_status het_comm_open(het_comm **out, int *argc, char ***argv)
 {
     het_status status = HET_OK;
@@ -82,6 +91,7 @@ het_status het_comm_open(het_comm **out, int *argc, char ***argv)
     MPI_Initialized(&running);
     MPI_Finalized(&finished);
     if (finished) return het_fail(HET_E_PEER, "MPI cannot be started a second time in one process");
+    if (!running) (void)het_archive_enter(NULL, 0);
     if (!running) HET_TRY(check(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level), "start of MPI"));
     comm = het_alloc(sizeof *comm);
     if (comm == NULL) {

@@ -10,6 +10,8 @@ typedef struct het_comm het_comm;
 
 /** Start MPI (as a singleton when not under mpirun/srun). Collective. The returned communicator is owned by the caller. */
 het_status het_comm_open(het_comm **comm, int *argc, char ***argv);
+/** Name and version of the MPI library in use; before and after het_comm_open. */
+void het_comm_version(char *text, size_t size);
 /** Finish MPI. Collective; accepts NULL. */
 void het_comm_close(het_comm *comm);
 /** End all ranks at once with an exit code: for main() only, when ranks can no longer agree. */
