@@ -30,7 +30,7 @@ static void find_root(char *root, size_t size)
     }
 }
 
-int het_archive_enter(char *root, unsigned long size)
+int het_archive_enter(char *root, size_t size)
 {
     char here[PATH_MAX - 64], folder[PATH_MAX];
     find_root(here, sizeof here);

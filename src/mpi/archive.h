@@ -1,4 +1,5 @@
 #pragma once
+#include <stddef.h>
 
 /** A program of the relocatable archive (cmake/Package.cmake) has Open MPI and PMIx with it, built for other folders than
  *  those in which they now lie:
@@ -12,4 +13,4 @@
  *  before there are threads. Elsewhere this does nothing.
  *  root   [out] the tree's path, of `size` bytes; "" elsewhere. NULL: not wanted
  *  Returns 1 in such a tree, else 0. Tests: cli_archive.sh */
-int het_archive_enter(char *root, unsigned long size);
+int het_archive_enter(char *root, size_t size);
