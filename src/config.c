@@ -23,6 +23,7 @@ typedef struct row {
 #define AT(member) offsetof(het_config, member)
 
 enum { FREE, FIXED };
+enum { DETERMINISTIC_SHARDS = 4 };
 
 /* The one place that knows a key: parsing, ranges, defaults, help, saving and comparing follow from its row. Keys of a
  * section stand together. */
@@ -91,7 +92,9 @@ static const row rows[] = {
      NULL},
     {"train.batch", WHOLE, AT(train.batch), 64, 1, 1048576, FIXED, "images per step over all ranks", NULL},
     {"train.shards", WHOLE, AT(train.shards), 0, 0, 1048576, FIXED,
-     "batch-norm groups of the batch (0: the number of ranks at the start)", NULL},
+     "batch-norm groups of the batch (0: the number of ranks at the start, or 4 with train.deterministic)", NULL},
+    {"train.deterministic", TRUTH, AT(train.deterministic), 0, 0, 1, FIXED,
+     "the same results, bit for bit, on 1, 2, 4, ... ranks (powers of two, at most train.shards)", NULL},
     {"train.epochs", NUMBER, AT(train.epochs), 40, 0, 1e6, FREE, "passes over the stack", NULL},
     {"train.rate_encoder", NUMBER, AT(train.rate_encoder), 3e-4, 0, 1, FREE, "Adam's rate for the encoder",
      NULL},
@@ -358,8 +361,15 @@ het_status het_config_resolve(het_config *config)
     return HET_OK;
 }
 
+int64_t het_config_shards(const het_config *config, int ranks)
+{
+    if (config->train.shards > 0) return config->train.shards;
+    return config->train.deterministic ? DETERMINISTIC_SHARDS : ranks;
+}
+
 het_status het_config_check(const het_config *config)
 {
+    const int64_t shards = het_config_shards(config, 1);
     for (int i = 0; i < ROWS; i++) {
         const double value = get(config, &rows[i]);
         if (value >= rows[i].min && value <= rows[i].max) continue;
@@ -386,9 +396,12 @@ het_status het_config_check(const het_config *config)
     if (config->train.shards > config->train.batch)
         return het_fail(HET_E_USAGE, "train.shards = %lld: it must be at most train.batch = %lld",
                         (long long)config->train.shards, (long long)config->train.batch);
-    if (config->train.shards > 0 && config->train.batch % config->train.shards != 0)
+    if (config->train.batch % shards != 0)
         return het_fail(HET_E_USAGE, "train.batch = %lld is no multiple of train.shards = %lld: choose one that is",
-                        (long long)config->train.batch, (long long)config->train.shards);
+                        (long long)config->train.batch, (long long)shards);
+    if (config->train.deterministic && (shards & (shards - 1)) != 0)
+        return het_fail(HET_E_USAGE, "train.shards = %lld: with train.deterministic it must be a power of two",
+                        (long long)shards);
     return HET_OK;
 }
 

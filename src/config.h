@@ -63,6 +63,7 @@ typedef struct het_config_train {
     int64_t seed;
     int64_t batch;        /* images per step over all ranks */
     int64_t shards;       /* batch-norm groups the batch is cut into; ranks divide it; 0: the number of ranks at start */
+    int deterministic;    /* sums in an order that does not depend on the number of ranks: shard by shard */
     double epochs;        /* passes over the stack */
     double rate_encoder, rate_decoder; /* Adam */
     double rate_final;    /* the rates fall by cosine to this fraction at the end */
@@ -135,6 +136,8 @@ het_status het_config_set(het_config *config, const char *assignment);
 /** Set the keys that train.method implies, once all that was given is read. Errors: HET_E_USAGE where such a key
  *  was given otherwise. */
 het_status het_config_resolve(het_config *config);
+/** train.shards, or what 0 stands for: the number of ranks, or with train.deterministic a fixed one. */
+int64_t het_config_shards(const het_config *config, int ranks);
 /** Check ranges and combinations of a complete configuration. */
 het_status het_config_check(const het_config *config);
 /** Write the resolved configuration as YAML (to path.tmp, then renamed). */

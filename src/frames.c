@@ -5,6 +5,7 @@
 
 #include "arena.h"
 #include "log.h"
+#include "mpi/fold.h"
 #include "physics/backproject.h"
 #include "physics/kmeans.h"
 #include "physics/rotation.h"
@@ -86,6 +87,7 @@ typedef struct framer {
     double *centre;           /* (n,Z) */
     int64_t reach, points;    /* Fourier pixels of the maps, points within */
     het_backproject back;
+    het_fold fold; /* of its sums */
     het_volume volume[HET_FRAMES];
     het_pose3 frame[HET_FRAMES]; /* from each cluster's to the root's */
 } framer;
@@ -104,6 +106,7 @@ static het_status framer_new(framer *f, het_poses *s)
     if (f->label == NULL || f->centre == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for maps of conformations"));
     HET_TRY(het_backproject_new(&f->back, 2 * (f->reach + 1), s->model->spec.box));
+    HET_TRY(het_fold_open(&f->fold, s->comm, (size_t)(het_fft_size(f->back.fft) / 2 * 3), sizeof *f->back.sum));
     HET_TRY(het_kmeans(f->centre, f->label, NULL, s->all.z, count, dim, f->n,
                        (uint64_t)s->model->config.train.seed));
     for (int64_t i = 0; i < count; i++) f->size[f->label[i]]++;
@@ -115,6 +118,7 @@ static void framer_free(framer *f)
 {
     for (int i = 0; i < HET_FRAMES; i++) het_volume_free(&f->volume[i]);
     het_backproject_free(&f->back);
+    het_fold_close(&f->fold);
     het_release(f->label);
     het_release(f->centre);
 }
@@ -145,12 +149,16 @@ static het_status reconstruct(framer *f, int cluster, int *stopped)
     het_poses *s = f->poses;
     double prior[REACH + 2];
     for (int i = 0; i < REACH + 2; i++) prior[i] = s->noise_variance;
-    het_backproject_clear(&f->back);
-    HET_TRY(het_comm_agree(s->comm, het_poses_each(s, f->label, cluster, add_batch, f, stopped)));
+    for (int64_t part = 0; part < het_comm_parts(s->comm) && status == HET_OK; part++) {
+        het_backproject_clear(&f->back);
+        status = het_poses_each(s, part, f->label, cluster, add_batch, f, stopped);
+        het_fold_add(&f->fold, f->back.sum);
+    }
+    HET_TRY(het_comm_agree(s->comm, status));
     int64_t stop = *stopped;
     HET_TRY(het_comm_sum_i64(s->comm, &stop, 1));
     *stopped = stop > 0;
-    HET_TRY(het_comm_sum_f64(s->comm, f->back.sum, (size_t)(het_fft_size(f->back.fft) / 2 * 3)));
+    HET_TRY(het_comm_sum_f64(s->comm, f->back.sum, f->fold.count));
     HET_TRY(het_comm_agree(s->comm, het_volume_new(&f->volume[cluster], f->back.box, 1.0)));
     het_backproject_solve(&f->back, &f->volume[cluster], prior);
 done:

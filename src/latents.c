@@ -10,7 +10,7 @@ static const float SPREAD = 0.3F; /* of the first conformations: enough to tell 
 
 het_status het_latents_new(het_latents *s, int64_t count, const het_config *config, const het_model_spec *model)
 {
-    const int64_t z = config->z_dim, b = model->batch, g = model->global_batch;
+    const int64_t z = config->z_dim, b = het_model_images(model), g = model->global_batch;
     *s = (het_latents){.count = count, .z_dim = z, .global_batch = g};
     const struct { float **to; int64_t floats; } arrays[] = {
         {&s->z, z * count}, {&s->moment1, z * count}, {&s->moment2, z * count}, {&s->visits, count},
@@ -79,7 +79,7 @@ static het_status share_rows(het_latents *s, het_comm *comm, const het_batch *ba
         to[3 * z] = s->loss[at];
     }
     HET_TRY(het_comm_sum_i64(comm, s->shared_index, (size_t)s->global_batch));
-    HET_TRY(het_comm_sum_f32(comm, s->shared, (size_t)(s->global_batch * row)));
+    HET_TRY(het_comm_unite(comm, s->shared, (size_t)(s->global_batch * row)));
     for (int64_t i = 0; i < s->global_batch; i++) {
         const int64_t at = s->shared_index[i];
         const float *from = s->shared + i * row;

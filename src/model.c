@@ -19,7 +19,7 @@ static void bind_buffers(het_model *m, het_workspace *ws)
 {
     het_model_buffers *b = m->buffers;
     const int64_t n = m->spec.batch, both = n * pairs(m), most = both > m->synthetic ? both : m->synthetic;
-    const int64_t p = m->points.count, d = m->spec.box, z = m->config.z_dim;
+    const int64_t p = m->points.count, d = m->spec.box, z = m->config.z_dim, images = het_model_images(&m->spec);
 #define TAKE(pointer, count) ((pointer) = het_workspace_take(ws, (size_t)(count) * sizeof *(pointer)))
     TAKE(b->image, most * d * d);
     TAKE(b->window, d * d);
@@ -30,7 +30,7 @@ static void bind_buffers(het_model *m, het_workspace *ws)
     TAKE(b->dslice, most * p * 2);
     TAKE(b->ctf, most * p);
     TAKE(b->rows, most);
-    TAKE(b->rows_synthetic, most);
+    TAKE(b->rows_synthetic, images * m->config.train.pose_images);
     TAKE(b->mirrored, most);
     TAKE(b->quarters, both);
     TAKE(b->scale, most);
@@ -51,7 +51,9 @@ static void bind_buffers(het_model *m, het_workspace *ws)
     TAKE(b->z, most * z);
     TAKE(b->dz, most * z);
     TAKE(b->eps, most * z);
-    TAKE(b->z_seen, n * z);
+    TAKE(b->z_seen, images * z);
+    TAKE(b->given_dz, images * z);
+    TAKE(b->given_loss, images);
     TAKE(b->z_synthetic, most * z);
     TAKE(b->kl, most);
     TAKE(b->loss, most);
@@ -215,6 +217,11 @@ void het_model_free(het_model *m)
     het_release(m->envelope_shells);
     het_points_free(&m->points);
     het_release(m);
+}
+
+int64_t het_model_images(const het_model_spec *spec)
+{
+    return spec->batch * (spec->parts > 1 ? spec->parts : 1);
 }
 
 void het_model_memory(const het_model *m, size_t bytes[4])

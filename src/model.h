@@ -24,8 +24,9 @@ enum { HET_GROUPS_MAX = 256 }; /* batch-norm groups on one rank */
 typedef struct het_model_spec {
     int64_t box;
     double apix;
-    int64_t batch, global_batch;   /* images of task one per step: on this rank, over all ranks */
-    int64_t groups, global_groups; /* batch-norm groups (shards): on this rank, over all ranks */
+    int64_t batch, global_batch;   /* images of task one per step: at once on this rank, over all ranks */
+    int64_t groups, global_groups; /* batch-norm groups (shards): at once on this rank, over all ranks */
+    int64_t parts;                 /* batches that this rank takes one after the other in a step; 0 is 1 */
     double shift_range;            /* px, of the synthetic images */
     int infer_only;                /* no gradients, no optimiser */
 } het_model_spec;
@@ -59,6 +60,7 @@ typedef struct het_model {
     float *running;                            /* (HET_STATS_SETS, stats) running statistics */
     int64_t adam_steps[2];                     /* of encoder and decoder */
     /* state of the step */
+    int64_t part;         /* which of the parts; set by who calls forward */
     int64_t active;       /* Fourier points within the present radius */
     double real_scale;    /* 1 / standard deviation of a low-passed standardised image */
     double snr, noise_variance;
@@ -79,6 +81,8 @@ typedef struct het_model {
 het_status het_model_new(het_model **model, het_device *dev, const het_config *config,
                          const het_model_spec *spec);
 void het_model_free(het_model *model);
+/** Images of task one per step on a rank, of all parts. */
+int64_t het_model_images(const het_model_spec *spec);
 /** Bytes of parameters, gradients, optimiser and workspace on the device. */
 void het_model_memory(const het_model *model, size_t bytes[4]);
 /** Give the model what the survey found; survey may be freed afterwards. */
@@ -102,7 +106,7 @@ het_status het_model_tally(het_model *model, het_tally *tally);
  *  it is. */
 void het_model_update(het_model *model, double rate_encoder, double rate_decoder);
 /** Of the last step of task one, for its n images: slopes of each image's own loss along the z it was given,
- *  dz (n,Z), and the loss (n), eq. 4; [host]. After the backward pass of a batch with z given. */
+ *  dz (n,Z), and the loss (n), eq. 4, part after part; [host]. After the backward pass of batches with z given. */
 void het_model_answers_given(het_model *model, float *dz, float *loss);
 /** Adam begins anew: moments and their counts are 0. */
 void het_model_forget_moments(het_model *model);

@@ -10,14 +10,15 @@ typedef struct het_model_buffers {
     float *window, *envelope;     /* (D,D), (P) */
     float *points, *target;       /* (B,P,2), (2B,P,2) */
     float *slice, *dslice, *ctf;  /* (B',P,2), (B',P,2), (B',P) */
-    het_ctf_row *rows, *rows_synthetic; /* (2B), (k B) */
+    het_ctf_row *rows, *rows_synthetic; /* (2B), (k B) of each part */
     uint8_t *mirrored, *quarters; /* (2B) */
     float *scale, *power, *sigma2;
     float *head[HET_ENCODER_HEADS], *dhead[HET_ENCODER_HEADS];
     float *rot, *drot, *rot_true; /* (B',9) */
     float *shift_px, *dshift_px, *shift_true;
     float *z, *dz, *eps;          /* (B',Z) */
-    float *z_seen, *z_synthetic;  /* (B,Z) of the winners of the last task one; (k B,Z) */
+    float *z_seen, *z_synthetic;  /* (B,Z) of the winners of the last task one, of each part; (k B,Z) */
+    float *given_dz, *given_loss; /* (B,Z), (B) of each part: dz and loss of the last task one with z given */
     float *kl, *loss, *total, *weight;
     int32_t *which;               /* (B) winners */
 } het_model_buffers;

@@ -140,10 +140,10 @@ static void forward_image(het_model *m, const het_batch *batch, int64_t step)
     ops->winners(m->dev, b->total, b->which, b->weight, b->loss, b->kl, b->head[HET_ENCODER_SHIFT],
                  (float)m->config.train.lambda_z, (float)m->config.train.lambda_t,
                  1.0f / (float)m->spec.global_batch, both, m->pairs);
-    ops->gather_rows(m->dev, b->z_seen, b->z, b->which, n, 1, z);
+    ops->gather_rows(m->dev, b->z_seen + m->part * n * z, b->z, b->which, n, 1, z);
     const int64_t k = m->config.train.pose_images;
     for (int64_t j = 0; j < m->synthetic; j++)
-        ops->upload(m->dev, b->rows_synthetic + j, batch->ctf + j / k, sizeof *batch->ctf);
+        ops->upload(m->dev, b->rows_synthetic + m->part * m->synthetic + j, batch->ctf + j / k, sizeof *batch->ctf);
     m->step_images = n;
 }
 
@@ -156,6 +156,10 @@ static void backward_image(het_model *m, het_ready ready, void *context)
     het_decoder_backward(m->decoder, m->grads, b->drot, b->dz, b->dslice, m->params, b->rot, b->z,
                          b->which, n, both, p);
     if (ready != NULL) ready(context, m->decoder_first);
+    if (m->z_given) {
+        ops->gather_rows(m->dev, b->given_dz + m->part * n * z, b->dz, NULL, n, 1, z);
+        ops->gather_rows(m->dev, b->given_loss + m->part * n, b->loss, NULL, n, 1, 1);
+    }
     if (!m->encoded) return;
     float *dhead[HET_ENCODER_HEADS] = {NULL};
     if (!m->given) {
@@ -211,7 +215,7 @@ static void synthesise(het_model *m, int64_t first, int64_t step)
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
     const int64_t n = m->synthetic, p = m->active, g = m->spec.groups;
-    const het_ctf_row *rows = b->rows_synthetic;
+    const het_ctf_row *rows = b->rows_synthetic + m->part * n;
     float power[HET_GROUPS_MAX], level[HET_GROUPS_MAX];
     HET_ASSERT(g <= HET_GROUPS_MAX);
     het_decoder_forward(m->decoder, b->slice, m->params, b->rot_true, b->z_synthetic, NULL, n, p);
@@ -273,7 +277,7 @@ static void forward_pose(het_model *m, const het_batch *batch, int64_t step)
     const int64_t first = batch->first * k;
     draw_poses(m, first, step);
     if (m->config.ablation.pds || (m->frozen && m->config.train.freeze_z == HET_FROZEN_ZERO))
-        ops->gather_rows(m->dev, b->z_synthetic, b->z_seen, NULL, n, k, z);
+        ops->gather_rows(m->dev, b->z_synthetic, b->z_seen + m->part * m->spec.batch * z, NULL, n, k, z);
     else
         draw_normal(m, b->z_synthetic, n, first, step);
     synthesise(m, first, step);
@@ -395,10 +399,10 @@ het_status het_model_tally(het_model *m, het_tally *tally)
 
 void het_model_answers_given(het_model *m, float *dz, float *loss)
 {
-    const int64_t n = m->step_images, z = m->config.z_dim;
-    HET_ASSERT(m->given);
-    m->dev->ops->download(m->dev, dz, m->buffers->dz, (size_t)(n * z) * sizeof *dz);
-    m->dev->ops->download(m->dev, loss, m->buffers->loss, (size_t)n * sizeof *loss);
+    const int64_t n = het_model_images(&m->spec), z = m->config.z_dim;
+    HET_ASSERT(m->z_given);
+    m->dev->ops->download(m->dev, dz, m->buffers->given_dz, (size_t)(n * z) * sizeof *dz);
+    m->dev->ops->download(m->dev, loss, m->buffers->given_loss, (size_t)n * sizeof *loss);
     /* the gradients are of the batch's mean */
     for (int64_t i = 0; i < n * z; i++) dz[i] *= (float)m->spec.global_batch;
 }

@@ -92,7 +92,7 @@ static het_status prepare(refiner *r)
     het_status status = HET_OK;
     const het_config *c = &r->model->config;
     HET_TRY(het_poses_open(&r->poses, r->job->comm, r->model, r->job->stack, r->job->survey->noise_variance));
-    HET_TRY(het_given_new(&r->given, r->model->spec.batch, c->z_dim));
+    HET_TRY(het_given_new(&r->given, het_model_images(&r->model->spec), c->z_dim));
     status = het_loader_new(&r->loader, r->job->stack, r->job->comm, (uint64_t)c->train.seed, c->train.batch);
 done:
     return status;

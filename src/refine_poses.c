@@ -76,14 +76,15 @@ void het_poses_close(het_poses *s)
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
 }
 
-het_status het_poses_each(het_poses *s, const int64_t *label, int64_t wanted,
+het_status het_poses_each(het_poses *s, int64_t part, const int64_t *label, int64_t wanted,
                           het_status (*work)(void *context, int64_t n), void *context, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t batch = het_poses_batch(s), end = s->first + s->count;
-    int64_t n = 0;
-    for (int64_t i = s->first; i < end && !*stopped; i++) {
-        if (label[i] == wanted) s->in_batch[n++] = i;
+    int64_t first, count, n = 0;
+    het_comm_part(s->comm, part, s->all.count, &first, &count);
+    const int64_t batch = het_poses_batch(s), end = first + count;
+    for (int64_t i = first; i < end && !*stopped; i++) {
+        if (label == NULL || label[i] == wanted) s->in_batch[n++] = i;
         if (n < batch && (i < end - 1 || n == 0)) continue;
         HET_TRY(work(context, n));
         n = 0;
@@ -105,7 +106,8 @@ het_status het_poses_by_cluster(het_poses *s, int64_t clusters, void (*load)(voi
     HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, clusters, (uint64_t)s->model->config.train.seed));
     for (int64_t k = 0; k < clusters; k++) {
         load(context, centre + k * z);
-        HET_TRY(het_poses_each(s, label, k, work, context, stopped));
+        for (int64_t part = 0; part < het_comm_parts(s->comm); part++)
+            HET_TRY(het_poses_each(s, part, label, k, work, context, stopped));
     }
 done:
     het_release(centre);
@@ -122,7 +124,6 @@ static void clear_others(const het_poses *s, float *data, int64_t width)
     memset(data + end * width, 0, (size_t)((s->all.count - end) * width) * sizeof *data);
 }
 
-/* The sum of what is 0 elsewhere. */
 het_status het_poses_share(het_poses *s, het_status mine, int *stopped)
 {
     het_status status = HET_OK;
@@ -141,7 +142,7 @@ het_status het_poses_share(het_poses *s, het_status mine, int *stopped)
     if (*stopped || het_comm_size(s->comm) == 1) goto done;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         clear_others(s, parts[i].data, parts[i].width);
-        HET_TRY(het_comm_sum_f32(s->comm, parts[i].data, (size_t)(s->all.count * parts[i].width)));
+        HET_TRY(het_comm_unite(s->comm, parts[i].data, (size_t)(s->all.count * parts[i].width)));
     }
 done:
     return status;
@@ -149,13 +150,13 @@ done:
 
 /* ---- the encoder's answers ---- */
 
-static het_status encode_batch(het_poses *s, int64_t first, int64_t n)
+static het_status encode_batch(void *context, int64_t n)
 {
     het_status status = HET_OK;
+    het_poses *s = context;
     float rotation[HET_POSES_BATCH * 9], shift[HET_POSES_BATCH * 2];
     het_ctf_row rows[HET_POSES_BATCH];
-    const int64_t at = s->first + first, z = s->all.z_dim;
-    for (int64_t i = 0; i < n; i++) s->in_batch[i] = at + i;
+    const int64_t at = s->in_batch[0], z = s->all.z_dim; /* they follow one another */
     HET_TRY(het_poses_observe(s, rows, n));
     const het_answers answers = {.rotation = s->all.rotation + 9 * at,
                                  .shift = s->all.shift + 2 * at,
@@ -167,7 +168,7 @@ static het_status encode_batch(het_poses *s, int64_t first, int64_t n)
                                  .other_shift = shift};
     HET_TRY(het_model_infer(s->model, s->images, rows, n, &answers));
     for (int64_t i = 0; i < n; i++) {
-        het_fit_pose *c = s->candidate + (first + i) * s->places + HET_POSE_MIRROR;
+        het_fit_pose *c = s->candidate + (at - s->first + i) * s->places + HET_POSE_MIRROR;
         c->image = 0;
         memcpy(c->rotation, rotation + 9 * i, sizeof c->rotation);
         memcpy(c->shift, shift + 2 * i, sizeof c->shift);
@@ -179,11 +180,8 @@ done:
 het_status het_poses_encode(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t batch = het_poses_batch(s);
-    for (int64_t i = 0; i < s->count && status == HET_OK && !*stopped; i += batch) {
-        status = encode_batch(s, i, s->count - i < batch ? s->count - i : batch);
-        *stopped = het_signal_pending() != 0;
-    }
+    for (int64_t part = 0; part < het_comm_parts(s->comm) && status == HET_OK; part++)
+        status = het_poses_each(s, part, NULL, 0, encode_batch, s, stopped);
     return het_poses_share(s, status, stopped);
 }
 
@@ -258,9 +256,19 @@ static int64_t drop_losers(het_fit_pose *list, int *of_image, int64_t n)
     return to;
 }
 
-static het_status fit_batch(het_poses *s, het_fit_spec *spec, het_fit_pose *list, int64_t n)
+typedef struct fitter {
+    het_poses *poses;
+    het_fit_spec spec;
+    het_fit_pose *list; /* (batch, places) */
+} fitter;
+
+static het_status fit_batch(void *context, int64_t n)
 {
     het_status status = HET_OK;
+    fitter *f = context;
+    het_poses *s = f->poses;
+    het_fit_spec *spec = &f->spec;
+    het_fit_pose *list = f->list;
     het_ctf_row rows[HET_POSES_BATCH];
     int of_image[HET_POSES_BATCH];
     const double radius = spec->radius;
@@ -290,25 +298,20 @@ done:
 static het_status fit_all(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t batch = het_poses_batch(s);
-    het_fit_pose *list = het_alloc((size_t)(batch * s->places) * sizeof *list);
+    fitter f = {.poses = s, .list = het_alloc((size_t)(het_poses_batch(s) * s->places) * sizeof *f.list)};
     rows_of from = {s, het_alloc((size_t)(s->model->spec.batch * s->all.z_dim) * sizeof *from.z)};
-    if (list == NULL || from.z == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for candidates"));
-    het_fit_spec spec = {.points = &s->model->points,
-                         .row = s->model->active,
-                         .radius = het_poses_radius(s),
-                         .steps = (int)s->model->config.refine.steps,
-                         .threads = s->model->dev->threads,
-                         .slices = slices_of_images,
-                         .context = &from};
-    for (int64_t i = 0; i < s->count && !*stopped; i += batch) {
-        const int64_t n = s->count - i < batch ? s->count - i : batch;
-        for (int64_t j = 0; j < n; j++) s->in_batch[j] = s->first + i + j;
-        HET_TRY(fit_batch(s, &spec, list, n));
-        *stopped = het_signal_pending() != 0;
-    }
+    if (f.list == NULL || from.z == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for candidates"));
+    f.spec = (het_fit_spec){.points = &s->model->points,
+                            .row = s->model->active,
+                            .radius = het_poses_radius(s),
+                            .steps = (int)s->model->config.refine.steps,
+                            .threads = s->model->dev->threads,
+                            .slices = slices_of_images,
+                            .context = &from};
+    for (int64_t part = 0; part < het_comm_parts(s->comm) && !*stopped; part++)
+        HET_TRY(het_poses_each(s, part, NULL, 0, fit_batch, &f, stopped));
 done:
-    het_release(list);
+    het_release(f.list);
     het_release(from.z);
     return status;
 }

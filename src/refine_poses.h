@@ -57,9 +57,9 @@ het_status het_poses_observe(het_poses *poses, het_ctf_row *rows, int64_t n);
 int64_t het_poses_batch(const het_poses *poses);
 double het_poses_radius(const het_poses *poses);
 double het_poses_distance2(const float *a, const float *b);
-/** Call work(context, n) with in_batch[0..n) for this rank's images of one label, batch by batch. label (all). Stops
- *  early with *stopped. Not collective. */
-het_status het_poses_each(het_poses *poses, const int64_t *label, int64_t wanted,
+/** Call work(context, n) with in_batch[0..n) for the images of one label in one part of this rank's (het_comm_part), batch by
+ *  batch. label (all); NULL: all images. Stops early with *stopped. Not collective. */
+het_status het_poses_each(het_poses *poses, int64_t part, const int64_t *label, int64_t wanted,
                           het_status (*work)(void *context, int64_t n), void *context, int *stopped);
 /** The same for all of this rank's images, by at most `clusters` clusters of z: for each load(context, centre (Z)), then
  *  work. Stops early with *stopped. Not collective. Errors: HET_E_MEMORY, those of work. */

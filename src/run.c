@@ -37,8 +37,12 @@ static het_status settle_config(const het_run *run, het_config *config)
         if (run->newest[0] != '\0' && het_config_differences(config, &was, 1, text, sizeof text) > 0)
             HET_TRY(het_fail(HET_E_USAGE, "%s was started with other settings: %s; go on with those, or give -o a new folder",
                              run->path, text));
+        if (run->newest[0] != '\0' && config->train.deterministic && config->train.threads != was.train.threads)
+            HET_TRY(het_fail(HET_E_USAGE, "%s was started with %lld thread(s) on each rank, now there are %lld, which "
+                             "train.deterministic does not allow: give --set train.threads=%lld", run->path,
+                             (long long)was.train.threads, (long long)config->train.threads, (long long)was.train.threads));
     }
-    if (config->train.shards == 0) config->train.shards = het_comm_size(run->comm);
+    config->train.shards = het_config_shards(config, het_comm_size(run->comm));
     status = het_config_save(config, file);
 done:
     return status;

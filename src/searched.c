@@ -14,7 +14,7 @@ het_status het_searched_open(het_searched *s, het_comm *comm, het_model *model, 
     *s = (het_searched){0};
     HET_TRY(het_poses_open(&s->poses, comm, model, stack, noise_variance));
     HET_TRY(het_predictions_new(&s->kept, s->poses.all.count, model->config.z_dim));
-    HET_TRY(het_given_new(&s->given, model->spec.batch, model->config.z_dim));
+    HET_TRY(het_given_new(&s->given, het_model_images(&model->spec), model->config.z_dim));
     model->frozen = 1;
 done:
     return status;

@@ -14,14 +14,14 @@
 
 enum { FIELDS = 2, CHUNK = 512, JSON = 512 };
 
-/* The poses of this rank's share of the stack, in place; the other rows stay 0. */
-static het_status search_share(het_start *s, const het_first_volume *volume, const het_comm *comm,
-                               het_device *dev, const het_stack *stack, double radius, double shift_range)
+/* The poses of the images of one of this rank's parts of the stack, in place; the other rows stay as they are. */
+static het_status search_part(het_start *s, int64_t part, const het_first_volume *volume, const het_comm *comm,
+                              het_device *dev, const het_stack *stack, double radius, double shift_range)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
     int64_t first, count, index[CHUNK];
-    het_comm_share(comm, s->count, &first, &count);
+    het_comm_part(comm, part, s->count, &first, &count);
     float *images = het_alloc((size_t)(CHUNK * info->box * info->box) * sizeof *images);
     het_search_pose *pose = het_alloc(CHUNK * sizeof *pose);
     het_ctf_row *ctf = het_alloc(CHUNK * sizeof *ctf);
@@ -60,7 +60,7 @@ het_status het_start_new(het_start *s, int64_t count, const het_config *config, 
     s->shift = het_alloc((size_t)(2 * count) * sizeof *s->shift);
     if (s->rotation == NULL || s->shift == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the start's %lld poses", (long long)count));
-    HET_TRY(het_given_new(&s->given, model->batch, config->z_dim));
+    HET_TRY(het_given_new(&s->given, het_model_images(model), config->z_dim));
     status = het_latents_new(&s->latents, count, config, model);
 done:
     return status;
@@ -100,9 +100,11 @@ static het_status search(het_start *s, het_comm *comm, het_device *dev, const he
     het_first_volume volume = {0};
     het_status status = HET_OK;
     HET_TRY(het_start_volume(&volume, comm, dev, stack, spec));
-    HET_TRY(het_comm_agree(comm, search_share(s, &volume, comm, dev, stack, spec->radius, spec->shift_range)));
-    HET_TRY(het_comm_sum_f32(comm, s->rotation, (size_t)(9 * s->count)));
-    HET_TRY(het_comm_sum_f32(comm, s->shift, (size_t)(2 * s->count)));
+    for (int64_t part = 0; part < het_comm_parts(comm) && status == HET_OK; part++)
+        status = search_part(s, part, &volume, comm, dev, stack, spec->radius, spec->shift_range);
+    HET_TRY(het_comm_agree(comm, status));
+    HET_TRY(het_comm_unite(comm, s->rotation, (size_t)(9 * s->count)));
+    HET_TRY(het_comm_unite(comm, s->shift, (size_t)(2 * s->count)));
 done:
     het_first_volume_free(&volume);
     return status;

@@ -73,10 +73,10 @@ static het_status try_some(trials *t, int64_t end, het_comm *comm, het_device *d
             status = try_once(t, s, dev, stack, c, spec);
     }
     HET_TRY(het_comm_agree(comm, status));
-    HET_TRY(het_comm_sum_f32(comm, t->rotation + from * m * 9, (size_t)(n * m * 9)));
-    HET_TRY(het_comm_sum_f32(comm, t->shift + from * m * 2, (size_t)(n * m * 2)));
-    HET_TRY(het_comm_sum_f32(comm, t->loglik + from, (size_t)n));
-    HET_TRY(het_comm_sum_f32(comm, t->explained + from, (size_t)n));
+    HET_TRY(het_comm_unite(comm, t->rotation + from * m * 9, (size_t)(n * m * 9)));
+    HET_TRY(het_comm_unite(comm, t->shift + from * m * 2, (size_t)(n * m * 2)));
+    HET_TRY(het_comm_unite(comm, t->loglik + from, (size_t)n));
+    HET_TRY(het_comm_unite(comm, t->explained + from, (size_t)n));
     for (int64_t s = from; s < end; s++)
         het_info("start: random start %lld: log-likelihood %.1f an image, explains %.0f %% of the signal",
                  (long long)s + 1, (double)t->loglik[s], 100.0 * (double)t->explained[s]);

@@ -1,8 +1,10 @@
 #include "survey.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "arena.h"
+#include "mpi/fold.h"
 #include "physics/noise.h"
 #include "physics/points.h"
 
@@ -17,7 +19,9 @@ typedef struct work {
     het_ctf_row *rows;                            /* device */
     int64_t index[BLOCK];
     het_ctf_row host_rows[BLOCK];
-    double *sums; /* (3 shells): power, points, C^2; added over ranks with the noise tally */
+    double *sums; /* (3 shells): power, points, C^2; and after them the noise tally; added over ranks */
+    het_noise_tally *tally;
+    het_fold fold;
 } work;
 
 het_status het_survey_new(het_survey *survey, int64_t box)
@@ -39,7 +43,12 @@ void het_survey_free(het_survey *survey)
     *survey = (het_survey){0};
 }
 
-static het_status work_new(work *w, het_device *dev, int64_t box)
+static size_t sums_of(int64_t box)
+{
+    return (size_t)(3 * (box / 2) + HET_NOISE_TALLY_DOUBLES);
+}
+
+static het_status work_new(work *w, const het_comm *comm, het_device *dev, int64_t box)
 {
     het_status status = HET_OK;
     HET_TRY(het_points_new(&w->points, box));
@@ -52,10 +61,12 @@ static het_status work_new(work *w, het_device *dev, int64_t box)
     w->ctf = dev->ops->alloc(dev, points / 2);
     w->copy = het_alloc(points);
     w->rows = dev->ops->alloc(dev, BLOCK * sizeof *w->rows);
-    w->sums = het_alloc((size_t)(3 * box / 2) * sizeof *w->sums);
+    w->sums = het_alloc(sums_of(box) * sizeof *w->sums);
     if (w->host == NULL || w->image == NULL || w->transform == NULL || w->ctf == NULL || w->copy == NULL ||
         w->rows == NULL || w->sums == NULL)
-        status = het_fail(HET_E_MEMORY, "no memory for the survey of the stack");
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the survey of the stack"));
+    w->tally = (het_noise_tally *)(w->sums + 3 * (box / 2));
+    status = het_fold_open(&w->fold, comm, sums_of(box), sizeof *w->sums);
 done:
     return status;
 }
@@ -69,17 +80,17 @@ static void work_free(work *w, het_device *dev)
     het_release(w->host);
     het_release(w->copy);
     het_release(w->sums);
+    het_fold_close(&w->fold);
     het_points_free(&w->points);
 }
 
-static het_status add_block(work *w, het_noise_tally *tally, het_device *dev, const het_stack *stack,
-                            int64_t n)
+static het_status add_block(work *w, het_device *dev, const het_stack *stack, int64_t n)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
     const int64_t d = info->box, p = w->points.count, shells = d / 2;
     HET_TRY(het_stack_read_standardised(stack, w->host, w->index, n));
-    het_noise_tally_add(tally, w->host, n, d);
+    het_noise_tally_add(w->tally, w->host, n, d);
     dev->ops->upload(dev, w->image, w->host, (size_t)(n * d * d) * sizeof *w->host);
     dev->ops->image_to_points(w->plan, w->transform, w->image, n, p);
     dev->ops->download(dev, w->copy, w->transform, (size_t)(n * p * 2) * sizeof *w->copy);
@@ -97,14 +108,31 @@ done:
     return status;
 }
 
-static void conclude(het_survey *survey, const work *w, const het_noise_tally *tally,
-                     const het_config *config, int64_t images, int64_t box)
+/* The sums of this rank's part-th part of the `images` looked at. */
+static het_status add_part(work *w, const het_comm *comm, het_device *dev, const het_stack *stack, int64_t part, int64_t images)
+{
+    het_status status = HET_OK;
+    const het_stack_info *info = het_stack_get_info(stack);
+    int64_t first, count;
+    het_comm_part(comm, part, images, &first, &count);
+    memset(w->sums, 0, sums_of(info->box) * sizeof *w->sums);
+    for (int64_t i = first; i < first + count; i += BLOCK) {
+        const int64_t n = first + count - i < BLOCK ? first + count - i : BLOCK;
+        for (int64_t j = 0; j < n; j++) w->index[j] = (i + j) * info->count / images;
+        HET_TRY(add_block(w, dev, stack, n));
+    }
+    het_fold_add(&w->fold, w->sums);
+done:
+    return status;
+}
+
+static void conclude(het_survey *survey, const work *w, const het_config *config, int64_t images, int64_t box)
 {
     const int64_t shells = survey->shells;
     const double *power = w->sums, *count = w->sums + shells;
     double *ctf2 = w->sums + 2 * shells;
-    survey->noise_variance = het_noise_variance(tally);
-    survey->snr = het_noise_snr(tally, SNR_FLOOR, &survey->floored);
+    survey->noise_variance = het_noise_variance(w->tally);
+    survey->snr = het_noise_snr(w->tally, SNR_FLOOR, &survey->floored);
     if (config->train.snr > 0.0) survey->snr = config->train.snr;
     for (int64_t r = 0; r < shells; r++) {
         survey->power[r] = (r == 0 ? 1.0 : 2.0) * power[r] / ((double)images * (double)(box * box));
@@ -119,20 +147,14 @@ het_status het_survey_take(het_survey *survey, het_comm *comm, het_device *dev, 
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
     const int64_t images = info->count < SURVEYED ? info->count : SURVEYED;
-    int64_t first, count;
     work w = {0};
-    het_noise_tally tally = {0};
-    het_comm_share(comm, images, &first, &count);
-    status = work_new(&w, dev, info->box);
-    for (int64_t i = first; status == HET_OK && i < first + count; i += BLOCK) {
-        const int64_t n = first + count - i < BLOCK ? first + count - i : BLOCK;
-        for (int64_t j = 0; j < n; j++) w.index[j] = (i + j) * info->count / images;
-        status = add_block(&w, &tally, dev, stack, n);
-    }
+    status = work_new(&w, comm, dev, info->box);
+    for (int64_t part = 0; part < het_comm_parts(comm) && status == HET_OK; part++)
+        status = add_part(&w, comm, dev, stack, part, images);
     HET_TRY(het_comm_agree(comm, status));
-    HET_TRY(het_comm_sum_f64(comm, (double *)&tally, HET_NOISE_TALLY_DOUBLES));
+    HET_TRY(het_comm_sum_f64(comm, (double *)w.tally, HET_NOISE_TALLY_DOUBLES));
     HET_TRY(het_comm_sum_f64(comm, w.sums, (size_t)(3 * survey->shells)));
-    conclude(survey, &w, &tally, config, images, info->box);
+    conclude(survey, &w, config, images, info->box);
 done:
     work_free(&w, dev);
     return status;

@@ -96,24 +96,30 @@ static het_status model_shape(const het_trainer *t, het_model_spec *spec)
 {
     const het_stack_info *info = het_stack_get_info(t->stack);
     const int64_t ranks = het_comm_size(t->comm), batch = t->config->train.batch;
-    int64_t shards = t->config->train.shards == 0 ? ranks : t->config->train.shards;
+    int64_t shards = het_config_shards(t->config, (int)ranks), parts = 1;
+    if (t->config->train.deterministic) {
+        const het_status status = het_comm_fix(t->comm, shards);
+        if (status != HET_OK) return status;
+        parts = shards / ranks;
+    }
     if (shards % ranks != 0) {
         het_warn("train.shards = %lld cannot be spread over %lld ranks: %lld are used, and losses will not "
                  "equal those of another rank count",
                  (long long)shards, (long long)ranks, (long long)ranks);
         shards = ranks;
     }
-    if (shards / ranks > HET_GROUPS_MAX)
+    if (shards / ranks / parts > HET_GROUPS_MAX)
         return het_fail(HET_E_USAGE,
                         "train.shards = %lld on %lld ranks: at most %d on each; take more ranks, or fewer "
                         "in a new run",
                         (long long)shards, (long long)ranks, HET_GROUPS_MAX);
     *spec = (het_model_spec){.box = info->box,
                              .apix = info->apix,
-                             .batch = batch / ranks,
+                             .batch = batch / ranks / parts,
                              .global_batch = batch,
-                             .groups = shards / ranks,
+                             .groups = shards / ranks / parts,
                              .global_groups = shards,
+                             .parts = parts,
                              .shift_range = t->config->train.shift_range >= 0.0 ? t->config->train.shift_range
                                                                                 : info->shift_range};
     return HET_OK;
@@ -160,10 +166,11 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     HET_TRY(het_stack_open_together(&t.stack, comm, options->stack));
     const het_stack_info *info = het_stack_get_info(t.stack);
     HET_TRY(check_batch(&t, options));
+    if (config->train.deterministic) config->train.threads = dev->threads; /* the run remembers them: sums depend on them too */
     if (!options->dry_run) HET_TRY(het_run_open(&t.run, comm, options->run, config));
     HET_TRY(model_shape(&t, &spec));
     HET_TRY(het_comm_agree(comm, het_model_new(&t.model, dev, config, &spec)));
-    t.stepper = (het_stepper){.comm = comm, .model = t.model};
+    HET_TRY(het_comm_agree(comm, het_stepper_open(&t.stepper, comm, t.model)));
     het_report_memory(t.model);
     if (options->dry_run) goto done;
     HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
@@ -192,6 +199,7 @@ done:
     het_watch_close(&t.watch, status, *interrupted);
     het_loader_free(t.loader);
     het_train_poses_free(&t);
+    het_stepper_close(&t.stepper);
     het_model_free(t.model);
     het_survey_free(&t.survey);
     het_stack_close(t.stack);

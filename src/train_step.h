@@ -2,14 +2,21 @@
 #include "model.h"
 #include "mpi/comm.h"
 #include "mpi/coordinator.h"
+#include "mpi/fold.h"
 
-/** One step of training on all ranks. */
+/** One step of training on all ranks: of all their images at once, or, where the parts of the work are fixed (het_comm_fix),
+ *  part by part, the sums along the tree of the parts. */
 typedef struct het_stepper {
     het_comm *comm;
     het_model *model;
+    het_fold grads, tallies; /* with fixed parts */
     int64_t final, summed; /* gradients [final, end) are final, [summed, end) are being added up over ranks */
     int bad_steps;         /* in a row with NaN */
 } het_stepper;
+
+/** comm and model are borrowed. Free with het_stepper_close, also after an error. Errors: HET_E_MEMORY. Not collective. */
+het_status het_stepper_open(het_stepper *stepper, het_comm *comm, het_model *model);
+void het_stepper_close(het_stepper *stepper);
 
 /** Forward, backward, sum of gradients over ranks, update: one step of the decision's task. tally [in/out] +=
  *  the step's numbers of all ranks, a noted signal among them. Collective. Errors: HET_E_NUMERIC after many

@@ -16,6 +16,8 @@ static const char usage[] =
     "      --starts N         random starts at most, until two agree: short for --set init.starts=N\n"
     "      --method NAME      hetacumn | cryofire | cryodrgn2: short for --set train.method=NAME\n"
     "      --set KEY=VALUE    override one key; may be repeated\n"
+    "      --deterministic    the same results, bit for bit, on 1, 2, 4, ... ranks: short for\n"
+    "                         --set train.deterministic=true\n"
     "      --max-hours H      stop with a checkpoint after H hours (exit code 75: run again to go on)\n"
     "      --refine           then refine the poses of the stack's images and the volumes: results in RUN/refined\n"
     "      --device NAME      cpu | auto (cuda is not part of this build)\n"
@@ -30,6 +32,7 @@ static const struct option options[] = {
     {"device", required_argument, NULL, 'd'}, {"dry-run", no_argument, NULL, 'n'},
     {"refine", no_argument, NULL, 'r'},        {"method", required_argument, NULL, 'M'},
     {"starts", required_argument, NULL, 'S'}, {"prometheus", required_argument, NULL, 'P'},
+    {"deterministic", no_argument, NULL, 'D'},
     {"keys", no_argument, NULL, 'k'},         {"help", no_argument, NULL, 'h'},
     {0}};
 
@@ -81,6 +84,7 @@ static het_status parse(int argc, char **argv, het_config *config, het_train_opt
             if (option == 'c' && pass == 0) HET_TRY(het_config_load(config, optarg));
             if (option == 'M' && pass == 1) HET_TRY(set_key(config, "train.method", optarg));
             if (option == 'S' && pass == 1) HET_TRY(set_key(config, "init.starts", optarg));
+            if (option == 'D' && pass == 1) HET_TRY(set_key(config, "train.deterministic", "true"));
             if (option == 's' && pass == 1) HET_TRY(het_config_set(config, optarg));
         }
     }

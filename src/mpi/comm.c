@@ -7,10 +7,13 @@
 
 #include "../arena.h"
 #include "archive.h"
+#include "fold.h"
 #include "pulse.h"
 
 /* MPI counts are int: longer arrays go in pieces of this many elements. */
 static const size_t piece_limit = (size_t)1 << 29;
+/* Sums along the tree go in pieces of this many numbers. */
+static const size_t tree_piece = (size_t)1 << 18;
 
 struct het_comm {
     MPI_Comm world;   /* our own copy of MPI_COMM_WORLD: no other library's messages */
@@ -25,6 +28,8 @@ struct het_comm {
     const char *call; /* the one in progress, or the last */
     const char *phase;
     int64_t step;
+    int64_t parts;    /* of all ranks; 0: not fixed */
+    void *other;      /* what another rank sent of a sum along the tree */
 };
 
 static het_status check(int code, const char *what)
@@ -126,6 +131,7 @@ void het_comm_close(het_comm *comm)
     het_pulse_free(comm->pulse);
     if (comm->world != MPI_COMM_NULL) MPI_Comm_free(&comm->world);
     const int finish = comm->starts_mpi;
+    het_release(comm->other);
     het_release(comm);
     if (finish) MPI_Finalize();
 }
@@ -225,14 +231,64 @@ done:
     return status;
 }
 
+/* Halves, quarters, ... of a piece are exchanged with the neighbour, the neighbour of two, ...: each number is added up along
+ * the binary tree of the ranks, as a + b is b + a. The sums then come back the same way. */
+static int tree_sum(het_comm *comm, char *piece, size_t count, size_t width, MPI_Datatype type)
+{
+    size_t first[32], end[32];
+    int level = 0, code = MPI_SUCCESS;
+    first[0] = 0;
+    end[0] = count;
+    for (int apart = 1; apart < comm->size && code == MPI_SUCCESS; apart *= 2, level++) {
+        const size_t middle = first[level] + (end[level] - first[level]) / 2;
+        const int upper = (comm->rank & apart) != 0;
+        const size_t away = upper ? first[level] : middle, away_end = upper ? middle : end[level];
+        first[level + 1] = upper ? middle : first[level];
+        end[level + 1] = upper ? end[level] : middle;
+        const size_t mine = end[level + 1] - first[level + 1];
+        code = MPI_Sendrecv(piece + away * width, (int)(away_end - away), type, comm->rank ^ apart, 0, comm->other, (int)mine,
+                            type, comm->rank ^ apart, 0, comm->world, MPI_STATUS_IGNORE);
+        het_fold_numbers(piece + first[level + 1] * width, comm->other, mine, width);
+    }
+    for (int apart = comm->size / 2; apart > 0 && code == MPI_SUCCESS; apart /= 2, level--) {
+        const int upper = (comm->rank & apart) != 0;
+        const size_t from = upper ? first[level - 1] : end[level], to = upper ? first[level] : end[level - 1];
+        code = MPI_Sendrecv(piece + first[level] * width, (int)(end[level] - first[level]), type, comm->rank ^ apart, 0,
+                            piece + from * width, (int)(to - from), type, comm->rank ^ apart, 0, comm->world,
+                            MPI_STATUS_IGNORE);
+    }
+    return code;
+}
+
+/* Floating-point numbers: the order of their sum matters. */
+static het_status sum(het_comm *comm, void *data, size_t count, size_t width, MPI_Datatype type)
+{
+    het_status status = HET_OK;
+    if (comm->parts == 0) return reduce(comm, data, count, width, type, MPI_SUM);
+    if (comm->size == 1) return HET_OK;
+    for (size_t at = 0; at < count; at += tree_piece) {
+        const size_t length = count - at < tree_piece ? count - at : tree_piece;
+        enter(comm, "sum along the tree");
+        HET_TRY(leave(comm, tree_sum(comm, (char *)data + at * width, length, width, type)));
+    }
+done:
+    return status;
+}
+
 het_status het_comm_sum_f32(het_comm *comm, float *data, size_t count)
 {
-    return reduce(comm, data, count, sizeof *data, MPI_FLOAT, MPI_SUM);
+    return sum(comm, data, count, sizeof *data, MPI_FLOAT);
 }
 
 het_status het_comm_sum_f64(het_comm *comm, double *data, size_t count)
 {
-    return reduce(comm, data, count, sizeof *data, MPI_DOUBLE, MPI_SUM);
+    return sum(comm, data, count, sizeof *data, MPI_DOUBLE);
+}
+
+/* As bits: -0 + 0 is 0. */
+het_status het_comm_unite(het_comm *comm, float *data, size_t count)
+{
+    return reduce(comm, data, count, sizeof *data, MPI_UINT32_T, MPI_BOR);
 }
 
 het_status het_comm_sum_i64(het_comm *comm, int64_t *data, size_t count)
@@ -294,6 +350,7 @@ done:
 het_status het_comm_sum_start(het_comm *comm, float *data, size_t count)
 {
     if (comm->size == 1) return HET_OK;
+    HET_ASSERT(comm->parts == 0);
     if (count > piece_limit) return het_comm_sum_f32(comm, data, count); /* too long for one request */
     HET_ASSERT(comm->sum_count < HET_COMM_SUMS);
     MPI_Request *request = &comm->sums[comm->sum_count];
@@ -323,9 +380,49 @@ het_status het_comm_sum_wait(het_comm *comm)
     return leave(comm, code);
 }
 
+het_status het_comm_fix(het_comm *comm, int64_t parts)
+{
+    char allowed[256] = "1";
+    HET_ASSERT(parts > 0 && (parts & (parts - 1)) == 0);
+    for (int64_t ranks = 2, at = 1; ranks <= parts && at < (int64_t)sizeof allowed; ranks *= 2)
+        at += snprintf(allowed + at, sizeof allowed - (size_t)at, ", %lld", (long long)ranks);
+    if (parts % comm->size != 0) /* whatever divides a power of two is one */
+        return het_fail(HET_E_USAGE, "train.deterministic with train.shards = %lld allows %s ranks, not %d", (long long)parts,
+                        allowed, comm->size);
+    comm->parts = parts;
+    comm->other = het_alloc((tree_piece / 2 + 1) * sizeof(double));
+    return comm->other != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for sums over the ranks");
+}
+
+int het_comm_fixed(const het_comm *comm)
+{
+    return comm->parts > 0;
+}
+
+int64_t het_comm_parts(const het_comm *comm)
+{
+    return comm->parts == 0 ? 1 : comm->parts / comm->size;
+}
+
+/* Piece `at` of `of` pieces of n items: the first ones are longer by one where they are not equal. */
+static void cut(int64_t n, int64_t at, int64_t of, int64_t *first, int64_t *count)
+{
+    const int64_t each = n / of, more = n % of;
+    *first = at * each + (at < more ? at : more);
+    *count = each + (at < more);
+}
+
+void het_comm_part(const het_comm *comm, int64_t part, int64_t n, int64_t *first, int64_t *count)
+{
+    const int64_t parts = het_comm_parts(comm);
+    cut(n, comm->rank * parts + part, comm->size * parts, first, count);
+}
+
 void het_comm_share(const het_comm *comm, int64_t n, int64_t *first, int64_t *count)
 {
-    const int64_t each = n / comm->size, more = n % comm->size, rank = comm->rank;
-    *first = rank * each + (rank < more ? rank : more);
-    *count = each + (rank < more);
+    const int64_t parts = het_comm_parts(comm);
+    int64_t last, last_count;
+    het_comm_part(comm, 0, n, first, count);
+    het_comm_part(comm, parts - 1, n, &last, &last_count);
+    *count = last + last_count - *first;
 }

@@ -44,6 +44,8 @@ het_status het_comm_sum_f32(het_comm *comm, float *data, size_t count);
 het_status het_comm_sum_f64(het_comm *comm, double *data, size_t count);
 het_status het_comm_sum_i64(het_comm *comm, int64_t *data, size_t count);
 het_status het_comm_max_i64(het_comm *comm, int64_t *data, size_t count);
+/** Rows that one rank each has filled and that are all 0 on the others: to all, every bit as it is. */
+het_status het_comm_unite(het_comm *comm, float *data, size_t count);
 /** Gather `bytes` from each rank, in rank order, on the root (`all` is NULL elsewhere). */
 het_status het_comm_gather(het_comm *comm, void *all, const void *mine, size_t bytes, int root);
 /** One result for all: HET_OK when every rank's status is HET_OK; otherwise the status and message of the lowest
@@ -57,5 +59,17 @@ het_status het_comm_sum_start(het_comm *comm, float *data, size_t count);
 void het_comm_sum_poll(het_comm *comm);
 het_status het_comm_sum_wait(het_comm *comm);
 
-/** This rank's contiguous share [first, first+count) of n items: sizes differ by at most one. */
+/** This rank's contiguous share [first, first+count) of n items: sizes differ by at most one, or, in fixed parts, by one for
+ *  each part. */
 void het_comm_share(const het_comm *comm, int64_t n, int64_t *first, int64_t *count);
+
+/** From now on work is cut into `parts` parts, the same for any number of ranks, and sums of floating-point numbers are taken
+ *  along the binary tree of the parts (fold.h): bit for bit the same on 1, 2, 4, ... ranks. het_comm_sum_start is not for
+ *  this. parts: a power of two; the ranks must be one that divides it. Errors: HET_E_USAGE naming train.deterministic,
+ *  HET_E_MEMORY. Not collective: all ranks do it. */
+het_status het_comm_fix(het_comm *comm, int64_t parts);
+int het_comm_fixed(const het_comm *comm);
+/** The parts on this rank; 1 where they are not fixed. */
+int64_t het_comm_parts(const het_comm *comm);
+/** The piece [first, first+count) of n items that is this rank's part-th part. */
+void het_comm_part(const het_comm *comm, int64_t part, int64_t n, int64_t *first, int64_t *count);
