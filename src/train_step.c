@@ -88,8 +88,7 @@ het_status het_step_once(het_stepper *s, const het_decision *d, const het_batch 
     const het_task task = d->pose_task ? HET_TASK_POSE : HET_TASK_IMAGE;
     const het_config_train *c = &s->model->config.train;
     s->final = s->summed = task == HET_TASK_POSE ? s->model->decoder_first : s->model->layout.total;
-    status = (het_comm_fixed(s->comm) ? run_parts : run_whole)(s, d, batch, task, tally);
-    HET_TRY(status);
+    HET_TRY((het_comm_fixed(s->comm) ? run_parts : run_whole)(s, d, batch, task, tally));
     tally->stop = het_signal_pending() != 0;
     HET_TRY(het_comm_sum_wait(s->comm));
     /* all ranks decide alike */
