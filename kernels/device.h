@@ -16,7 +16,10 @@ typedef struct het_device {
     const het_ops *ops;
     het_dtype precision; /* of activations and matrix products: HET_F32 or HET_BF16; parameters stay fp32 */
     int threads;         /* CPU: OpenMP threads of this rank */
+    int on_host;         /* device memory is host memory: both may read it at any time */
     void *context;       /* the backend's own */
+    const char *name;    /* owned by the context */
+    void (*close)(struct het_device *device);
 } het_device;
 
 typedef enum het_precision { HET_PRECISION_AUTO, HET_PRECISION_F32, HET_PRECISION_BF16 } het_precision;
@@ -27,6 +30,21 @@ typedef enum het_precision { HET_PRECISION_AUTO, HET_PRECISION_F32, HET_PRECISIO
  *                  it is the faster one: with AMX, or on AMD's chips
  *  Errors: HET_E_MEMORY, HET_E_USAGE. Not collective. */
 het_status het_device_open_cpu(het_device *device, int threads, het_precision precision);
+
+/** HET_OK where `name` is one that het_device_open knows: "cpu", "auto", "cuda" or "cuda:N". Otherwise HET_E_USAGE. */
+het_status het_device_check(const char *name);
+
+/** Open a device by its name.
+ *  "cuda" is the GPU number `place` (this rank's place on its node) modulo the GPUs there are, "cuda:N" the GPU N, and
+ *  "auto" the same as "cuda" where that works, the CPU otherwise: with a line that says why where the machine has
+ *  a GPU at all.
+ *  GPUs are served by a plugin (kernels/plugin.h), hetacumn_cuda.so, looked for in $HET_PLUGIN_PATH, beside the program
+ *  and in ../lib/hetacumn of its folder; neither the toolkit nor a driver is needed to run without one.
+ *  Errors: those of het_device_open_cpu; HET_E_DEVICE: no plugin, driver, device, or library, in words.
+ *  Test: tests/test_device.c */
+het_status het_device_open(het_device *device, const char *name, int place, int threads, het_precision precision);
+
+/** Accepts a device that is all zeros. */
 void het_device_close(het_device *device);
 
 /** Names and versions of the libraries that the CPU backend uses. */

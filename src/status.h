@@ -28,7 +28,7 @@ const char *het_status_message(void);
 het_status het_context(het_status code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /** Print the values and stop the process: only for errors of the program itself. */
-_Noreturn void het_assert_failed(const char *expression, const char *file, int line);
+void het_assert_failed(const char *expression, const char *file, int line) __attribute__((noreturn));
 
 /* Evaluate a het_status expression; on failure jump to `done:` with the local `status` set. */
 #define HET_TRY(expression)                       \

@@ -10,6 +10,7 @@
 
 #include "../src/arena.h"
 #include "ref/act.h"
+#include "ref/device.h"
 #include "ref/layers.h"
 
 /* Shapes that reach every way conv.c has: direct and columns, cut kernels, weights in runs, several chunks.
@@ -28,7 +29,7 @@ enum { SHAPES = sizeof shapes / sizeof *shapes };
 /* A device of this precision and thread count; 0 with a spoken reason where there is none. */
 static int open_device(het_device *dev, het_precision precision, int threads)
 {
-    if (het_device_open_cpu(dev, threads, precision) == HET_OK) return 1;
+    if (ref_device_open(dev, threads, precision) == HET_OK) return 1;
     print_message("skipped: %s\n", het_status_message());
     return 0;
 }

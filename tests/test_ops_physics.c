@@ -1,4 +1,4 @@
-/* Operations on Fourier points (kernels/cpu/fourier.h) against plain double references and real space. */
+/* Operations on Fourier points (kernels/ops.h) against plain double references and real space. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,12 +9,13 @@
 
 #include <cmocka.h>
 
-#include "../kernels/cpu/fourier.h"
-#include "../kernels/cpu/task.h"
 #include "../src/arena.h"
 #include "../src/physics/points.h"
 #include "../src/rng.h"
+#include "ref/device.h"
 #include "ref/physics.h"
+
+static const het_ops *ops; /* of the device under test */
 
 typedef struct fixture {
     het_device dev;
@@ -25,7 +26,9 @@ typedef struct fixture {
 
 static fixture fixture_new(int64_t box, int threads)
 {
-    fixture f = {.dev = {.precision = HET_F32, .threads = threads}, .box = box, .pixels = box * box};
+    fixture f = {.box = box, .pixels = box * box};
+    ref_device_open_staged(&f.dev, threads, HET_PRECISION_F32);
+    ops = f.dev.ops;
     assert_int_equal(het_points_new(&f.points, box), HET_OK);
     f.p = f.points.count;
     return f;
@@ -33,12 +36,13 @@ static fixture fixture_new(int64_t box, int threads)
 
 static void fixture_open(fixture *f)
 {
-    assert_int_equal(het_cpu_fourier_new(&f->dev, &f->plan, f->box, f->p, f->points.kxy), HET_OK);
+    assert_int_equal(ops->fourier_new(&f->dev, &f->plan, f->box, f->p, f->points.kxy), HET_OK);
 }
 
 static void fixture_free(fixture *f)
 {
-    het_cpu_fourier_free(f->plan);
+    ops->fourier_free(f->plan);
+    het_device_close(&f->dev);
     het_points_free(&f->points);
 }
 
@@ -94,8 +98,8 @@ static void transforms_match_plain_sums(void **state)
         float *image = normals(b * f.pixels, 1), *points = floats(2 * b * p), *back = floats(b * f.pixels);
         float *window = normals(f.pixels, 2), scale[] = {1.0f, -2.0f, 0.25f};
         double *exact = doubles(NULL, 2 * f.p), *exact_image = doubles(NULL, f.pixels);
-        het_cpu_image_to_points(f.plan, points, image, b, p);
-        het_cpu_points_to_image(f.plan, back, points, window, scale, b, p);
+        ops->image_to_points(f.plan, points, image, b, p);
+        ops->points_to_image(f.plan, back, points, window, scale, b, p);
         for (int64_t i = 0; i < b; i++) {
             double *pixels = doubles(image + i * f.pixels, f.pixels),
                    *given = doubles(points + 2 * i * p, 2 * p);
@@ -122,8 +126,8 @@ static void round_trip(void **state)
     float *window = floats(f.pixels);
     for (int64_t i = 0; i < f.pixels; i++) window[i] = 1.0f;
     points[1] = 0.0f;
-    het_cpu_points_to_image(f.plan, image, points, window, &one, 1, f.p);
-    het_cpu_image_to_points(f.plan, again, image, 1, f.p);
+    ops->points_to_image(f.plan, image, points, window, &one, 1, f.p);
+    ops->image_to_points(f.plan, again, image, 1, f.p);
     double *expected = doubles(points, 2 * f.p);
     assert_below(largest_difference(again, expected, 2 * f.p), 3e-6);
     free(points), free(image), free(again), free(window), free(expected);
@@ -147,10 +151,10 @@ static void mirror_and_shift_match_moved_images(void **state)
             moved[f.pixels + (y + ty + box) % box * box + (x + tx + box) % box] = value;
         }
     for (int64_t i = 0; i < f.p; i++) ctf[i] = 1.0f;
-    het_cpu_image_to_points(f.plan, points, image, 1, f.p);
-    het_cpu_image_to_points(f.plan, expected, moved, 2, f.p);
-    het_cpu_mirror_pairs(f.plan, both, points, 1, f.p);
-    het_cpu_project(f.plan, model, points, ctf, shift, 1, f.p);
+    ops->image_to_points(f.plan, points, image, 1, f.p);
+    ops->image_to_points(f.plan, expected, moved, 2, f.p);
+    ops->mirror_pairs(f.plan, both, points, 1, f.p);
+    ops->project(f.plan, model, points, ctf, shift, 1, f.p);
     double *mirrored = doubles(expected, 2 * f.p), *rolled = doubles(expected + 2 * f.p, 2 * f.p);
     assert_memory_equal(both, points, (size_t)(2 * f.p) * sizeof(float));
     assert_below(largest_difference(both + 2 * f.p, mirrored, 2 * f.p), 2e-6);
@@ -176,9 +180,9 @@ static void turns_match_turned_images(void **state)
             for (int q = 0; q < 4; q++)
                 moved[q * f.pixels + to[q][1] % box * box + to[q][0] % box] = image[y * box + x];
         }
-    for (int q = 0; q < 4; q++) het_cpu_image_to_points(f.plan, points + 2 * q * f.p, image, 1, f.p);
-    het_cpu_image_to_points(f.plan, expected, moved, 4, f.p);
-    het_cpu_turn_points(f.plan, turned, points, quarters, 4, f.p);
+    for (int q = 0; q < 4; q++) ops->image_to_points(f.plan, points + 2 * q * f.p, image, 1, f.p);
+    ops->image_to_points(f.plan, expected, moved, 4, f.p);
+    ops->turn_points(f.plan, turned, points, quarters, 4, f.p);
     double *truth = doubles(expected, 8 * f.p);
     assert_below(largest_difference(turned, truth, 8 * f.p), 2e-6);
     free(image), free(moved), free(points), free(expected), free(turned), free(truth);
@@ -189,13 +193,15 @@ static void standardised_images(void **state)
 {
     (void)state;
     enum { B = 3, N = 500 };
-    het_device dev = {.precision = HET_F32, .threads = 2};
+    het_device dev;
+    ref_device_open_staged(&dev, 2, HET_PRECISION_F32);
+    ops = dev.ops;
     float *image = normals(B * N, 3), *window = floats(N);
     for (int j = 0; j < N; j++) window[j] = j < 300 ? 1.0f : j < 400 ? 0.01f * (float)(400 - j) : 0.0f;
     for (int i = 0; i < B * N; i++)
         image[i] = window[i % N] * (i < 2 * N ? (float)(3 * i / N + 1) * image[i] + 5.0f : 0.0f);
     double *given = doubles(image, B * N);
-    het_cpu_standardise(&dev, image, window, B, N);
+    ops->standardise(&dev, image, window, B, N);
     for (int i = 0; i < B; i++) {
         double sum = 0.0, square = 0.0, area = 0.0, total = 0.0, variance = 0.0;
         for (int j = 0; j < N; j++) {
@@ -213,6 +219,7 @@ static void standardised_images(void **state)
         assert_below(fabs(square / N - (i < 2)), 1e-5); /* the last one is empty, and stays so */
     }
     free(image), free(window), free(given);
+    het_device_close(&dev);
 }
 
 static const het_ctf_row astigmatic = {.defocus_u = 31000.0f, .defocus_v = 24000.0f, .angle = 0.6f,
@@ -232,7 +239,7 @@ static void ctf_matches_formula(void **state)
     const float apix[] = {1.0f, 3.77f};
     float *envelope = normals(f.p, 5), *ctf = floats(b * f.p);
     for (int n = 0; n < 2; n++) {
-        het_cpu_ctf(f.plan, ctf, rows, NULL, n == 0 ? NULL : envelope, apix[n], b, f.p);
+        ops->ctf(f.plan, ctf, rows, NULL, n == 0 ? NULL : envelope, apix[n], b, f.p);
         for (int64_t i = 0; i < b * f.p; i++) {
             const int64_t p = i % f.p;
             const int32_t *k = f.points.kxy + 2 * p;
@@ -255,7 +262,7 @@ static void wavelength_is_physical(void **state)
     for (int i = 0; i < 3; i++) {
         const het_ctf_row row = {.defocus_u = 1000.0f, .defocus_v = 1000.0f, .voltage = volts[i]};
         float ctf[64];
-        het_cpu_ctf(f.plan, ctf, &row, NULL, NULL, 1.0f, 1, f.points.prefix[2]);
+        ops->ctf(f.plan, ctf, &row, NULL, NULL, 1.0f, 1, f.points.prefix[2]);
         const double s = 2.0 / 20.0; /* the last point of the second ring */
         const double lambda = asin(-ctf[f.points.prefix[2] - 1]) / (3.14159265358979323846 * 1000.0 * s * s);
         assert_below(fabs(lambda / ref_wavelength(volts[i]) - 1.0), 1e-5);
@@ -276,16 +283,16 @@ static void mirrored_ctf(void **state)
           *model = floats(4 * f.p);
     float *twice = floats(8 * f.p);
     double changed = 0.0;
-    het_cpu_ctf(f.plan, ctf, rows, mirrored, NULL, 2.0f, 2, f.p);
+    ops->ctf(f.plan, ctf, rows, mirrored, NULL, 2.0f, 2, f.p);
     for (int64_t i = 0; i < f.p; i++) {
         const int32_t *k = f.points.kxy + 2 * i;
         assert_below(fabs(ctf[f.p + i] - ref_ctf(rows, -k[0], k[1], f.box, 2.0)), 2e-6);
         changed = fmax(changed, fabs(ctf[f.p + i] - ctf[i]));
     }
     assert_true(changed > 0.5); /* the astigmatism is large enough to see a mistake */
-    het_cpu_mirror_pairs(f.plan, pair, slice, 1, f.p);       /* mirror, then the CTF of each */
-    het_cpu_project(f.plan, model, pair, ctf, zero, 2, f.p);
-    het_cpu_mirror_pairs(f.plan, twice, model, 1, f.p);      /* the CTF, then mirror */
+    ops->mirror_pairs(f.plan, pair, slice, 1, f.p);       /* mirror, then the CTF of each */
+    ops->project(f.plan, model, pair, ctf, zero, 2, f.p);
+    ops->mirror_pairs(f.plan, twice, model, 1, f.p);      /* the CTF, then mirror */
     double *expected = doubles(twice + 2 * f.p, 2 * f.p);
     assert_below(largest_difference(model + 2 * f.p, expected, 2 * f.p), 1e-5);
     free(ctf), free(slice), free(pair), free(model), free(twice), free(expected);
@@ -340,8 +347,8 @@ static void project_loss_and_gradients(void **state)
     double *exact = doubles(NULL, 2 * f.p);
     const double h = 1e-4;
     double steepest = 0.0;
-    het_cpu_project(f.plan, model, s.slice, s.ctf, s.shift, s.b, f.p);
-    het_cpu_project_loss(f.plan, s.loss, s.dslice, s.dshift, s.slice, s.ctf, s.shift, s.target, s.b, f.p);
+    ops->project(f.plan, model, s.slice, s.ctf, s.shift, s.b, f.p);
+    ops->project_loss(f.plan, s.loss, s.dslice, s.dshift, s.slice, s.ctf, s.shift, s.target, s.b, f.p);
     for (int64_t i = 0; i < s.b; i++) {
         double *slice = doubles(s.slice + 2 * i * f.p, 2 * f.p), *ctf = doubles(s.ctf + i * f.p, f.p);
         double shift[] = {s.shift[2 * i], s.shift[2 * i + 1]};
@@ -376,9 +383,9 @@ static void parseval(void **state)
     double *image = doubles(NULL, f.pixels), *target_image = doubles(NULL, f.pixels), error = 0.0,
            square = 0.0;
     s.slice[1] = s.target[1] = 0.0f; /* a real image has a real DC */
-    het_cpu_project(f.plan, model, s.slice, s.ctf, s.shift, 1, f.p);
-    het_cpu_project_loss(f.plan, s.loss, s.dslice, s.dshift, s.slice, s.ctf, s.shift, s.target, 1, f.p);
-    het_cpu_points_power(f.plan, &power, model, 1, f.p, 1);
+    ops->project(f.plan, model, s.slice, s.ctf, s.shift, 1, f.p);
+    ops->project_loss(f.plan, s.loss, s.dslice, s.dshift, s.slice, s.ctf, s.shift, s.target, 1, f.p);
+    ops->points_power(f.plan, &power, model, 1, f.p, 1);
     double *points = doubles(model, 2 * f.p), *target = doubles(s.target, 2 * f.p);
     ref_points_to_image(image, points, f.points.kxy, f.box, f.p);
     ref_points_to_image(target_image, target, f.points.kxy, f.box, f.p);
@@ -400,7 +407,7 @@ static void power_of_groups(void **state)
     fixture f = fixture_new(8, 2);
     fixture_open(&f);
     float *points = normals(2 * b * f.p, 12), power[2];
-    het_cpu_points_power(f.plan, power, points, b, f.p, groups);
+    ops->points_power(f.plan, power, points, b, f.p, groups);
     for (int64_t g = 0; g < groups; g++) {
         double sum = 0.0;
         for (int64_t i = 0; i < 2 * f.p * b / groups; i++) {
@@ -423,7 +430,7 @@ static void noise_is_white_and_addressed(void **state)
     fixture_open(&f);
     const float sigma2[] = {4.0f, 0.25f};
     float *noise = floats(2 * b * f.p), *part = floats(2 * 3 * f.p);
-    het_cpu_add_noise(f.plan, noise, sigma2, seed, step, sample, b, f.p, 2);
+    ops->add_noise(f.plan, noise, sigma2, seed, step, sample, b, f.p, 2);
     for (int64_t i = 0; i < b; i++) {
         const double deviation = sqrt(sigma2[i / (b / 2)]);
         het_rng rng = het_rng_at(seed, HET_STREAM_NOISE, step, sample + (uint64_t)i);
@@ -449,10 +456,10 @@ static void noise_is_white_and_addressed(void **state)
         assert_below(fabs(neighbours / n), 4.0 * sqrt(2.0 / n));
     }
     const int64_t p = f.points.prefix[4], first = 7; /* group 0, fewer points, other batch */
-    het_cpu_add_noise(f.plan, part, sigma2, seed, step, sample + (uint64_t)first, 3, p, 1);
+    ops->add_noise(f.plan, part, sigma2, seed, step, sample + (uint64_t)first, 3, p, 1);
     for (int64_t i = 0; i < 3; i++)
         assert_memory_equal(part + 2 * i * p, noise + 2 * (first + i) * f.p, (size_t)(2 * p) * sizeof(float));
-    het_cpu_add_noise(f.plan, part, sigma2, seed, step, sample + (uint64_t)first, 3, p, 1);
+    ops->add_noise(f.plan, part, sigma2, seed, step, sample + (uint64_t)first, 3, p, 1);
     assert_true(part[2] == 2.0f * noise[2 * first * f.p + 2]); /* it adds */
     free(noise), free(part);
     fixture_free(&f);
@@ -473,11 +480,11 @@ static void threads_do_not_matter(void **state)
         numbers = b + 2 * b + 2 * b * f.p + b * f.pixels + 1;
         float *image = normals(b * f.pixels, 13), *window = normals(f.pixels, 14),
               *out = kept[n] = floats(numbers);
-        het_cpu_image_to_points(f.plan, s.target, image, b, f.p);
-        het_cpu_add_noise(f.plan, s.target, &sigma2, 1, 2, 3, b, f.p, 1);
-        het_cpu_project_loss(f.plan, out, out + 3 * b, out + b, s.slice, s.ctf, s.shift, s.target, b, f.p);
-        het_cpu_points_to_image(f.plan, out + 3 * b + 2 * b * f.p, s.target, window, s.ctf, b, f.p);
-        het_cpu_points_power(f.plan, out + numbers - 1, s.target, b, f.p, 1);
+        ops->image_to_points(f.plan, s.target, image, b, f.p);
+        ops->add_noise(f.plan, s.target, &sigma2, 1, 2, 3, b, f.p, 1);
+        ops->project_loss(f.plan, out, out + 3 * b, out + b, s.slice, s.ctf, s.shift, s.target, b, f.p);
+        ops->points_to_image(f.plan, out + 3 * b + 2 * b * f.p, s.target, window, s.ctf, b, f.p);
+        ops->points_power(f.plan, out + numbers - 1, s.target, b, f.p, 1);
         free(image), free(window);
         scene_free(&s);
         fixture_free(&f);
@@ -489,25 +496,28 @@ static void threads_do_not_matter(void **state)
 static void bad_points_are_refused(void **state)
 {
     (void)state;
-    het_device dev = {.precision = HET_F32, .threads = 1};
+    het_device dev;
+    ref_device_open_staged(&dev, 1, HET_PRECISION_F32);
+    ops = dev.ops;
     het_fourier *plan;
     const int32_t whole[] = {0, 0, 0, 1, 1, 0}, negative[] = {0, 0, -1, 0}, lower[] = {0, 0, 0, -1};
     const int32_t outside[] = {0, 0, 4, 0}, twice[] = {0, 0, 1, 0, 1, 0}, lonely[] = {0, 0, 1, 1};
     const long before = het_arena_live();
-    assert_int_equal(het_cpu_fourier_new(&dev, &plan, 8, 3, whole), HET_OK);
-    het_cpu_fourier_free(plan);
-    assert_int_equal(het_cpu_fourier_new(&dev, &plan, 7, 3, whole), HET_E_SHAPE);
-    assert_int_equal(het_cpu_fourier_new(&dev, &plan, 2, 1, whole), HET_E_SHAPE);
-    assert_int_equal(het_cpu_fourier_new(&dev, &plan, 8, 0, whole), HET_E_SHAPE);
-    assert_int_equal(het_cpu_fourier_new(&dev, &plan, 8, 33, whole), HET_E_SHAPE);
-    assert_int_equal(het_cpu_fourier_new(&dev, &plan, 8, 2, negative), HET_E_SHAPE);
-    assert_int_equal(het_cpu_fourier_new(&dev, &plan, 8, 2, lower), HET_E_SHAPE);
-    assert_int_equal(het_cpu_fourier_new(&dev, &plan, 8, 2, outside), HET_E_SHAPE);
-    assert_int_equal(het_cpu_fourier_new(&dev, &plan, 8, 3, twice), HET_E_SHAPE);
-    assert_int_equal(het_cpu_fourier_new(&dev, &plan, 8, 2, lonely), HET_E_SHAPE);
+    assert_int_equal(ops->fourier_new(&dev, &plan, 8, 3, whole), HET_OK);
+    ops->fourier_free(plan);
+    assert_int_equal(ops->fourier_new(&dev, &plan, 7, 3, whole), HET_E_SHAPE);
+    assert_int_equal(ops->fourier_new(&dev, &plan, 2, 1, whole), HET_E_SHAPE);
+    assert_int_equal(ops->fourier_new(&dev, &plan, 8, 0, whole), HET_E_SHAPE);
+    assert_int_equal(ops->fourier_new(&dev, &plan, 8, 33, whole), HET_E_SHAPE);
+    assert_int_equal(ops->fourier_new(&dev, &plan, 8, 2, negative), HET_E_SHAPE);
+    assert_int_equal(ops->fourier_new(&dev, &plan, 8, 2, lower), HET_E_SHAPE);
+    assert_int_equal(ops->fourier_new(&dev, &plan, 8, 2, outside), HET_E_SHAPE);
+    assert_int_equal(ops->fourier_new(&dev, &plan, 8, 3, twice), HET_E_SHAPE);
+    assert_int_equal(ops->fourier_new(&dev, &plan, 8, 2, lonely), HET_E_SHAPE);
     assert_null(plan);
     assert_non_null(strstr(het_status_message(), "(1,-1)"));
     assert_int_equal(het_arena_live(), before);
+    het_device_close(&dev);
 }
 
 static int nothing_left(void **state)

@@ -1,4 +1,4 @@
-/* Pose, latent, losses, optimiser (kernels/cpu/{pose,optimiser}.h) against doubles and finite differences. */
+/* Pose, latent, losses, optimiser (kernels/ops.h) against doubles and finite differences. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,12 +9,11 @@
 
 #include <cmocka.h>
 
-#include "../kernels/cpu/optimiser.h"
-#include "../kernels/cpu/pose.h"
 #include "../src/rng.h"
+#include "ref/device.h"
 #include "ref/physics.h"
 
-static het_device device = {.precision = HET_F32, .threads = 2};
+static het_device device;
 static const double step = 1e-5; /* of finite differences, in double */
 
 static void fill(float *x, int64_t n, uint64_t sample)
@@ -50,8 +49,8 @@ static void s2s2_and_gradient(void **state)
     float v[6 * B], rot[9 * B], drot[9 * B], dv[6 * B];
     fill(v, 6 * B, 1);
     fill(drot, 9 * B, 2);
-    het_cpu_s2s2(&device, rot, v, B);
-    het_cpu_s2s2_backward(&device, dv, drot, v, B);
+    device.ops->s2s2(&device, rot, v, B);
+    device.ops->s2s2_backward(&device, dv, drot, v, B);
     for (int64_t n = 0; n < B; n++) {
         double wide[6], r[9];
         const float *m = rot + 9 * n;
@@ -84,8 +83,8 @@ static void s2s2_of_degenerate_vectors_is_finite(void **state)
     const float v[12] = {0, 0, 0, 1, 0, 0, /* no first vector */ 1, 2, 3, 2, 4, 6 /* parallel */};
     float rot[18], dv[12], drot[18];
     fill(drot, 18, 3);
-    het_cpu_s2s2(&device, rot, v, 2);
-    het_cpu_s2s2_backward(&device, dv, drot, v, 2);
+    device.ops->s2s2(&device, rot, v, 2);
+    device.ops->s2s2_backward(&device, dv, drot, v, 2);
     for (int i = 0; i < 18; i++) assert_true(isfinite(rot[i]));
     for (int i = 0; i < 12; i++) assert_true(isfinite(dv[i]));
     for (int i = 0; i < 3; i++) assert_true(rot[i] == 0.0f);
@@ -107,8 +106,8 @@ static void latent_and_gradient(void **state)
     fill(dz, Z * B, 6);
     fill(dkl, B, 7);
     head[Z] = 12.0f, head[Z + 1] = -30.0f, head[Z + 2] = 1e-4f; /* clamped, clamped, cancelling */
-    het_cpu_latent(&device, z, kl, head, eps, B, Z);
-    het_cpu_latent_backward(&device, dhead, dz, dkl, head, eps, B, Z);
+    device.ops->latent(&device, z, kl, head, eps, B, Z);
+    device.ops->latent_backward(&device, dhead, dz, dkl, head, eps, B, Z);
     assert_true(dhead[Z] == 0.0f && dhead[Z + 1] == 0.0f && dhead[Z + 2] != 0.0f);
     for (int64_t n = 0; n < B; n++) {
         double wide[2 * Z], noise[Z], exact[Z];
@@ -135,8 +134,8 @@ static void latent_keeps_nan_visible(void **state)
     (void)state;
     const float head[2] = {0.0f, NAN}, eps = 1.0f, dz = 1.0f, dkl = 1.0f;
     float z, kl, dhead[2];
-    het_cpu_latent(&device, &z, &kl, head, &eps, 1, 1);
-    het_cpu_latent_backward(&device, dhead, &dz, &dkl, head, &eps, 1, 1);
+    device.ops->latent(&device, &z, &kl, head, &eps, 1, 1);
+    device.ops->latent_backward(&device, dhead, &dz, &dkl, head, &eps, 1, 1);
     assert_true(isnan(z) && isnan(kl) && isnan(dhead[1]));
 }
 
@@ -150,7 +149,7 @@ static void pose_loss_and_gradient(void **state)
     fill(shift, 2 * B, 10);
     fill(shift_true, 2 * B, 11);
     shift_true[0] = shift[0]; /* the kink: gradient 0, as the central difference */
-    het_cpu_pose_loss(&device, loss, drot, dshift, rot, shift, rot_true, shift_true, scale, B);
+    device.ops->pose_loss(&device, loss, drot, dshift, rot, shift, rot_true, shift_true, scale, B);
     for (int64_t n = 0; n < B; n++) {
         double r[9], t[2], r_true[9], t_true[2];
         widen(r, rot + 9 * n, 9);
@@ -191,7 +190,7 @@ static void adam_matches_formula(void **state)
         for (int64_t i = 0; i < N; i += 3) g[i] *= 1e-6f;
         for (int t = 0; t < 2; t++) {
             device.threads = 1 + 2 * t;
-            het_cpu_adam(&device, f[t][0], f[t][1], f[t][2], g, N, (float)rate, (float)beta1, (float)beta2,
+            device.ops->adam(&device, f[t][0], f[t][1], f[t][2], g, N, (float)rate, (float)beta1, (float)beta2,
                          (float)eps, n);
         }
         for (int64_t i = 0; i < N; i++) {
@@ -223,20 +222,20 @@ static void norm_counts_and_sums(void **state)
         double exact = 0.0, sum, again;
         int64_t bad = -1;
         for (int64_t i = 0; i < sizes[n]; i++) exact += (double)x[i] * x[i];
-        het_cpu_norm2(&device, &sum, &bad, x, sizes[n]);
+        device.ops->norm2(&device, &sum, &bad, x, sizes[n]);
         assert_int_equal(bad, 0);
         assert_near(sum, exact, 1e-13 * exact + 1e-300);
         device.threads = 3;
-        het_cpu_norm2(&device, &again, &bad, x, sizes[n]);
+        device.ops->norm2(&device, &again, &bad, x, sizes[n]);
         assert_memory_equal(&sum, &again, sizeof sum);
         device.threads = 2;
     }
     double sum, rest;
     int64_t bad;
     x[0] = x[5000] = x[100002] = 0.0f;
-    het_cpu_norm2(&device, &rest, &bad, x, 100003);
+    device.ops->norm2(&device, &rest, &bad, x, 100003);
     x[0] = NAN, x[5000] = -INFINITY, x[100002] = INFINITY;
-    het_cpu_norm2(&device, &sum, &bad, x, 100003);
+    device.ops->norm2(&device, &sum, &bad, x, 100003);
     assert_int_equal(bad, 3);
     assert_true(sum == rest);
 }
@@ -247,7 +246,7 @@ static void norm_of_huge_numbers_is_finite(void **state)
     const float x[2] = {3e38f, -3e38f};
     double sum;
     int64_t bad;
-    het_cpu_norm2(&device, &sum, &bad, x, 2);
+    device.ops->norm2(&device, &sum, &bad, x, 2);
     assert_int_equal(bad, 0);
     assert_near(sum / 1.8e77, 1.0, 1e-6);
 }
@@ -263,7 +262,7 @@ static void poses_turn(void **state)
     fill(shift, 2 * N, 32);
     memcpy(turned, rot, sizeof rot);
     memcpy(moved, shift, sizeof shift);
-    het_cpu_turn_poses(&device, turned, moved, quarters, 0, N);
+    device.ops->turn_poses(&device, turned, moved, quarters, 0, N);
     for (int n = 0; n < N; n++) {
         const double angle = n * 1.57079632679489662, c = cos(angle), s = sin(angle);
         for (int i = 0; i < 3; i++) {
@@ -275,7 +274,7 @@ static void poses_turn(void **state)
         assert_near(moved[2 * n], c * shift[2 * n] - s * shift[2 * n + 1], 1e-6);
         assert_near(moved[2 * n + 1], s * shift[2 * n] + c * shift[2 * n + 1], 1e-6);
     }
-    het_cpu_turn_poses(&device, turned, moved, quarters, 1, N);
+    device.ops->turn_poses(&device, turned, moved, quarters, 1, N);
     for (int i = 0; i < 9 * N; i++) assert_true(turned[i] == rot[i]);
     for (int i = 0; i < 2 * N; i++) assert_true(moved[i] == shift[i]);
 }
@@ -289,5 +288,8 @@ int main(void)
         cmocka_unit_test(poses_turn),
         cmocka_unit_test(norm_counts_and_sums),     cmocka_unit_test(norm_of_huge_numbers_is_finite),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    ref_device_open_staged(&device, 2, HET_PRECISION_F32);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    het_device_close(&device);
+    return failed;
 }

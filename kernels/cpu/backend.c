@@ -161,9 +161,17 @@ static int default_threads(void)
     return wanted > 0 ? wanted : omp_get_num_procs(); /* of the affinity mask */
 }
 
+static void cpu_close(het_device *device)
+{
+    het_cpu_context *context = device->context;
+    if (context->stream != NULL) dnnl_stream_destroy(context->stream);
+    if (context->engine != NULL) dnnl_engine_destroy(context->engine);
+    het_release(context);
+}
+
 het_status het_device_open_cpu(het_device *device, int threads, het_precision precision)
 {
-    *device = (het_device){.ops = &het_ops_cpu};
+    *device = (het_device){.ops = &het_ops_cpu, .on_host = 1};
     if (threads < 0) return het_fail(HET_E_USAGE, "%d threads: give 1 or more, or 0 for all cores", threads);
     if (precision == HET_PRECISION_BF16 && !has_bf16())
         return het_fail(HET_E_USAGE, "bf16 needs avx512_bf16 instructions, which this chip (or HET_CPU_ISA, "
@@ -171,6 +179,8 @@ het_status het_device_open_cpu(het_device *device, int threads, het_precision pr
     het_cpu_context *context = het_alloc(sizeof *context);
     if (context == NULL) return het_fail(HET_E_MEMORY, "no memory for the CPU device");
     device->context = context;
+    device->name = context->name;
+    device->close = cpu_close;
     const int bf16 = precision == HET_PRECISION_BF16 || (precision == HET_PRECISION_AUTO && has_fast_bf16());
     device->precision = bf16 ? HET_BF16 : HET_F32;
     device->threads = threads > 0 ? threads : default_threads();
@@ -188,24 +198,8 @@ het_status het_device_open_cpu(het_device *device, int threads, het_precision pr
     return HET_OK;
 }
 
-void het_device_close(het_device *device)
-{
-    het_cpu_context *context = device->context;
-    if (context != NULL) {
-        if (context->stream != NULL) dnnl_stream_destroy(context->stream);
-        if (context->engine != NULL) dnnl_engine_destroy(context->engine);
-        het_release(context);
-    }
-    *device = (het_device){0};
-}
-
 void het_device_cpu_libraries(char *text, size_t size)
 {
     const dnnl_version_t *dnnl = dnnl_version();
     snprintf(text, size, "oneDNN %d.%d.%d, %s", dnnl->major, dnnl->minor, dnnl->patch, fftwf_version);
-}
-
-const char *het_device_name(const het_device *device)
-{
-    return device->context == NULL ? "closed device" : het_cpu_context_of(device)->name;
 }

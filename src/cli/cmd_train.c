@@ -20,7 +20,7 @@ static const char usage[] =
     "                         --set train.deterministic=true\n"
     "      --max-hours H      stop with a checkpoint after H hours (exit code 75: run again to go on)\n"
     "      --refine           then refine the poses of the stack's images and the volumes: results in RUN/refined\n"
-    "      --device NAME      cpu | auto (cuda is not part of this build)\n"
+    "      --device NAME      cpu | cuda | cuda:N (the GPU N) | auto: a GPU where one can be used (default)\n"
     "      --prometheus FILE  keep numbers of the run in FILE (.prom) for Prometheus\n"
     "      --dry-run          print the memory it takes, and leave\n"
     "      --keys             list all configuration keys\n"
@@ -35,14 +35,6 @@ static const struct option options[] = {
     {"deterministic", no_argument, NULL, 'D'},
     {"keys", no_argument, NULL, 'k'},         {"help", no_argument, NULL, 'h'},
     {0}};
-
-static het_status check_device(const char *name)
-{
-    if (strcmp(name, "cpu") == 0 || strcmp(name, "auto") == 0) return HET_OK;
-    if (strcmp(name, "cuda") == 0)
-        return het_fail(HET_E_USAGE, "--device cuda: this build has no CUDA plugin; use --device cpu");
-    return het_fail(HET_E_USAGE, "--device %s: it must be cpu, cuda or auto", name);
-}
 
 static het_status parse_hours(const char *text, double *hours)
 {
@@ -62,7 +54,8 @@ static het_status set_key(het_config *config, const char *key, const char *value
 }
 
 /* Overrides come after the file, whatever their order on the line: two passes. */
-static het_status parse(int argc, char **argv, het_config *config, het_train_options *train, int *leave)
+static het_status parse(int argc, char **argv, het_config *config, het_train_options *train, const char **device,
+                        int *leave)
 {
     het_status status = HET_OK;
     int option;
@@ -80,7 +73,7 @@ static het_status parse(int argc, char **argv, het_config *config, het_train_opt
             if (option == 'n') train->dry_run = 1;
             if (option == 'r') train->refine = 1;
             if (option == 'm') HET_TRY(parse_hours(optarg, &train->max_hours));
-            if (option == 'd') HET_TRY(check_device(optarg));
+            if (option == 'd') HET_TRY(het_device_check(*device = optarg));
             if (option == 'c' && pass == 0) HET_TRY(het_config_load(config, optarg));
             if (option == 'M' && pass == 1) HET_TRY(set_key(config, "train.method", optarg));
             if (option == 'S' && pass == 1) HET_TRY(set_key(config, "init.starts", optarg));
@@ -103,17 +96,18 @@ het_status het_cmd_train(het_comm *comm, int argc, char **argv, int *exit_code)
     het_config config;
     het_train_options train = {0};
     het_device dev = {0};
+    const char *device = "auto";
     int leave = 0, interrupted = 0;
     het_config_default(&config);
-    HET_TRY(het_comm_agree(comm, parse(argc, argv, &config, &train, &leave)));
+    HET_TRY(het_comm_agree(comm, parse(argc, argv, &config, &train, &device, &leave)));
     if (leave != 0) {
         if (het_comm_rank(comm) == 0 && leave == 'h') fputs(usage, stdout);
         if (het_comm_rank(comm) == 0 && leave == 'k') het_config_help();
         goto done;
     }
     het_comm_watch(comm, config.run.watchdog);
-    HET_TRY(het_comm_agree(comm, het_device_open_cpu(&dev, (int)config.train.threads,
-                                                     (het_precision)config.train.precision)));
+    HET_TRY(het_comm_agree(comm, het_device_open(&dev, device, het_comm_local_rank(comm),
+                                                 (int)config.train.threads, (het_precision)config.train.precision)));
     HET_TRY(het_train(comm, &dev, &config, &train, &interrupted));
     if (interrupted) {
         het_info("stopped early: the same command goes on");

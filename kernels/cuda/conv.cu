@@ -1,0 +1,213 @@
+/* Convolutions by columns: every output pixel's window becomes a row, and a matrix product does the rest.
+ *      y  = columns(x) w^T          rows: output pixels, (kernel, kernel, in_c) numbers each
+ *      dx = windows(dy) w'^T        rows: input pixels, (kernel, kernel, out_c): dy where a tap reached the pixel, else 0
+ *      dw = dy^T columns(x)         fp32 sums in both precisions, as ops.h wants
+ * All three have one order of summation and need no library but that of products. Rows of columns are padded to a multiple
+ * of 8 numbers, which tensor cores want; a 1x1 kernel of such a width needs no columns at all. Large layers go in chunks
+ * of rows so that columns stay below columns_most bytes. */
+#include "act.h"
+#include "members.h"
+#include "product.h"
+
+enum { WIDE = 32, HIGH = 8 };
+
+/* Columns of one side: `rows_*` pixels see `from_*` pixels of `channels`. */
+typedef struct gather_shape {
+    int rows_h, rows_w, from_h, from_w, channels, kernel, stride, pad;
+    int row; /* numbers in a row, padded */
+} gather_shape;
+
+struct het_conv {
+    het_cuda *cuda;
+    het_conv_spec spec;
+    int64_t out_h, out_w;
+    gather_shape forward, backward;
+    void *w, *w_turned; /* activations' type: (out_c, row of forward), (in_c, row of backward) */
+    float *dw;       /* (out_c, row of forward) where rows are padded, else NULL */
+};
+
+/* Columns of the rows from `first` on. Row r, number j: tap j / channels, channel j % channels. Forward: the pixel under
+   the tap. */
+template <class T> __global__ void gather_windows(void *columns, const void *x, gather_shape s, int64_t first, int64_t rows)
+{
+    const int64_t r = (int64_t)blockIdx.x * HIGH + threadIdx.y;
+    const int j = (int)(blockIdx.y * WIDE + threadIdx.x);
+    if (r >= rows || j >= s.row) return;
+    const int tap = j / s.channels, c = j - tap * s.channels, pixels = s.rows_h * s.rows_w;
+    const int64_t image = (first + r) / pixels;
+    const int pixel = (int)(first + r - image * pixels), oy = pixel / s.rows_w, ox = pixel - oy * s.rows_w;
+    const int iy = oy * s.stride - s.pad + tap / s.kernel, ix = ox * s.stride - s.pad + tap % s.kernel;
+    const bool inside = tap < s.kernel * s.kernel && iy >= 0 && iy < s.from_h && ix >= 0 && ix < s.from_w;
+    const float v = inside ? het_load((const T *)x, ((image * s.from_h + iy) * s.from_w + ix) * s.channels + c) : 0.0f;
+    het_store((T *)columns, r * s.row + j, v);
+}
+
+/* Backward: the output pixel whose tap lay on this pixel, if there is one. */
+template <class T> __global__ void gather_outputs(void *columns, const void *dy, gather_shape s, int64_t first, int64_t rows)
+{
+    const int64_t r = (int64_t)blockIdx.x * HIGH + threadIdx.y;
+    const int j = (int)(blockIdx.y * WIDE + threadIdx.x);
+    if (r >= rows || j >= s.row) return;
+    const int tap = j / s.channels, c = j - tap * s.channels, pixels = s.rows_h * s.rows_w;
+    const int64_t image = (first + r) / pixels;
+    const int pixel = (int)(first + r - image * pixels), iy = pixel / s.rows_w, ix = pixel - iy * s.rows_w;
+    const int y = iy + s.pad - tap / s.kernel, x = ix + s.pad - tap % s.kernel;
+    const int oy = y / s.stride, ox = x / s.stride;
+    const bool inside = tap < s.kernel * s.kernel && y >= 0 && x >= 0 && oy * s.stride == y && ox * s.stride == x &&
+                        oy < s.from_h && ox < s.from_w;
+    const float v = inside ? het_load((const T *)dy, ((image * s.from_h + oy) * s.from_w + ox) * s.channels + c) : 0.0f;
+    het_store((T *)columns, r * s.row + j, v);
+}
+
+/* w (out_c, taps, in_c) in the activations' type: rows padded; and turned to (in_c, taps, out_c), rows padded. */
+template <class T>
+__global__ void convert_weights(void *to, void *turned, const float *w, int out_c, int taps, int in_c, int row, int turned_row)
+{
+    HET_FOR(i, (int64_t)out_c * row)
+    {
+        const int64_t o = i / row, j = i % row;
+        het_store((T *)to, i, j < taps * in_c ? w[o * taps * in_c + j] : 0.0f);
+    }
+    HET_FOR(i, (int64_t)in_c * turned_row)
+    {
+        const int64_t c = i / turned_row, j = i % turned_row, tap = j / out_c, o = j % out_c;
+        het_store((T *)turned, i, tap < taps ? w[(o * taps + tap) * in_c + c] : 0.0f);
+    }
+}
+
+__global__ void add_weights(float *dw, const float *padded, int64_t out_c, int64_t k, int64_t row)
+{
+    HET_FOR(i, out_c * k) dw[i] += padded[i / k * row + i % k];
+}
+
+static int padded_row(int64_t n)
+{
+    return (int)((n + 7) / 8 * 8);
+}
+
+static size_t element(const het_cuda *c)
+{
+    return c->narrow ? 2 : 4;
+}
+
+/* Rows of columns at a time. */
+static int64_t chunk_of(const het_conv *c, const gather_shape *s)
+{
+    const int64_t most = c->cuda->columns_most / (s->row * (int64_t)element(c->cuda));
+    return het_least(c->spec.batch * s->rows_h * s->rows_w, most < 1 ? 1 : most);
+}
+
+static size_t scratch_of(const het_conv *c, const gather_shape *s)
+{
+    return (size_t)(chunk_of(c, s) * s->row) * element(c->cuda);
+}
+
+static het_status check(const het_cuda *c, const het_conv_spec *s)
+{
+    const int64_t most = 1 << 15;
+    if (s->batch < 1 || s->in_h < 1 || s->in_w < 1 || s->in_c < 1 || s->out_c < 1 || s->stride < 1 || s->pad < 0 ||
+        s->kernel < 1 || s->kernel > 11 || s->pad >= s->kernel || s->kernel > s->in_h + 2 * s->pad ||
+        s->kernel > s->in_w + 2 * s->pad || s->in_h > most || s->in_w > most || s->in_c > most || s->out_c > most)
+        return c->host->fail(HET_E_SHAPE,
+                             "convolution of %lld x %lld pixels with kernel %lld, pad %lld: the kernel must fit the "
+                             "image, the pad the kernel, and the kernel be at most 11",
+                             (long long)s->in_h, (long long)s->in_w, (long long)s->kernel, (long long)s->pad);
+    return HET_OK;
+}
+
+het_status het_cuda_conv_new(het_device *dev, het_conv **conv, const het_conv_spec *s)
+{
+    het_status status = HET_OK;
+    het_cuda *cuda = het_cuda_of(dev);
+    *conv = NULL;
+    status = check(cuda, s);
+    if (status != HET_OK) return status;
+    het_conv *c = new het_conv();
+    c->cuda = cuda;
+    c->spec = *s;
+    c->out_h = (s->in_h + 2 * s->pad - s->kernel) / s->stride + 1;
+    c->out_w = (s->in_w + 2 * s->pad - s->kernel) / s->stride + 1;
+    const int taps = (int)(s->kernel * s->kernel), kernel = (int)s->kernel, stride = (int)s->stride, pad = (int)s->pad;
+    c->forward = {(int)c->out_h, (int)c->out_w, (int)s->in_h, (int)s->in_w, (int)s->in_c, kernel, stride, pad,
+                  padded_row(taps * s->in_c)};
+    c->backward = {(int)s->in_h, (int)s->in_w, (int)c->out_h, (int)c->out_w, (int)s->out_c, kernel, stride, pad,
+                   padded_row(taps * s->out_c)};
+    const size_t forward = scratch_of(c, &c->forward), backward = scratch_of(c, &c->backward);
+    c->w = het_cuda_alloc(cuda, (size_t)(s->out_c * c->forward.row) * element(cuda));
+    c->w_turned = het_cuda_alloc(cuda, (size_t)(s->in_c * c->backward.row) * element(cuda));
+    const int padded = c->forward.row != taps * s->in_c;
+    if (padded) c->dw = (float *)het_cuda_alloc(cuda, (size_t)(s->out_c * c->forward.row) * sizeof(float));
+    status = het_cuda_reserve(cuda, forward > backward ? forward : backward);
+    if (status == HET_OK && (c->w == NULL || c->w_turned == NULL || (padded && c->dw == NULL)))
+        status = cuda->host->fail(HET_E_MEMORY, "no memory on the GPU for a convolution");
+    if (status == HET_OK) *conv = c;
+    else het_cuda_conv_free(c);
+    return status;
+}
+
+void het_cuda_conv_free(het_conv *conv)
+{
+    if (conv == NULL) return;
+    het_cuda_free(conv->cuda, conv->w);
+    het_cuda_free(conv->cuda, conv->w_turned);
+    het_cuda_free(conv->cuda, conv->dw);
+    delete conv;
+}
+
+static const char *at(const het_conv *c, const void *base, int64_t elements)
+{
+    return (const char *)base + (size_t)elements * element(c->cuda);
+}
+
+static void convert(het_conv *c, const float *w)
+{
+    const het_conv_spec *s = &c->spec;
+    HET_LAUNCH_ACT(c->cuda, convert_weights, het_blocks(s->out_c * c->forward.row), HET_BLOCK, c->w, c->w_turned, w,
+                   (int)s->out_c, (int)(s->kernel * s->kernel), (int)s->in_c, c->forward.row, c->backward.row);
+}
+
+/* The columns of `rows` pixels from pixel `first` on: in scratch, or x itself where it is its own columns. */
+static const void *columns_of(het_conv *c, const gather_shape *s, const void *x, int64_t first, int64_t rows)
+{
+    if (s->kernel == 1 && s->stride == 1 && s->row == s->channels) return at(c, x, first * s->row);
+    const dim3 grid(het_tiles(rows, HIGH), het_tiles(s->row, WIDE)), block(WIDE, HIGH);
+    if (s == &c->backward) HET_LAUNCH_ACT(c->cuda, gather_outputs, grid, block, c->cuda->scratch, x, *s, first, rows);
+    else HET_LAUNCH_ACT(c->cuda, gather_windows, grid, block, c->cuda->scratch, x, *s, first, rows);
+    return c->cuda->scratch;
+}
+
+/* out (pixels, channels) = columns of `from` times weights^T */
+static void multiply(het_conv *c, const gather_shape *s, void *out, const void *from, const void *weights, int64_t channels)
+{
+    const int64_t all = c->spec.batch * s->rows_h * s->rows_w, chunk = chunk_of(c, s);
+    for (int64_t first = 0; first < all; first += chunk) {
+        const int64_t rows = het_least(all - first, chunk);
+        const void *columns = columns_of(c, s, from, first, rows);
+        const het_product p = {rows, channels, s->row, 0, 1, c->cuda->narrow, c->cuda->narrow, 0.0f};
+        het_cuda_product(c->cuda, &p, (void *)at(c, out, first * channels), columns, weights);
+    }
+}
+
+void het_cuda_conv_forward(het_conv *c, void *y, const void *x, const float *w)
+{
+    convert(c, w);
+    multiply(c, &c->forward, y, x, c->w, c->spec.out_c);
+}
+
+void het_cuda_conv_backward(het_conv *c, void *dx, float *dw, const void *dy, const void *x, const float *w)
+{
+    (void)w; /* converted by conv_forward */
+    const gather_shape *s = &c->forward;
+    const int64_t all = c->spec.batch * s->rows_h * s->rows_w, chunk = chunk_of(c, s), out_c = c->spec.out_c;
+    for (int64_t first = 0; first < all; first += chunk) {
+        const int64_t rows = het_least(all - first, chunk);
+        const void *columns = columns_of(c, s, x, first, rows);
+        const float beta = c->dw != NULL && first == 0 ? 0.0f : 1.0f;
+        const het_product p = {out_c, s->row, rows, 1, 0, c->cuda->narrow, 0, beta};
+        het_cuda_product(c->cuda, &p, c->dw != NULL ? c->dw : dw, at(c, dy, first * out_c), columns);
+    }
+    const int64_t k = c->spec.kernel * c->spec.kernel * c->spec.in_c;
+    if (c->dw != NULL)
+        HET_LAUNCH(c->cuda, add_weights, het_blocks(out_c * k), HET_BLOCK, dw, c->dw, out_c, k, (int64_t)s->row);
+    if (dx != NULL) multiply(c, &c->backward, dx, dy, c->w_turned, c->spec.in_c);
+}

@@ -1,0 +1,109 @@
+/* Operations on each element, and on rows of them: kernels/ops.h has the formulas. */
+#include "act.h"
+#include "members.h"
+
+/* The arguments of activations' kernels are void*, so that one launch serves both element types. */
+
+template <class T> __global__ void add_relu(void *y, const void *a, const void *b, int64_t n)
+{
+    HET_FOR(i, n)
+    {
+        const float sum = het_load((const T *)a, i) + het_load((const T *)b, i);
+        het_store((T *)y, i, sum <= 0.0f ? 0.0f : sum); /* so that NaN passes */
+    }
+}
+
+template <class T> __global__ void mask_gradient(void *dx, const void *dy, const void *y, int64_t n)
+{
+    HET_FOR(i, n) het_store((T *)dx, i, het_load((const T *)y, i) > 0.0f ? het_load((const T *)dy, i) : 0.0f);
+}
+
+template <class T> __global__ void accumulate(void *a, const void *b, int64_t n)
+{
+    HET_FOR(i, n) het_store((T *)a, i, het_load((const T *)a, i) + het_load((const T *)b, i));
+}
+
+template <class T> __global__ void to_float(float *y, const void *x, int64_t n)
+{
+    HET_FOR(i, n) y[i] = het_load((const T *)x, i);
+}
+
+template <class T> __global__ void from_float(void *y, const float *x, int64_t n)
+{
+    HET_FOR(i, n) het_store((T *)y, i, x[i]);
+}
+
+__global__ void scale_rows(float *y, const float *x, const float *scale, int64_t b, int64_t n)
+{
+    HET_FOR(i, b * n) y[i] = scale[i / n] * x[i];
+}
+
+__global__ void gather_rows(float *y, const float *x, const int32_t *index, int64_t rows, int64_t repeat, int64_t n)
+{
+    HET_FOR(i, rows * n)
+    {
+        const int64_t j = i / n / repeat, from = index == NULL ? j : index[j];
+        y[i] = x[from * n + i % n];
+    }
+}
+
+__global__ void sum_rows(float *y, const float *x, float factor, int64_t b, int64_t n)
+{
+    HET_FOR(j, n)
+    {
+        float sum = y[j];
+        for (int64_t i = 0; i < b; i++) sum += factor * x[i * n + j];
+        y[j] = sum;
+    }
+}
+
+__global__ void blend(float *y, const float *x, float a, int64_t n)
+{
+    HET_FOR(i, n) y[i] = (1.0f - a) * y[i] + a * x[i];
+}
+
+void het_cuda_add_relu(het_device *dev, void *y, const void *a, const void *b, int64_t n)
+{
+    HET_LAUNCH_ACT(het_cuda_of(dev), add_relu, het_blocks(n), HET_BLOCK, y, a, b, n);
+}
+
+void het_cuda_add_relu_backward(het_device *dev, void *dsum, const void *dy, const void *y, int64_t n)
+{
+    HET_LAUNCH_ACT(het_cuda_of(dev), mask_gradient, het_blocks(n), HET_BLOCK, dsum, dy, y, n);
+}
+
+void het_cuda_accumulate(het_device *dev, void *a, const void *b, int64_t n)
+{
+    HET_LAUNCH_ACT(het_cuda_of(dev), accumulate, het_blocks(n), HET_BLOCK, a, b, n);
+}
+
+void het_cuda_to_float(het_device *dev, float *y, const void *x, int64_t n)
+{
+    HET_LAUNCH_ACT(het_cuda_of(dev), to_float, het_blocks(n), HET_BLOCK, y, x, n);
+}
+
+void het_cuda_from_float(het_device *dev, void *y, const float *x, int64_t n)
+{
+    HET_LAUNCH_ACT(het_cuda_of(dev), from_float, het_blocks(n), HET_BLOCK, y, x, n);
+}
+
+void het_cuda_scale_rows(het_device *dev, float *y, const float *x, const float *scale, int64_t b, int64_t n)
+{
+    HET_LAUNCH(het_cuda_of(dev), scale_rows, het_blocks(b * n), HET_BLOCK, y, x, scale, b, n);
+}
+
+void het_cuda_gather_rows(het_device *dev, float *y, const float *x, const int32_t *index, int64_t rows,
+                          int64_t repeat, int64_t n)
+{
+    HET_LAUNCH(het_cuda_of(dev), gather_rows, het_blocks(rows * n), HET_BLOCK, y, x, index, rows, repeat, n);
+}
+
+void het_cuda_sum_rows(het_device *dev, float *y, const float *x, float factor, int64_t b, int64_t n)
+{
+    HET_LAUNCH(het_cuda_of(dev), sum_rows, het_blocks(n), HET_BLOCK, y, x, factor, b, n);
+}
+
+void het_cuda_blend(het_device *dev, float *y, const float *x, float a, int64_t n)
+{
+    HET_LAUNCH(het_cuda_of(dev), blend, het_blocks(n), HET_BLOCK, y, x, a, n);
+}

@@ -1,0 +1,55 @@
+/* The heads' layers: fp32 products, bias and relu in a kernel of their own. cuBLASLt's relu epilogue is not used because
+ * max(0, NaN) is 0 there, and a NaN must stay visible. */
+#include "members.h"
+#include "product.h"
+
+enum { WIDE = 32, HIGH = 8 };
+
+__global__ void add_bias(float *y, const float *b, int64_t batch, int64_t n, int relu)
+{
+    HET_FOR(i, batch * n)
+    {
+        const float v = y[i] + (b == NULL ? 0.0f : b[i % n]);
+        y[i] = relu && v <= 0.0f ? 0.0f : v;
+    }
+}
+
+__global__ void mask_rows(float *dy, const float *y, int64_t n)
+{
+    HET_FOR(i, n) dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;
+}
+
+/* db += sum over rows; a block takes 32 columns */
+__global__ void add_columns(float *db, const float *dy, int64_t batch, int64_t n)
+{
+    __shared__ float part[HIGH][WIDE];
+    const int64_t j = (int64_t)blockIdx.x * WIDE + threadIdx.x;
+    float sum = 0.0f;
+    for (int64_t i = threadIdx.y; j < n && i < batch; i += HIGH) sum += dy[i * n + j];
+    part[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y != 0 || j >= n) return;
+    sum = 0.0f;
+    for (int i = 0; i < HIGH; i++) sum += part[i][threadIdx.x];
+    db[j] += sum;
+}
+
+void het_cuda_linear(het_device *dev, float *y, const float *x, const float *w, const float *b, int64_t batch, int64_t n,
+                     int64_t k, int relu)
+{
+    het_cuda *c = het_cuda_of(dev);
+    const het_product p = {batch, n, k, 0, 1, 0, 0, 0.0f};
+    het_cuda_product(c, &p, y, x, w);
+    if (b != NULL || relu) HET_LAUNCH(c, add_bias, het_blocks(batch * n), HET_BLOCK, y, b, batch, n, relu);
+}
+
+void het_cuda_linear_backward(het_device *dev, float *dx, float *dw, float *db, float *dy, const float *x, const float *y,
+                              const float *w, int64_t batch, int64_t n, int64_t k, int relu)
+{
+    het_cuda *c = het_cuda_of(dev);
+    if (relu) HET_LAUNCH(c, mask_rows, het_blocks(batch * n), HET_BLOCK, dy, y, batch * n);
+    const het_product to_x = {batch, k, n, 0, 0, 0, 0, 0.0f}, to_w = {n, k, batch, 1, 0, 0, 0, 1.0f};
+    if (dx != NULL) het_cuda_product(c, &to_x, dx, dy, w);
+    het_cuda_product(c, &to_w, dw, dy, x);
+    if (db != NULL) HET_LAUNCH_MEET(c, add_columns, het_tiles(n, WIDE), dim3(WIDE, HIGH), db, dy, batch, n);
+}

@@ -1,0 +1,101 @@
+#pragma once
+/** A test double of the CUDA runtime: kernels/cuda compiled as C++ for the host, so that every kernel runs against the op
+ *  tests where there is no GPU. Only what those sources use is here.
+ *
+ *  Blocks run one after the other. A kernel launched with HET_KERNEL_RUN has its threads run one after the other too, and
+ *  stops the test at a barrier; one launched with HET_KERNEL_RUN_MEET has a fiber for each thread, and at a barrier all
+ *  must arrive (a thread that left before counts as a fault, as it would hang some GPUs). Threads go from last to first
+ *  in every other block, so that code that needs an order is found out. "Device memory" is guarded (tests/guard.h): the
+ *  host may touch it only inside kernels and copies. It shows wrong sums, indices, barriers and host accesses; it
+ *  shows nothing about races between warps, memory spaces, or speed. */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define __global__ static
+#define __device__
+#define __shared__ static
+#define __restrict__ __restrict
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+struct float2 {
+    float x, y;
+};
+static inline float2 make_float2(float x, float y)
+{
+    return {x, y};
+}
+
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+void __syncthreads(void);
+
+static inline float __uint_as_float(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+static inline uint32_t __float_as_uint(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+static inline void sincospif(float x, float *sine, float *cosine)
+{
+    *sine = (float)sin(3.14159265358979323846 * (double)x);
+    *cosine = (float)cos(3.14159265358979323846 * (double)x);
+}
+static inline float sinpif(float x)
+{
+    return (float)sin(3.14159265358979323846 * (double)x);
+}
+
+/* ---- launches ---- */
+typedef void het_host_body(const void *call);
+void het_host_run(dim3 grid, dim3 block, int meet, het_host_body *body, const void *call);
+
+template <class Call> static void het_host_call(const void *call)
+{
+    (*(const Call *)call)();
+}
+template <class Call> static void het_host_launch(dim3 grid, dim3 block, int meet, const Call &call)
+{
+    het_host_run(grid, block, meet, het_host_call<Call>, &call);
+}
+#define HET_KERNEL_RUN(kernel, grid, block, stream, ...) \
+    ((void)(stream), het_host_launch(grid, block, 0, [=] { kernel(__VA_ARGS__); }))
+#define HET_KERNEL_RUN_MEET(kernel, grid, block, stream, ...) \
+    ((void)(stream), het_host_launch(grid, block, 1, [=] { kernel(__VA_ARGS__); }))
+
+/* ---- the runtime ---- */
+typedef int cudaError_t;
+enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100,
+       cudaErrorLaunchFailure = 719 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum { cudaStreamNonBlocking = 1 };
+typedef struct het_host_stream *cudaStream_t;
+struct cudaDeviceProp {
+    char name[256];
+    size_t totalGlobalMem;
+    int major, minor;
+};
+cudaError_t cudaMalloc(void **memory, size_t bytes);
+cudaError_t cudaFree(void *memory);
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaGetLastError(void);
+const char *cudaGetErrorString(cudaError_t error);
+cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaRuntimeGetVersion(int *version);
+cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *chip, int index);
+cudaError_t cudaSetDevice(int index);

@@ -1,0 +1,40 @@
+/* Stands in for kernels/cuda/product.cu: plain loops, fp32 sums in one order. */
+#include "../../kernels/cuda/product.h"
+
+#include "../../kernels/cuda/act.h"
+#include "../guard.h"
+
+het_status het_cuda_products_open(het_cuda *)
+{
+    return HET_OK;
+}
+
+void het_cuda_products_close(het_cuda *) {}
+
+template <class In, class Out> static void multiply(const het_product &p, Out *c, const In *a, const In *b)
+{
+    const int64_t a_row = p.turn_a ? 1 : p.k, a_column = p.turn_a ? p.m : 1;
+    const int64_t b_row = p.turn_b ? 1 : p.n, b_column = p.turn_b ? p.k : 1;
+    float *sums = new float[p.n];
+    for (int64_t i = 0; i < p.m; i++) {
+        for (int64_t j = 0; j < p.n; j++) sums[j] = 0.0f;
+        for (int64_t k = 0; k < p.k; k++) {
+            const float x = het_load(a, i * a_row + k * a_column);
+            if (x == 0.0f) continue;
+            for (int64_t j = 0; j < p.n; j++) sums[j] += x * het_load(b, k * b_row + j * b_column);
+        }
+        for (int64_t j = 0; j < p.n; j++)
+            het_store(c, i * p.n + j, sums[j] + (p.beta == 0.0f ? 0.0f : p.beta * het_load(c, i * p.n + j)));
+    }
+    delete[] sums;
+}
+
+void het_cuda_product(het_cuda *c, const het_product *p, void *out, const void *a, const void *b)
+{
+    if (c->status != HET_OK) return;
+    het_guard_open();
+    if (!p->narrow) multiply(*p, (float *)out, (const float *)a, (const float *)b);
+    else if (p->narrow_out) multiply(*p, (het_narrow *)out, (const het_narrow *)a, (const het_narrow *)b);
+    else multiply(*p, (float *)out, (const het_narrow *)a, (const het_narrow *)b);
+    het_guard_close();
+}

@@ -1,0 +1,243 @@
+#include "cuda_runtime.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <ucontext.h>
+
+#include "../guard.h"
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+/* ---- threads of a block ---- */
+
+enum { STACK = 64 << 10, THREADS_MAX = 1024 };
+
+/* Contexts start a fiber, jumps switch between them: those take no system call. A fiber goes from block to block. */
+typedef struct fiber {
+    ucontext_t start;
+    jmp_buf at;
+    dim3 thread;
+    int started, left; /* left: the kernel returned */
+} fiber;
+
+static fiber fibers[THREADS_MAX];
+static char *stacks;
+static jmp_buf scheduler;
+static fiber *current; /* NULL: no fibers */
+static het_host_body *running;
+static const void *arguments;
+
+static void stop(const char *why)
+{
+    fprintf(stderr, "cuda_host: %s\n", why);
+    abort();
+}
+
+static void leave_fiber(void)
+{
+    if (_setjmp(current->at) == 0) _longjmp(scheduler, 1);
+}
+
+static void enter(void)
+{
+    for (;;) {
+        running(arguments);
+        current->left = 1;
+        leave_fiber();
+    }
+}
+
+static void resume(fiber *f)
+{
+    current = f;
+    threadIdx = f->thread;
+    if (_setjmp(scheduler) != 0) return;
+    if (f->started) _longjmp(f->at, 1);
+    f->started = 1;
+    getcontext(&f->start);
+    f->start.uc_stack.ss_sp = stacks + (size_t)STACK * (size_t)(f - fibers);
+    f->start.uc_stack.ss_size = STACK;
+    f->start.uc_link = NULL;
+    makecontext(&f->start, enter, 0);
+    setcontext(&f->start);
+}
+
+void __syncthreads(void)
+{
+    if (current == NULL) stop("a barrier in a kernel that was launched without MEET");
+    leave_fiber();
+}
+
+static dim3 thread_at(unsigned i)
+{
+    return dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
+}
+
+/* One fiber each, all from barrier to barrier. */
+static void run_together(unsigned threads, int backwards)
+{
+    if (stacks == NULL) stacks = (char *)malloc((size_t)STACK * THREADS_MAX);
+    if (stacks == NULL) stop("no memory for the threads of a block");
+    for (unsigned i = 0; i < threads; i++) {
+        fibers[i].thread = thread_at(i);
+        fibers[i].left = 0;
+    }
+    for (unsigned left = 0; left < threads;) {
+        left = 0;
+        for (unsigned n = 0; n < threads; n++) {
+            resume(&fibers[backwards ? threads - 1 - n : n]);
+            left += (unsigned)current->left;
+        }
+        if (left > 0 && left < threads) stop("some threads of a block wait at a barrier that others left out");
+    }
+    current = NULL;
+}
+
+static void run_apart(unsigned threads, int backwards)
+{
+    for (unsigned n = 0; n < threads; n++) {
+        threadIdx = thread_at(backwards ? threads - 1 - n : n);
+        running(arguments);
+    }
+}
+
+static cudaError_t last_error;
+
+void het_host_run(dim3 grid, dim3 block, int meet, het_host_body *body, const void *call)
+{
+    const unsigned threads = block.x * block.y * block.z;
+    if (threads == 0 || threads > THREADS_MAX || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 ||
+        grid.z > 65535) {
+        last_error = 9; /* cudaErrorInvalidConfiguration */
+        return;
+    }
+    blockDim = block;
+    gridDim = grid;
+    running = body;
+    arguments = call;
+    het_guard_open();
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) {
+                blockIdx = dim3(x, y, z);
+                if (meet) run_together(threads, x % 2);
+                else run_apart(threads, x % 2);
+            }
+    het_guard_close();
+}
+
+/* ---- memory, device ---- */
+
+/* HET_HOST_FAULT=N: the N-th copy or fill fails, to see what follows. */
+static cudaError_t operation(void)
+{
+    static long left = -1;
+    const char *text = getenv("HET_HOST_FAULT");
+    if (left < 0) left = text == NULL ? 0 : atol(text);
+    return left > 0 && --left == 0 ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void **memory, size_t bytes)
+{
+    const char *most = getenv("HET_HOST_MEMORY"); /* bytes of the largest allocation that works */
+    *memory = most != NULL && bytes > (size_t)atoll(most) ? NULL : het_guard_alloc(bytes);
+    return *memory == NULL ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+
+cudaError_t cudaFree(void *memory)
+{
+    het_guard_release(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+{
+    *free_bytes = (size_t)1 << 30;
+    *total = (size_t)1 << 31;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
+{
+    het_guard_open();
+    memcpy(to, from, bytes);
+    het_guard_close();
+    return operation();
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t)
+{
+    het_guard_open();
+    memset(to, value, bytes);
+    het_guard_close();
+    return operation();
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
+{
+    *stream = (cudaStream_t)fibers;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    const cudaError_t error = last_error;
+    last_error = cudaSuccess;
+    return error;
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    return error == cudaErrorLaunchFailure ? "unspecified launch failure" : "an error of the test double";
+}
+
+/* HET_HOST_DRIVER, HET_HOST_DEVICES: what this machine is said to have. */
+static int said(const char *name, int usual)
+{
+    const char *text = getenv(name);
+    return text == NULL ? usual : atoi(text);
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = said("HET_HOST_DRIVER", 13000);
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    if (said("HET_HOST_DRIVER", 13000) < 13000) return cudaErrorInsufficientDriver;
+    *count = said("HET_HOST_DEVICES", 1);
+    return *count == 0 ? cudaErrorNoDevice : cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *chip, int)
+{
+    *chip = cudaDeviceProp();
+    snprintf(chip->name, sizeof chip->name, "no GPU: kernels on the host");
+    chip->totalGlobalMem = (size_t)1 << 31;
+    chip->major = 9;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int)
+{
+    return cudaSuccess;
+}
