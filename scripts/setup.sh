@@ -3,9 +3,10 @@
 set -euo pipefail
 
 # Linking to libdnnl-dev and libcyaml-dev takes ocl-icd-opencl-dev and libyaml-dev, on which they do not depend.
-packages=(gcc libc6-dev cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools
+packages=(gcc g++ libc6-dev cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools
           libfftw3-dev libdnnl-dev ocl-icd-opencl-dev libcyaml-dev libyaml-dev libjansson-dev zlib1g-dev
-          libxxhash-dev libcmocka-dev jq slurm-wlm munge)
+          libxxhash-dev libcmocka-dev jq slurm-wlm munge
+          python3 python3-pip unzip)
 
 if ! command -v dpkg-query >/dev/null; then
     echo "setup: this is no Debian machine; install what Debian 12 calls: ${packages[*]}" >&2
@@ -17,7 +18,9 @@ for package in "${packages[@]}"; do
     state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$state" = installed ] || missing+=("$package")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
+if [ ${#missing[@]} -eq 0 ]; then
+    exec "$(dirname "$0")/cuda.sh"
+fi
 
 apt=(apt-get)
 if [ "$(id -u)" -ne 0 ]; then
@@ -37,3 +40,4 @@ if ! { "${apt[@]}" -q update && "${apt[@]}" -q install -y --no-install-recommend
     echo "setup: the packages could not be installed; run: ${apt[*]} install -y ${missing[*]}" >&2
     exit 1
 fi
+"$(dirname "$0")/cuda.sh"

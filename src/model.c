@@ -108,11 +108,13 @@ static het_status allocate(het_model *m)
         m->moment1 = ops->alloc(m->dev, bytes);
         m->moment2 = ops->alloc(m->dev, bytes);
     }
+    const int staged = m->grads != NULL && !m->dev->on_host;
+    if (staged) m->host_grads = het_alloc(bytes);
     ws = (het_workspace){.base = ops->alloc(m->dev, ws.used)};
     m->buffers->workspace = ws.base;
     m->envelope_shells = het_alloc((size_t)(m->spec.box / 2) * sizeof(float));
     const int training = m->grads != NULL && m->moment1 != NULL && m->moment2 != NULL;
-    if (m->params == NULL || m->running == NULL || ws.base == NULL || m->envelope_shells == NULL ||
+    if ((staged && m->host_grads == NULL) || m->params == NULL || m->running == NULL || ws.base == NULL || m->envelope_shells == NULL ||
         (!training && !m->spec.infer_only))
         return het_fail(HET_E_MEMORY,
                         "no memory: %.1f MiB of parameters and optimiser, %.1f MiB of workspace; "
@@ -214,6 +216,7 @@ void het_model_free(het_model *m)
         if (blocks[i] != NULL) ops->release(m->dev, blocks[i]);
     if (m->buffers != NULL && m->buffers->workspace != NULL) ops->release(m->dev, m->buffers->workspace);
     het_release(m->buffers);
+    het_release(m->host_grads);
     het_release(m->envelope_shells);
     het_points_free(&m->points);
     het_release(m);

@@ -20,13 +20,33 @@ void het_stepper_close(het_stepper *s)
     het_fold_close(&s->tallies);
 }
 
+/* Gradients `first` and on where the host can add them up. */
+static float *fetch(het_model *m, int64_t first, int64_t count)
+{
+    if (m->host_grads == NULL) return m->grads + first;
+    m->dev->ops->download(m->dev, m->host_grads + first, m->grads + first, (size_t)count * sizeof *m->grads);
+    return m->host_grads + first;
+}
+
 /* Start the sum over ranks of the final gradients that are not on their way yet. */
 static void sum_final(het_stepper *s)
 {
-    if (het_comm_size(s->comm) == 1 || s->final == s->summed) return;
+    const int64_t count = s->summed - s->final;
+    if (het_comm_size(s->comm) == 1 || count == 0) return;
     /* errors: at the wait */
-    (void)het_comm_sum_start(s->comm, s->model->grads + s->final, (size_t)(s->summed - s->final));
+    (void)het_comm_sum_start(s->comm, fetch(s->model, s->final, count), (size_t)count);
     s->summed = s->final;
+}
+
+/* Until all sums are there, where the optimiser reads them. */
+static het_status wait_for_sums(het_stepper *s)
+{
+    het_model *m = s->model;
+    const het_status status = het_comm_sum_wait(s->comm);
+    if (m->host_grads != NULL && status == HET_OK)
+        m->dev->ops->upload(m->dev, m->grads + s->summed, m->host_grads + s->summed,
+                            (size_t)(s->end - s->summed) * sizeof *m->grads);
+    return status;
 }
 
 /* Gradients from `offset` up are final: add them up while the backward pass goes on, in few large pieces. */
@@ -67,6 +87,7 @@ static het_status run_parts(het_stepper *s, const het_decision *d, const het_bat
 {
     het_status status = HET_OK;
     het_model *m = s->model;
+    float *sums = m->grads;
     for (m->part = 0; m->part < s->grads.parts; m->part++) {
         const het_batch part = part_of(batch, m->part, m);
         *tally = (het_tally){0};
@@ -74,10 +95,12 @@ static het_status run_parts(het_stepper *s, const het_decision *d, const het_bat
         het_model_forward(m, task, &part, d->step, d->frozen);
         het_model_backward(m, NULL, NULL);
         HET_TRY(het_model_tally(m, tally));
-        het_fold_add(&s->grads, m->grads);
+        sums = fetch(m, 0, m->layout.total);
+        het_fold_add(&s->grads, sums);
         het_fold_add(&s->tallies, tally);
     }
-    status = het_comm_sum_f32(s->comm, m->grads, (size_t)s->final);
+    status = het_comm_sum_f32(s->comm, sums, (size_t)s->final);
+    s->summed = 0;
 done:
     return status;
 }
@@ -87,10 +110,10 @@ het_status het_step_once(het_stepper *s, const het_decision *d, const het_batch 
     het_status status = HET_OK;
     const het_task task = d->pose_task ? HET_TASK_POSE : HET_TASK_IMAGE;
     const het_config_train *c = &s->model->config.train;
-    s->final = s->summed = task == HET_TASK_POSE ? s->model->decoder_first : s->model->layout.total;
+    s->final = s->summed = s->end = task == HET_TASK_POSE ? s->model->decoder_first : s->model->layout.total;
     HET_TRY((het_comm_fixed(s->comm) ? run_parts : run_whole)(s, d, batch, task, tally));
     tally->stop = het_signal_pending() != 0;
-    HET_TRY(het_comm_sum_wait(s->comm));
+    HET_TRY(wait_for_sums(s));
     /* all ranks decide alike */
     HET_TRY(het_comm_sum_f64(s->comm, (double *)tally, TALLY_DOUBLES));
     s->bad_steps = tally->non_finite > 0.0 ? s->bad_steps + 1 : 0;

@@ -10,7 +10,7 @@ typedef struct het_stepper {
     het_comm *comm;
     het_model *model;
     het_fold grads, tallies; /* with fixed parts */
-    int64_t final, summed; /* gradients [final, end) are final, [summed, end) are being added up over ranks */
+    int64_t final, summed, end; /* gradients [final, end) are final, [summed, end) are being added up over ranks */
     int bad_steps;         /* in a row with NaN */
 } het_stepper;
 

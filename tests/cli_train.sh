@@ -21,8 +21,6 @@ refused 2 'train takes one stack' train
 refused 2 'needs -o' train stack.h5
 refused 2 'unknown option --frobnicate' train stack.h5 -o run --frobnicate
 refused 2 '--max-hours .*above 0' "${train[@]}" --max-hours -1
-HET_PLUGIN_PATH=$WORK refused 1 '--device cuda.*no CUDA plugin' "${train[@]}" --device cuda
-refused 2 '--device abacus.*cpu' "${train[@]}" --device abacus
 refused 2 'train.bach: there is no such key.*batch' "${train[@]}" --set train.bach=8
 refused 2 'train.batch = 0: .*from 1' "${train[@]}" --set train.batch=0
 refused 2 'train.epochs = many' "${train[@]}" --set train.epochs=many

@@ -11,18 +11,30 @@ het_status het_cuda_products_open(het_cuda *)
 
 void het_cuda_products_close(het_cuda *) {}
 
+template <class In> static float dot(const het_product &p, const In *a, const In *b, int64_t i, int64_t j)
+{
+    const int64_t a_row = p.turn_a ? 1 : p.k, a_step = p.turn_a ? p.m : 1;
+    const int64_t b_column = p.turn_b ? p.k : 1, b_step = p.turn_b ? 1 : p.n;
+    float sum = 0.0f;
+    for (int64_t k = 0; k < p.k; k++) sum += het_load(a, i * a_row + k * a_step) * het_load(b, j * b_column + k * b_step);
+    return sum;
+}
+
+/* Row by row of B where that lies in memory so: the same sums in the same order. */
+template <class In> static void row_of(const het_product &p, float *sums, const In *a, const In *b, int64_t i)
+{
+    for (int64_t j = 0; j < p.n; j++) sums[j] = p.turn_b ? dot(p, a, b, i, j) : 0.0f;
+    for (int64_t k = 0; k < p.k && !p.turn_b; k++) {
+        const float x = het_load(a, p.turn_a ? i + k * p.m : i * p.k + k);
+        for (int64_t j = 0; j < p.n; j++) sums[j] += x * het_load(b, k * p.n + j);
+    }
+}
+
 template <class In, class Out> static void multiply(const het_product &p, Out *c, const In *a, const In *b)
 {
-    const int64_t a_row = p.turn_a ? 1 : p.k, a_column = p.turn_a ? p.m : 1;
-    const int64_t b_row = p.turn_b ? 1 : p.n, b_column = p.turn_b ? p.k : 1;
     float *sums = new float[p.n];
     for (int64_t i = 0; i < p.m; i++) {
-        for (int64_t j = 0; j < p.n; j++) sums[j] = 0.0f;
-        for (int64_t k = 0; k < p.k; k++) {
-            const float x = het_load(a, i * a_row + k * a_column);
-            if (x == 0.0f) continue;
-            for (int64_t j = 0; j < p.n; j++) sums[j] += x * het_load(b, k * b_row + j * b_column);
-        }
+        row_of(p, sums, a, b, i);
         for (int64_t j = 0; j < p.n; j++)
             het_store(c, i * p.n + j, sums[j] + (p.beta == 0.0f ? 0.0f : p.beta * het_load(c, i * p.n + j)));
     }

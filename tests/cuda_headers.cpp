@@ -1,0 +1,34 @@
+/* Compiled, not run, where cuBLASLt's own header is found: kernels/cuda/cublaslt.h must agree with it. */
+#include <cublasLt.h>
+#include <stddef.h>
+
+#include "../kernels/cuda/cublaslt.h"
+
+static_assert(LT_SUCCESS == CUBLAS_STATUS_SUCCESS && LT_OP_N == CUBLAS_OP_N && LT_OP_T == CUBLAS_OP_T);
+static_assert(LT_COMPUTE_32F == CUBLAS_COMPUTE_32F && LT_R_32F == CUDA_R_32F && LT_R_16BF == CUDA_R_16BF);
+static_assert(LT_DESC_TRANSA == CUBLASLT_MATMUL_DESC_TRANSA && LT_DESC_TRANSB == CUBLASLT_MATMUL_DESC_TRANSB);
+static_assert(LT_PREF_WORKSPACE == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES);
+static_assert(LT_PREF_REDUCTION == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK);
+static_assert(LT_PREF_ALIGN_A == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES);
+static_assert(LT_PREF_ALIGN_B == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES);
+static_assert(LT_PREF_ALIGN_C == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES);
+static_assert(LT_PREF_ALIGN_D == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES);
+static_assert(LT_REDUCTION_COMPUTE_TYPE == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+static_assert(sizeof(lt_algorithm) == sizeof(cublasLtMatmulAlgo_t));
+static_assert(sizeof(lt_result) == sizeof(cublasLtMatmulHeuristicResult_t));
+static_assert(offsetof(lt_result, workspace) == offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize));
+static_assert(offsetof(lt_result, state) == offsetof(cublasLtMatmulHeuristicResult_t, state));
+
+/* Every function takes as many arguments of the same sizes: handles are pointers, enumerations ints. */
+template <class A, class B> struct alike;
+template <class R, class... A, class S, class... B> struct alike<R (*)(A...), S (*)(B...)> {
+    static constexpr bool counts = sizeof...(A) == sizeof...(B) && sizeof(R) == sizeof(S);
+    static constexpr bool value = [] {
+        if constexpr (counts) return ((sizeof(A) == sizeof(B)) && ...);
+        else return false;
+    }();
+};
+#define AGREES(name, arguments)                               \
+    typedef int(*lt_##name) arguments;                        \
+    static_assert(alike<lt_##name, decltype(&cublasLt##name)>::value, #name);
+LT_FUNCTIONS(AGREES)
