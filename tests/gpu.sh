@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, for a machine that has one: the table of operations on the device, the same under compute-sanitizer,
+# bits that repeat, and 20 steps of a training on the GPU against the CPU in fp32 (and, for the eye, in bf16).
+#   tests/gpu.sh BUILD    a build folder with the plugin (cmake -DHET_CUDA=ON); LD_LIBRARY_PATH finds libcublasLt.so.13
+# Exit code 77 where no GPU can be used. HET_GPU_QUICK=1 leaves compute-sanitizer out.
+set -uo pipefail
+build=$(cd "${1:?usage: tests/gpu.sh BUILD}" && pwd)
+cd "$(dirname "$0")" || exit 1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_WAIT_POLICY=passive
+export HET_TEST_DEVICE=cuda HET_PLUGIN_PATH=${HET_PLUGIN_PATH:-$build}
+tests=(test_ops_rows test_ops_pose test_ops_physics test_ops_encoder test_ops_conv test_decode)
+failures=()
+
+# step NAME COMMAND..: run, and note a failure
+step()
+{
+    local name=$1 log
+    shift
+    log=$(mktemp)
+    SECONDS=0
+    if "$@" >"$log" 2>&1; then
+        echo "passed  $name (${SECONDS} s)"
+    else
+        echo "FAILED  $name (${SECONDS} s)"
+        tail -n 25 "$log"
+        failures+=("$name")
+    fi
+    rm -f "$log"
+}
+
+HET_TEST_SKIP=1 "$build/tests/test_ops_rows" >/dev/null 2>/tmp/gpu.$$ || {
+    code=$?
+    cat /tmp/gpu.$$
+    rm -f /tmp/gpu.$$
+    exit $code
+}
+rm -f /tmp/gpu.$$
+
+for name in "${tests[@]}"; do step "$name" "$build/tests/$name"; done
+for name in test_ops_conv test_decode; do
+    step "$name in small chunks" env HET_CUDA_ROWS=500 HET_CUDA_COLUMNS=20000 "$build/tests/$name"
+done
+
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+if [ -n "${HET_GPU_QUICK:-}" ] || [ -z "$sanitizer" ]; then
+    echo "left out compute-sanitizer"
+else
+    for tool in memcheck racecheck initcheck; do
+        for name in "${tests[@]}"; do
+            # Libraries read padding of their own: what counts in initcheck are kernels of this project.
+            [ $tool = initcheck ] && [[ $name =~ conv|decode|encoder ]] && continue
+            [ $tool = racecheck ] && [[ $name =~ conv|decode ]] && continue # minutes; their barriers are those of the others
+            step "$name under $tool" timeout 300 "$sanitizer" --tool $tool --error-exitcode 9 "$build/tests/$name"
+        done
+    done
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+awk 'BEGIN { s = 1234; for (i = 1; i <= 200; i++) { s = (s * 16807) % 2147483647; x += s / 238609294 - 4.5
+         s = (s * 16807) % 2147483647; y += s / 238609294 - 4.5; s = (s * 16807) % 2147483647; z += s / 238609294 - 4.5
+         printf "ATOM  %5d  CA  GLY A%4d    %8.3f%8.3f%8.3f  1.00  0.00           C\n", i, i, x, y, z } print "END" }' >"$work/a.pdb"
+program=$build/hetacumn
+"$program" simulate --atoms "$work/a.pdb" --apix 4 --snr-db 3 --shift 0.5 -n 512 -D 32 --seed 5 -o "$work/stack.h5" || exit 1
+common=("$program" train "$work/stack.h5" --set init.method=none --set train.batch=32 --set train.epochs=1 --set run.log_steps=1
+        --set z_dim=2 --set encoder.width=32 --set decoder.width=128 --set decoder.frequencies=64)
+slow=(--set train.rate_encoder=1e-6 --set train.rate_decoder=1e-6)
+
+train() # train NAME DEVICE ARGUMENTS..
+{
+    local name=$1 device=$2
+    shift 2
+    step "training $name" "${common[@]}" -o "$work/$name" --device "$device" "$@"
+}
+
+# within NAME A B TOLERANCE: the first 20 lines' losses agree
+within()
+{
+    paste <(head -n 20 "$work/$2/log.jsonl" | jq -r '.image_loss, .pose_loss') \
+          <(head -n 20 "$work/$3/log.jsonl" | jq -r '.image_loss, .pose_loss') |
+        awk -v limit="$4" -v name="$1" '{ d = ($1 - $2) / $1; if (d < 0) d = -d; if (d > most) most = d; n++ }
+             END { printf "%s  %s: %d losses, largest relative difference %.2e (limit %s)\n", n >= 20 && most <= limit ? "passed" : "FAILED",
+                   name, n, most, limit; exit !(n >= 20 && most <= limit) }' || failures+=("$1")
+}
+train cpu cpu --set train.precision=fp32 "${slow[@]}"
+train fp32 cuda --set train.precision=fp32 "${slow[@]}"
+train again cuda --set train.precision=fp32 "${slow[@]}"
+train bf16 cuda --set train.precision=bf16 "${slow[@]}"
+within "fp32 on the GPU against the CPU" cpu fp32 1e-4
+within "bf16 on the GPU against fp32 on the CPU" cpu bf16 1e-2
+step "the same bits twice" h5diff "$(ls "$work"/fp32/checkpoints/*.h5)" "$(ls "$work"/again/checkpoints/*.h5)"
+
+[ ${#failures[@]} -eq 0 ] && echo "all passed" && exit 0
+printf '%d failed:\n' ${#failures[@]}
+printf '  %s\n' "${failures[@]}"
+exit 1
