@@ -12,7 +12,7 @@
 #include "members.h"
 #include "product.h"
 
-enum { WIDE = 32, HIGH = 8, SLICES = 128 };
+enum { WIDE = 32, HIGH = 8, SLICES_MAX = 128, SLICE_ROWS_MIN = 64 };
 enum { IMAGES_MAX = 512 };
 
 /* One row of a chunk. */
@@ -36,7 +36,7 @@ struct het_decode {
     float *z, *dh, *dx, *out; /* (rows, H), (rows, H), (rows, 2F), (rows, 2) */
     void *x, *dz, *h[HET_DECODE_LAYERS_MAX];
     uint8_t *mask[HET_DECODE_LAYERS_MAX];
-    float *partial;       /* (SLICES, 2, H+1) */
+    float *partial;       /* (SLICES_MAX, 2, H+1) */
     float *dphase;        /* (IMAGES_MAX, 2, F) */
 };
 
@@ -181,13 +181,13 @@ __device__ static inline float add_rows(float value)
     return value;
 }
 
-/* partial (SLICES, 2, H+1) of h^T g; column H is that of ones. Grid (SLICES, column tiles). */
+/* partial (slices, 2, H+1) of h^T g; column H is that of ones. Grid (slices, column tiles). */
 template <class T>
 __global__ void output_sums(float *partial, const void *h, const float *g, int64_t count, int64_t width)
 {
     const int64_t s = blockIdx.x, j = (int64_t)blockIdx.y * WIDE + threadIdx.x;
     float re = 0.0f, im = 0.0f;
-    for (int64_t r = count * s / SLICES + threadIdx.y; j <= width && r < count * (s + 1) / SLICES; r += HIGH) {
+    for (int64_t r = count * s / gridDim.x + threadIdx.y; j <= width && r < count * (s + 1) / gridDim.x; r += HIGH) {
         const float v = j == width ? 1.0f : het_load((const T *)h, r * width + j);
         re += v * g[2 * r];
         im += v * g[2 * r + 1];
@@ -200,12 +200,12 @@ __global__ void output_sums(float *partial, const void *h, const float *g, int64
 }
 
 /* to (H+1, 2) += */
-__global__ void join_output(float *to, const float *partial, int64_t width)
+__global__ void join_output(float *to, const float *partial, int64_t slices, int64_t width)
 {
     HET_FOR(i, 2 * (width + 1))
     {
         double sum = 0.0;
-        for (int64_t s = 0; s < SLICES; s++) sum += partial[(2 * s + i % 2) * (width + 1) + i / 2];
+        for (int64_t s = 0; s < slices; s++) sum += partial[(2 * s + i % 2) * (width + 1) + i / 2];
         to[i] += (float)sum;
     }
 }
@@ -215,23 +215,23 @@ template <class T> __global__ void mask_gradient(void *dz, const float *dh, cons
     HET_FOR(i, n) het_store((T *)dz, i, mask[i] ? dh[i] : 0.0f);
 }
 
-/* partial (SLICES, H) of the masked dh, not rounded. Grid (SLICES, column tiles). */
+/* partial (slices, H) of the masked dh, not rounded. Grid (slices, column tiles). */
 __global__ void bias_sums(float *partial, const float *dh, const uint8_t *mask, int64_t count, int64_t width)
 {
     const int64_t s = blockIdx.x, j = (int64_t)blockIdx.y * WIDE + threadIdx.x;
     float sum = 0.0f;
-    for (int64_t r = count * s / SLICES + threadIdx.y; j < width && r < count * (s + 1) / SLICES; r += HIGH)
+    for (int64_t r = count * s / gridDim.x + threadIdx.y; j < width && r < count * (s + 1) / gridDim.x; r += HIGH)
         sum += mask[r * width + j] ? dh[r * width + j] : 0.0f;
     sum = add_rows(sum);
     if (threadIdx.y == 0 && j < width) partial[s * width + j] = sum;
 }
 
-__global__ void join_bias(float *db, const float *partial, int64_t width)
+__global__ void join_bias(float *db, const float *partial, int64_t slices, int64_t width)
 {
     HET_FOR(j, width)
     {
         double sum = 0.0;
-        for (int64_t s = 0; s < SLICES; s++) sum += partial[s * width + j];
+        for (int64_t s = 0; s < slices; s++) sum += partial[s * width + j];
         db[j] += (float)sum;
     }
 }
@@ -357,7 +357,7 @@ static int allocate(het_decode *d)
         TAKE(d->h[l], void, rows * s->width * element);
         TAKE(d->mask[l], uint8_t, rows * s->width);
     }
-    TAKE(d->partial, float, SLICES * 2 * (s->width + 1) * four);
+    TAKE(d->partial, float, SLICES_MAX * 2 * (s->width + 1) * four);
     TAKE(d->dphase, float, IMAGES_MAX * 2 * s->frequencies * four);
 #undef TAKE
     return complete;
@@ -427,6 +427,12 @@ static dim3 row_grid(const chunk *k, int64_t columns)
     return dim3(het_tiles(k->rows, HIGH), het_tiles(columns, WIDE));
 }
 
+/* Parts of a chunk that sums over its rows are made of. */
+static unsigned slices_of(const chunk *k)
+{
+    return (unsigned)het_least((k->rows + SLICE_ROWS_MIN - 1) / SLICE_ROWS_MIN, SLICES_MAX);
+}
+
 /* The chunk of `total` rows that begins at row `first`. */
 static chunk chunk_at(const het_decode *d, const int32_t *which, int64_t points, int64_t first, int64_t total)
 {
@@ -480,14 +486,15 @@ static void run_back(het_decode *d, const chunk *k, float *dparams, float *dbias
     het_cuda *c = d->cuda;
     const het_decode_spec *s = &d->spec;
     const int64_t width = s->width;
-    const dim3 block(WIDE, HIGH), slices(SLICES, het_tiles(width, WIDE));
+    const dim3 block(WIDE, HIGH), slices(slices_of(k), het_tiles(width, WIDE));
     for (int64_t l = s->layers - 1; l >= 0; l--) {
         const int64_t in = inputs_of(s, l);
         float *dweights = dparams + layer_at(s, l);
         HET_LAUNCH_ACT(c, mask_gradient, het_blocks(k->rows * width), HET_BLOCK, d->dz, d->dh, d->mask[l], k->rows * width);
         if (l > 0) {
             HET_LAUNCH_MEET(c, bias_sums, slices, block, d->partial, d->dh, d->mask[l], k->rows, width);
-            HET_LAUNCH(c, join_bias, het_blocks(width), HET_BLOCK, dweights + width * width, d->partial, width);
+            HET_LAUNCH(c, join_bias, het_blocks(width), HET_BLOCK, dweights + width * width, d->partial,
+                       (int64_t)slices.x, width);
         } else {
             HET_LAUNCH_MEET(c, image_bias_sums, dim3((unsigned)k->images, het_tiles(width, WIDE)), block, dbias, d->dh,
                             d->mask[0], *k, width);
@@ -509,9 +516,10 @@ static void backward_chunk(het_decode *d, const chunk *k, float *dparams, float 
     run_hidden(d, k, rot, bias, NULL, 1);
     HET_LAUNCH(c, output_backward, row_grid(k, width), block, d->out, d->dh, dslice, d->params + last, d->rows, k->rows,
                k->points, width);
-    HET_LAUNCH_ACT_MEET(c, output_sums, dim3(SLICES, het_tiles(width + 1, WIDE)), block, d->partial, d->h[s->layers - 1],
+    HET_LAUNCH_ACT_MEET(c, output_sums, dim3(slices_of(k), het_tiles(width + 1, WIDE)), block, d->partial, d->h[s->layers - 1],
                         d->out, k->rows, width);
-    HET_LAUNCH(c, join_output, het_blocks(2 * (width + 1)), HET_BLOCK, dparams + last, d->partial, width);
+    HET_LAUNCH(c, join_output, het_blocks(2 * (width + 1)), HET_BLOCK, dparams + last, d->partial,
+               (int64_t)slices_of(k), width);
     run_back(d, k, dparams, dbias);
     HET_LAUNCH_ACT_MEET(c, phase_sums, dim3((unsigned)k->images, het_tiles(f, WIDE)), block, d->dphase, d->dx, d->x, d->rows, *k,
                         f);
