@@ -12,6 +12,8 @@
  *       train.batch, 7).
  *           step I K T     batch I through task T (1 or 2), random numbers of step K, and learn: objective
  *           cycle I        batch I through both tasks, and learn: milliseconds
+ *           both I         the same without the saving of winners: the decoder's backward pass for the losers too
+ *           save PATH      the parameters, float32, into a file: how many
  *           rate           GFLOP/s of the loop of multiply-adds on all threads */
 #include <math.h>
 #include <omp.h>
@@ -88,6 +90,7 @@ typedef struct subject {
     float *images;     /* (inputs, B, D, D) */
     het_ctf_row *rows; /* (inputs, B) */
     int64_t steps;
+    int32_t *rows_again; /* of the device */
     double seconds[ROUNDS_MAX], parts[PARTS][ROUNDS_MAX];
     double rate[ROUNDS_MAX]; /* the loop's around each sample, GFLOP/s */
     int samples;
@@ -129,6 +132,7 @@ static void open_subject(subject *s, int threads, het_precision precision, doubl
 
 static void close_subject(subject *s)
 {
+    if (s->rows_again != NULL) s->device.ops->release(&s->device, s->rows_again);
     het_model_free(s->model);
     if (s->model != NULL) het_device_close(&s->device);
     het_survey_free(&s->survey);
@@ -151,13 +155,34 @@ static void learn(subject *s)
     het_model_update(s->model, s->config.train.rate_encoder, s->config.train.rate_decoder);
 }
 
-static double cycle(subject *s, int64_t input)
+/* The decoder's backward pass once more, for the first of each pair: what is left out for the loser takes as long.
+ * What it adds to the gradients is cleared by the next step. */
+static void backward_again(subject *s)
+{
+    const het_model *m = s->model;
+    het_model_buffers *b = m->buffers;
+    const int64_t n = s->spec.batch, pairs = s->config.train.mirror ? 2 : 1;
+    if (s->rows_again == NULL) {
+        int32_t *rows = het_alloc((size_t)n * sizeof *rows);
+        s->rows_again = s->device.ops->alloc(&s->device, (size_t)n * sizeof *rows);
+        HET_ASSERT(rows != NULL && s->rows_again != NULL);
+        for (int64_t i = 0; i < n; i++) rows[i] = (int32_t)(pairs * i);
+        s->device.ops->upload(&s->device, s->rows_again, rows, (size_t)n * sizeof *rows);
+        het_release(rows);
+    }
+    het_decoder_backward(m->decoder, m->grads, b->drot, b->dz, b->dslice, m->params, b->rot, b->z, s->rows_again, n, pairs * n,
+                         m->active);
+}
+
+static double cycle(subject *s, int64_t input, int both)
 {
     const double start = now();
     step(s, input, HET_TASK_IMAGE, s->steps++);
     learn(s);
+    if (both) backward_again(s);
     step(s, input, HET_TASK_POSE, s->steps++);
     learn(s);
+    check(s->device.ops->sync(&s->device));
     return now() - start;
 }
 
@@ -195,7 +220,7 @@ static void time_parts(const subject *s, double parts[PARTS])
 static void sample(subject *s, int64_t round)
 {
     double parts[PARTS] = {0};
-    const double before = machine_rate(s->device.threads), seconds = cycle(s, round);
+    const double before = machine_rate(s->device.threads), seconds = cycle(s, round, 0);
     const double after = machine_rate(s->device.threads);
     time_parts(s, parts);
     if (round < 0 || s->samples == ROUNDS_MAX || fmin(before, after) < 0.9 * fmax(before, after)) return;
@@ -321,10 +346,27 @@ static double objective(const subject *s, het_task task)
     return sum * s->config.train.lambda_pose / (double)s->model->synthetic;
 }
 
+/* The parameters as the program holds them, for the other side to begin with; how many. */
+static int64_t save_parameters(subject *s, const char *path)
+{
+    const het_model *m = s->model;
+    const size_t count = (size_t)m->layout.total;
+    float *block = het_alloc(count * sizeof *block);
+    HET_ASSERT(block != NULL);
+    s->device.ops->download(&s->device, block, m->params, count * sizeof *block);
+    FILE *file = fopen(path, "wb");
+    if (file == NULL || fwrite(block, sizeof *block, count, file) != count || fclose(file) != 0) {
+        perror(path);
+        exit(1);
+    }
+    het_release(block);
+    return (int64_t)count;
+}
+
 static int serve(int argc, char **argv)
 {
     subject s = {0};
-    char line[128], word[16];
+    char line[512], word[16], path[480];
     long long input, number, task;
     het_config_default(&s.config);
     for (int i = 8; i < argc; i++) check(het_config_set(&s.config, argv[i]));
@@ -345,8 +387,10 @@ static int serve(int argc, char **argv)
         if (sscanf(line, "%15s", word) != 1) continue;
         if (strcmp(word, "rate") == 0) {
             printf("%.3f\n", machine_rate(s.device.threads));
-        } else if (strcmp(word, "cycle") == 0 && sscanf(line, "%*s %lld", &input) == 1) {
-            printf("%.6f\n", 1e3 * cycle(&s, input));
+        } else if ((strcmp(word, "cycle") == 0 || strcmp(word, "both") == 0) && sscanf(line, "%*s %lld", &input) == 1) {
+            printf("%.6f\n", 1e3 * cycle(&s, input, word[0] == 'b'));
+        } else if (strcmp(word, "save") == 0 && sscanf(line, "%*s %479s", path) == 1) {
+            printf("%lld\n", (long long)save_parameters(&s, path));
         } else if (strcmp(word, "step") == 0 &&
                    sscanf(line, "%*s %lld %lld %lld", &input, &number, &task) == 3) {
             step(&s, input, task == 1 ? HET_TASK_IMAGE : HET_TASK_POSE, number);

@@ -2,8 +2,8 @@
 
 Written from the formulas in kernels/ops.h and src/model.h, with automatic differentiation instead of
 hand-written backward passes, to compare numbers (in float64, tests/data/make_torch_dump.py) and speed (in
-float32 and bfloat16, compare.py). Parameters come from and go to the flat block of src/nn/layout.h. Needs:
-pip install torch numpy h5py"""
+float32 and bfloat16, compare.py). Parameters come from and go to the flat block of src/nn/layout.h. Everything lives
+on torch's default device (torch.set_default_device). Needs: pip install torch numpy h5py"""
 from dataclasses import dataclass
 
 import numpy as np
@@ -253,6 +253,8 @@ class Model:
         self.record = True        # keep batch statistics for running averages
         self.winners_only = False # a second decoder pass for the winners alone, not a backward through both
         self.autocast = False     # bfloat16 convolutions and matrix products
+        self.form = "fair"        # or "reference": features as public code of this family computes them
+        self.full_disc = False    # evaluate k and -k, though one is the other's conjugate
         self.ctf_dtype = torch.float64
         self.given = None         # running statistics to use instead of those of the batch
         self.images_seen = None
@@ -268,7 +270,7 @@ class Model:
         for name, (offset, shape, *_) in self.table.items():
             value = of(self.params[name])
             if value is not None:
-                block[offset:offset + int(np.prod(shape))] = value.detach().double().numpy().reshape(-1)
+                block[offset:offset + int(np.prod(shape))] = value.detach().double().cpu().numpy().reshape(-1)
         return block
 
     def part(self, prefix):
@@ -286,6 +288,10 @@ class Model:
         r = np.hypot(self.kxy[:, 0], self.kxy[:, 1])
         self.envelope = torch.as_tensor(np.interp(r, np.arange(len(envelope)), envelope)).to(self.dtype)
         self.active = int((r <= radius + 1e-9).sum())
+        k = self.kxy[:self.active]
+        axis = np.flatnonzero((k[:, 0] == 0) & (k[:, 1] > 0))
+        self.row, self.column = torch.as_tensor(k[:, 1] % self.c.box), torch.as_tensor(k[:, 0])
+        self.axis, self.axis_row = torch.as_tensor(axis), torch.as_tensor(-k[axis, 1] % self.c.box)
         variance = sum(p for shell, p in enumerate(power) if shell <= radius)
         self.real_scale = float(variance**-0.5)
 
@@ -314,8 +320,11 @@ class Model:
 
     def encode(self, image):
         """(B,D,D) -> heads: rotation (B,6), shift (B,2), latent (B,2Z)."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+        with self._mixed():
             return [head.to(self.dtype) for head in self._encode(image)]
+
+    def _mixed(self):
+        return torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=self.autocast)
 
     def _encode(self, image):
         c = self.c
@@ -344,20 +353,39 @@ class Model:
     def decode(self, rot, z):
         """(B,3,3), (B,Z) -> slice (B,P,2) on the active points."""
         k = self.k[:self.active]
+        if not self.full_disc:
+            return self._slice(k, rot, z)
+        half, other = self._slice(torch.cat([k, -k]), rot, z).chunk(2, dim=1)
+        return 0.5 * torch.stack([half[..., 0] + other[..., 0], half[..., 1] - other[..., 1]], dim=2)
+
+    def _slice(self, k, rot, z):
         with torch.no_grad(): # the side of the half-space: 0 only at the origin
             x, y, z_ = (k @ rot[:, :2]).unbind(2)
             sign = torch.sign(torch.where(z_ != 0, z_, torch.where(y != 0, y, x)))
-        phase = k @ (rot[:, :2] @ self.freq.T * (2.0 * np.pi / self.c.box)) # (P,2) x (B,2,F): never (B,P,F,3)
+        turn = 2.0 * np.pi / self.c.box
+        if self.form == "reference": # coordinates times frequencies as (B,P,F,3), then a sum; z beside every point's features
+            at = (k @ rot[:, :2])[:, :, None, :] * (self.freq * turn)
+            phase = at.sum(3)
+        else:
+            phase = k @ (rot[:, :2] @ self.freq.T * turn) # (P,2) x (B,2,F): never (B,P,F,3)
         x = torch.cat([torch.cos(phase), sign[..., None] * torch.sin(phase)], dim=2)
-        bias = F.linear(z, self.params["decoder.z.w"], self.params["decoder.0.b"])
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-            out = self._perceptron(x, bias).to(self.dtype)
+        with self._mixed():
+            out = self._perceptron(x, z).to(self.dtype)
         return torch.stack([out[..., 0], sign * out[..., 1]], dim=2)
 
-    def _perceptron(self, x, bias):
+    def _first_layer(self, x, z):
         p = self.params
+        if self.form == "reference":
+            x = torch.cat([x, z[:, None].expand(-1, x.shape[1], -1)], dim=2)
+            return F.linear(x, torch.cat([p["decoder.0.w"].T, p["decoder.z.w"]], dim=1), p["decoder.0.b"])
+        with torch.autocast(torch.get_default_device().type, enabled=False): # one bias for each image, in full precision
+            bias = F.linear(z, p["decoder.z.w"], p["decoder.0.b"])
         h = x @ p["decoder.0.w"]
-        h = F.relu(h + bias[:, None].to(h.dtype))
+        return h + bias[:, None].to(h.dtype)
+
+    def _perceptron(self, x, z):
+        p = self.params
+        h = F.relu(self._first_layer(x, z))
         for l in range(1, self.c.layers):
             h = (h if self.c.residual else 0.0) + F.relu(F.linear(h, p[f"decoder.{l}.w"].T, p[f"decoder.{l}.b"]))
         return F.linear(h, p["decoder.out.w"].T, p["decoder.out.b"])
@@ -366,17 +394,15 @@ class Model:
 
     def image_to_points(self, image):
         spectrum = torch.fft.rfft2(image)
-        k = self.kxy[:self.active]
-        picked = spectrum[:, k[:, 1] % self.c.box, k[:, 0]] * (self.centre[:self.active] / self.c.box)
+        picked = spectrum[:, self.row, self.column] * (self.centre[:self.active] / self.c.box)
         return torch.view_as_real(picked)
 
     def points_to_image(self, points, scale):
-        d, k = self.c.box, self.kxy[:self.active]
+        d = self.c.box
         value = torch.view_as_complex(points.contiguous()) * (self.centre[:self.active] * d)
         spectrum = torch.zeros(len(points), d, d // 2 + 1, dtype=value.dtype)
-        axis = np.flatnonzero((k[:, 0] == 0) & (k[:, 1] > 0))
-        spectrum[:, -k[axis, 1] % d, 0] = value[:, axis].conj()
-        spectrum[:, k[:, 1] % d, k[:, 0]] = value
+        spectrum[:, self.axis_row, 0] = value[:, self.axis].conj()
+        spectrum[:, self.row, self.column] = value
         image = self.window * torch.fft.irfft2(spectrum, s=(d, d)) * scale
         if self.c.standardise == "image":
             image = image - self.window * (image.sum((1, 2)) / self.window.sum())[:, None, None]
@@ -418,6 +444,12 @@ class Model:
         x, y = slice_.unbind(2)
         return torch.stack([re * x - im * y, re * y + im * x], dim=2)
 
+    def slices(self, rot, z, ctf, shift_px):
+        return self.project(self.decode(rot, z), ctf, shift_px)
+
+    def misfit(self, rot, z, ctf, shift_px, target):
+        return self.power(target - self.slices(rot, z, ctf, shift_px))
+
     def power(self, points):
         """Variance per pixel of each image."""
         return ((points**2).sum(2) * self.weight[:self.active]).sum(1) / self.c.box**2
@@ -452,8 +484,7 @@ class Model:
             z, kl = (torch.zeros_like(z) if c.freeze_z == "zero" else eps), torch.zeros_like(kl)
 
         def reconstruct(i):
-            model = self.project(self.decode(rot[i], z[i]), ctf[i], shift_px[i])
-            loss = self.power(target[i] - model)
+            loss = self.misfit(rot[i], z[i], ctf[i], shift_px[i], target[i])
             return loss, loss + c.lambda_z * kl[i] + 0.5 * c.lambda_t * shift[i].abs().sum(1)
 
         if self.winners_only:
@@ -481,7 +512,8 @@ class Model:
             if not c.pds and not (frozen and c.freeze_z == "zero"):
                 z = self.draws.eps(step, first * c.pose_images, n)
             ctf = self.ctf(rows.repeat_interleave(c.pose_images, dim=0), torch.zeros(n, dtype=torch.bool))
-            points = self.project(self.decode(rot, z), ctf, shift_px)
+            points = self.slices(rot, z, ctf, shift_px)
+
             def group_mean(power):
                 return power.reshape(c.groups, -1).mean(1).repeat_interleave(n // c.groups)
             clean = group_mean(self.power(points))
@@ -543,7 +575,7 @@ class Model:
         heads = self.encode(seen)
         rot, shift, mu = s2s2(heads[0]), heads[1] * self.unit, heads[2].chunk(2, dim=1)[0]
         z = torch.zeros_like(mu) if frozen else mu
-        loss = self.power(target - self.project(self.decode(rot, z), ctf, shift))
+        loss = self.misfit(rot, z, ctf, shift, target)
         row = torch.arange(len(images))
         mirrored = torch.zeros(len(images), dtype=torch.bool)
         if self.c.mirror:
