@@ -77,6 +77,8 @@ struct het_ops {
     /* memory */
     void *(*alloc)(het_device *dev, size_t bytes); /* zeroed, 64-byte aligned; NULL where there is none */
     void (*release)(het_device *dev, void *memory);
+    /* bytes free on a device with memory of its own; NULL where its memory is the host's */
+    size_t (*available)(het_device *dev);
     void (*upload)(het_device *dev, void *to_device, const void *from_host, size_t bytes);
     void (*download)(het_device *dev, void *to_host, const void *from_device, size_t bytes); /* synchronises */
     void (*zero)(het_device *dev, void *memory, size_t bytes);

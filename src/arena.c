@@ -1,11 +1,13 @@
 #include "arena.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 static atomic_long live;
+static atomic_size_t bytes_live, bytes_peak;
 
 size_t het_arena_round(size_t bytes)
 {
@@ -20,6 +22,9 @@ void *het_alloc(size_t bytes)
     if (memory == NULL) return NULL;
     memset(memory, 0, size);
     atomic_fetch_add(&live, 1);
+    const size_t taken = malloc_usable_size(memory), now = atomic_fetch_add(&bytes_live, taken) + taken;
+    size_t peak = atomic_load(&bytes_peak);
+    while (now > peak && !atomic_compare_exchange_weak(&bytes_peak, &peak, now)) {}
     return memory;
 }
 
@@ -27,6 +32,7 @@ void het_release(void *memory)
 {
     if (memory == NULL) return;
     atomic_fetch_sub(&live, 1);
+    atomic_fetch_sub(&bytes_live, malloc_usable_size(memory));
     free(memory);
 }
 
@@ -56,4 +62,14 @@ void het_arena_free(het_arena *arena)
 long het_arena_live(void)
 {
     return atomic_load(&live);
+}
+
+size_t het_arena_bytes(void)
+{
+    return atomic_load(&bytes_live);
+}
+
+size_t het_arena_peak(void)
+{
+    return atomic_load(&bytes_peak);
 }

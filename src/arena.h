@@ -24,6 +24,9 @@ void *het_arena_take(het_arena *arena, size_t bytes);
 void het_arena_free(het_arena *arena);
 /** Arenas and het_alloc pieces not yet freed in this process. */
 long het_arena_live(void);
+/** Their bytes, and the most that there ever were at a time. */
+size_t het_arena_bytes(void);
+size_t het_arena_peak(void);
 /** Zeroed, 64-byte aligned memory outside any arena; NULL where there is none. Free with het_release. */
 void *het_alloc(size_t bytes);
 void het_release(void *memory);

@@ -93,14 +93,17 @@ done:
     return status;
 }
 
+static size_t statistics_bytes(const het_model *m)
+{
+    return (size_t)(HET_STATS_SETS * het_encoder_stats(m->encoder[0])) * sizeof(float);
+}
+
 static het_status allocate(het_model *m)
 {
     const het_ops *ops = m->dev->ops;
     const size_t bytes = (size_t)m->layout.total * sizeof(float);
-    const size_t stats = (size_t)(HET_STATS_SETS * het_encoder_stats(m->encoder[0])) * sizeof(float);
+    const size_t stats = statistics_bytes(m);
     het_workspace ws = {0};
-    bind_buffers(m, &ws);
-    m->buffers->workspace_bytes = ws.used;
     m->params = ops->alloc(m->dev, bytes);
     m->running = ops->alloc(m->dev, stats);
     if (!m->spec.infer_only) {
@@ -110,7 +113,7 @@ static het_status allocate(het_model *m)
     }
     const int staged = m->grads != NULL && !m->dev->on_host;
     if (staged) m->host_grads = het_alloc(bytes);
-    ws = (het_workspace){.base = ops->alloc(m->dev, ws.used)};
+    ws.base = ops->alloc(m->dev, m->buffers->workspace_bytes);
     m->buffers->workspace = ws.base;
     m->envelope_shells = het_alloc((size_t)(m->spec.box / 2) * sizeof(float));
     const int training = m->grads != NULL && m->moment1 != NULL && m->moment2 != NULL;
@@ -164,10 +167,11 @@ done:
     return status;
 }
 
-het_status het_model_new(het_model **model, het_device *dev, const het_config *config,
-                         const het_model_spec *spec)
+het_status het_model_plan(het_model **model, het_device *dev, const het_config *config,
+                          const het_model_spec *spec)
 {
     het_status status = HET_OK;
+    const size_t before = het_arena_bytes();
     het_model *m = het_alloc(sizeof *m);
     *model = m;
     if (m == NULL) return het_fail(HET_E_MEMORY, "no memory for the model");
@@ -193,11 +197,31 @@ het_status het_model_new(het_model **model, het_device *dev, const het_config *c
                                       !config->decoder.residual};
     HET_TRY(het_decoder_new(&m->decoder, dev, &decoder, m->points.count, m->points.kxy,
                             (uint64_t)config->train.seed, &m->layout));
-    HET_TRY(allocate(m));
-    HET_TRY(fill_constants(m));
+    het_workspace ws = {0}; /* only measured */
+    bind_buffers(m, &ws);
+    m->buffers->workspace_bytes = ws.used;
+    m->plan_bytes = het_arena_bytes() - before;
 done:
     if (status != HET_OK) {
         het_model_free(m);
+        *model = NULL;
+    }
+    return status;
+}
+
+het_status het_model_allocate(het_model *m)
+{
+    const het_status status = allocate(m);
+    return status == HET_OK ? fill_constants(m) : status;
+}
+
+het_status het_model_new(het_model **model, het_device *dev, const het_config *config,
+                         const het_model_spec *spec)
+{
+    het_status status = het_model_plan(model, dev, config, spec);
+    if (status == HET_OK) status = het_model_allocate(*model);
+    if (status != HET_OK) {
+        het_model_free(*model);
         *model = NULL;
     }
     return status;
@@ -230,9 +254,9 @@ int64_t het_model_images(const het_model_spec *spec)
 void het_model_memory(const het_model *m, size_t bytes[4])
 {
     const size_t block = (size_t)m->layout.total * sizeof(float);
-    bytes[0] = block;
-    bytes[1] = m->grads == NULL ? 0 : block;
-    bytes[2] = m->grads == NULL ? 0 : 2 * block;
+    bytes[0] = block + statistics_bytes(m);
+    bytes[1] = m->spec.infer_only ? 0 : block;
+    bytes[2] = m->spec.infer_only ? 0 : 2 * block;
     bytes[3] = m->buffers->workspace_bytes;
 }
 

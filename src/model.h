@@ -74,6 +74,7 @@ typedef struct het_model {
     int turned;           /* it showed the encoder turned images (train.augment) */
     int z_given;          /* and its z: task two then teaches the conformation head too */
     int frozen;           /* FCH: z carries nothing yet; set by forward, or by who loads a checkpoint */
+    size_t plan_bytes;    /* what plans hold on the host: packed weights, threads' buffers */
     struct het_model_buffers *buffers;
 } het_model;
 
@@ -81,10 +82,15 @@ typedef struct het_model {
  *  Errors: HET_E_SHAPE, HET_E_MEMORY. */
 het_status het_model_new(het_model **model, het_device *dev, const het_config *config,
                          const het_model_spec *spec);
+/** The same in two parts: networks and plans, of which het_model_memory() knows already what the rest will take; then
+ *  parameters and buffers. */
+het_status het_model_plan(het_model **model, het_device *dev, const het_config *config,
+                          const het_model_spec *spec);
+het_status het_model_allocate(het_model *model);
 void het_model_free(het_model *model);
 /** Images of task one per step on a rank, of all parts. */
 int64_t het_model_images(const het_model_spec *spec);
-/** Bytes of parameters, gradients, optimiser and workspace on the device. */
+/** Bytes of parameters (with running statistics), gradients, optimiser and workspace on the device. */
 void het_model_memory(const het_model *model, size_t bytes[4]);
 /** Give the model what the survey found; survey may be freed afterwards. */
 void het_model_set_survey(het_model *model, const het_survey *survey);

@@ -2,9 +2,11 @@
  * here. */
 #include "train.h"
 
+#include "arena.h"
 #include "log.h"
 #include "refine.h"
 #include "signals.h"
+#include "train_memory.h"
 #include "train_poses.h"
 
 static het_status next_batch(het_trainer *t, const het_decision *d, het_batch *batch)
@@ -169,10 +171,9 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     if (config->train.deterministic) config->train.threads = dev->threads; /* the run remembers them: sums depend on them too */
     if (!options->dry_run) HET_TRY(het_run_open(&t.run, comm, options->run, config));
     HET_TRY(model_shape(&t, &spec));
-    HET_TRY(het_comm_agree(comm, het_model_new(&t.model, dev, config, &spec)));
-    HET_TRY(het_comm_agree(comm, het_stepper_open(&t.stepper, comm, t.model)));
-    het_report_memory(t.model);
+    HET_TRY(het_train_model(&t, dev, &spec, options->memory, options->dry_run));
     if (options->dry_run) goto done;
+    HET_TRY(het_comm_agree(comm, het_stepper_open(&t.stepper, comm, t.model)));
     HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
                                                 config->train.batch)));
     status = start_or_resume(&t, options);
@@ -194,6 +195,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
         HET_TRY(het_refine(&(het_refine_job){comm, t.stack, &t.stepper, &t.survey, &t.run, &t.state,
                                              het_train_poses_latents(&t), &t.watch},
                            interrupted));
+    het_info("memory: at most %.1f MiB were in use", (double)het_arena_peak() / 1048576.0);
 done:
     het_run_close(&t.run); /* first: it may be using HDF5 */
     het_watch_close(&t.watch, status, *interrupted);

@@ -7,6 +7,7 @@ typedef struct het_train_options {
     const char *stack, *run;
     const char *prometheus; /* file of numbers for Prometheus, or NULL (watch.h) */
     double max_hours; /* <= 0: no limit */
+    int64_t memory;   /* bytes that it may take of each node; 0: what is free there; < 0: no check */
     int dry_run;      /* print what memory it takes, and leave */
     int refine;       /* the refinement stage follows (refine.h) */
 } het_train_options;

@@ -9,16 +9,6 @@
 #include "log.h"
 #include "schedule.h"
 
-void het_report_memory(const het_model *m)
-{
-    size_t bytes[4];
-    het_model_memory(m, bytes);
-    const double mib = 1048576.0;
-    het_info("memory: parameters %.1f, gradients %.1f, optimiser %.1f, workspace %.1f MiB per rank (%.2f million parameters)",
-             (double)bytes[0] / mib, (double)bytes[1] / mib, (double)bytes[2] / mib, (double)bytes[3] / mib,
-             (double)m->layout.total / 1e6);
-}
-
 void het_report_start(het_report *r, const het_model *m, const het_survey *survey, const het_coordinator *c, int64_t step)
 {
     r->since = r->started = het_seconds();

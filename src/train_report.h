@@ -22,8 +22,6 @@ void het_report_start(het_report *report, const het_model *model, const het_surv
 /** A run that goes on: judge the health of the reports in the log once more, so that it goes on too and nothing is said twice,
  *  and take from them whether the SNR was at its floor. Root rank. */
 void het_report_recall(het_report *report, het_survey *survey, const het_run_log *log);
-/** Say what memory the model takes. */
-void het_report_memory(const het_model *model);
 void het_report_add(het_report *report, const het_tally *tally);
 /** Write the line and the JSON object, judge the health (the root rank), and start a new tally (all). */
 void het_report_write(het_report *report, het_run *run, het_model *model, const het_survey *survey,

@@ -8,7 +8,7 @@ train=(train stack.h5 -o run "${TINY[@]}" --set train.epochs=1)
 
 # dry run: says the memory, leaves nothing
 run "${train[@]}" --dry-run
-grep -Eq 'memory: parameters [0-9.]+, gradients [0-9.]+, optimiser [0-9.]+, workspace [0-9.]+ MiB per rank' err ||
+grep -Eq 'memory: parameters [0-9.]+, gradients [0-9.]+, optimiser [0-9.]+, workspace [0-9.]+, plans ' err ||
     fail "--dry-run does not say the memory"
 [ ! -e run ] || fail "--dry-run left a folder"
 run train --keys

@@ -82,6 +82,13 @@ static void device_release(het_device *dev, void *memory)
     het_cuda_free(het_cuda_of(dev), memory);
 }
 
+static size_t device_available(het_device *dev)
+{
+    size_t free_bytes = 0, total = 0;
+    HET_CUDA(het_cuda_of(dev), cudaMemGetInfo(&free_bytes, &total));
+    return free_bytes;
+}
+
 static void device_upload(het_device *dev, void *to_device, const void *from_host, size_t bytes)
 {
     het_cuda_upload(het_cuda_of(dev), to_device, from_host, bytes);
@@ -110,6 +117,7 @@ static const het_ops cuda_ops = {
     "cuda",
     device_alloc,
     device_release,
+    device_available,
     device_upload,
     device_download,
     device_zero,

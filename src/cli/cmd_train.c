@@ -22,6 +22,7 @@ static const char usage[] =
     "      --refine           then refine the poses of the stack's images and the volumes: results in RUN/refined\n"
     "      --device NAME      cpu | cuda | cuda:N (the GPU N) | auto: a GPU where one can be used (default)\n"
     "      --prometheus FILE  keep numbers of the run in FILE (.prom) for Prometheus\n"
+    "      --memory SIZE      take at most SIZE (8G, 500M) of each node, shared by its ranks; default: what is free; no: do not check\n"
     "      --dry-run          print the memory it takes, and leave\n"
     "      --keys             list all configuration keys\n"
     "      --help\n";
@@ -31,6 +32,7 @@ static const struct option options[] = {
     {"set", required_argument, NULL, 's'},    {"max-hours", required_argument, NULL, 'm'},
     {"device", required_argument, NULL, 'd'}, {"dry-run", no_argument, NULL, 'n'},
     {"refine", no_argument, NULL, 'r'},        {"method", required_argument, NULL, 'M'},
+    {"memory", required_argument, NULL, 'B'},
     {"starts", required_argument, NULL, 'S'}, {"prometheus", required_argument, NULL, 'P'},
     {"deterministic", no_argument, NULL, 'D'},
     {"keys", no_argument, NULL, 'k'},         {"help", no_argument, NULL, 'h'},
@@ -42,6 +44,21 @@ static het_status parse_hours(const char *text, double *hours)
     *hours = strtod(text, &end);
     if (end == text || *end != '\0' || !(*hours > 0.0))
         return het_fail(HET_E_USAGE, "--max-hours %s: it must be a number of hours above 0", text);
+    return HET_OK;
+}
+
+static het_status parse_memory(const char *text, int64_t *bytes)
+{
+    static const char units[] = "kMGT";
+    char *end;
+    double size = strtod(text, &end);
+    const char *unit = *end == '\0' ? NULL : strchr(units, *end == 'K' ? 'k' : *end);
+    for (const char *u = units; unit != NULL && u <= unit; u++) size *= 1024.0;
+    *bytes = -1;
+    if (strcmp(text, "no") == 0) return HET_OK;
+    if (end == text || (*end != '\0' && (unit == NULL || end[1] != '\0')) || !(size >= 1.0 && size < 1e18))
+        return het_fail(HET_E_USAGE, "--memory %s: it must be a number of bytes above 0, as 8G or 500M, or no", text);
+    *bytes = (int64_t)size;
     return HET_OK;
 }
 
@@ -73,6 +90,7 @@ static het_status parse(int argc, char **argv, het_config *config, het_train_opt
             if (option == 'n') train->dry_run = 1;
             if (option == 'r') train->refine = 1;
             if (option == 'm') HET_TRY(parse_hours(optarg, &train->max_hours));
+            if (option == 'B') HET_TRY(parse_memory(optarg, &train->memory));
             if (option == 'd') HET_TRY(het_device_check(*device = optarg));
             if (option == 'c' && pass == 0) HET_TRY(het_config_load(config, optarg));
             if (option == 'M' && pass == 1) HET_TRY(set_key(config, "train.method", optarg));

@@ -356,6 +356,11 @@ static het_status check(const het_search_spec *spec)
     return HET_OK;
 }
 
+size_t het_search_bytes(int keep, int64_t points)
+{
+    return CHUNK * ((size_t)keep * CHILDREN + SCRATCH) * 2 * (size_t)points * sizeof(float); /* slice and scratch */
+}
+
 static het_status allocate(het_search *s)
 {
     het_device *dev = s->dev;

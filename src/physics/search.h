@@ -44,6 +44,8 @@ typedef struct het_search_pose {
 
 typedef struct het_search het_search;
 
+/** About how many bytes a search of `points` Fourier points takes on the host. */
+size_t het_search_bytes(int keep, int64_t points);
 /** Errors: HET_E_SHAPE (sizes out of range), HET_E_MEMORY. dev must outlive it. Free with het_search_free. */
 het_status het_search_new(het_search **search, het_device *dev, const het_search_spec *spec);
 /** Accepts NULL. */

@@ -1,0 +1,142 @@
+#include "train_memory.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "host_memory.h"
+#include "log.h"
+#include "physics/search.h"
+
+static const double MIB = 1048576.0;
+
+/* While poses are found for `images` images: each with its transform, CTF and candidates, and the search
+ * (physics/first_volume.c). */
+static size_t start_bytes(const het_model *m, int64_t images)
+{
+    enum { CANDIDATES = 32, KEEP = 16 };
+    const int64_t p = het_points_within(&m->points, m->config.init.radius), pixels = m->spec.box * m->spec.box;
+    const size_t each = sizeof(float) * (size_t)(pixels + 3 * p + 11) + sizeof(het_ctf_row) +
+                        (CANDIDATES + 1) * sizeof(het_search_pose);
+    return (size_t)images * each + het_search_bytes(KEEP, p);
+}
+
+het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root)
+{
+    const het_config *c = &m->config;
+    const size_t f = sizeof(float), n = (size_t)count, z = (size_t)c->z_dim, d = (size_t)m->spec.box,
+                 batch = (size_t)het_model_images(&m->spec);
+    const int searching = c->train.method == HET_METHOD_CRYODRGN2, started = c->init.method != HET_START_NONE && !searching;
+    size_t bytes[4];
+    het_model_memory(m, bytes);
+    het_train_memory memory = {bytes[0], bytes[1], bytes[2], bytes[3], .plans = m->plan_bytes};
+    if (!m->dev->on_host) memory.plans += bytes[1]; /* gradients on their way between ranks */
+    for (int64_t parts = m->spec.parts; parts > 1; parts /= 2) memory.plans += f * (size_t)m->layout.total; /* mpi/fold.h */
+    memory.batches = 2 * batch * (f * d * d + sizeof(het_ctf_row) + sizeof(int64_t));
+    memory.images = n * sizeof(int64_t);
+    const size_t kept = searching ? 11 * n * f : started ? (11 + 3 * z + 2) * n * f : 0;
+    memory.images += kept;
+    const int64_t few = count < c->init.images ? count : c->init.images;
+    memory.start = root && started ? start_bytes(m, few) : 0;
+    const size_t map = f * d * d * d + f * 2 * d * d * (d / 2 + 1) + 2 * f * 2 * (size_t)(m->spec.batch * m->points.count);
+    memory.checkpoint = root ? bytes[0] + bytes[2] + kept + map : map;
+    return memory;
+}
+
+size_t het_train_memory_device(const het_train_memory *m)
+{
+    return m->parameters + m->gradients + m->optimiser + m->workspace;
+}
+
+size_t het_train_memory_host(const het_train_memory *m, int device_is_host)
+{
+    const size_t last = m->start > m->checkpoint ? m->start : m->checkpoint;
+    return m->plans + m->batches + m->images + last + (device_is_host ? het_train_memory_device(m) : 0);
+}
+
+static void report(const het_train_memory *m, const het_model *model)
+{
+    const int own = !model->dev->on_host;
+    char device[64] = "";
+    if (own) snprintf(device, sizeof device, "%.1f MiB on the device, ", (double)het_train_memory_device(m) / MIB);
+    het_info("memory: parameters %.1f, gradients %.1f, optimiser %.1f, workspace %.1f, plans %.1f, batches %.1f, data set %.1f, "
+             "start %.1f, checkpoint %.1f MiB (%.2f million parameters)",
+             (double)m->parameters / MIB, (double)m->gradients / MIB, (double)m->optimiser / MIB, (double)m->workspace / MIB,
+             (double)m->plans / MIB, (double)m->batches / MIB, (double)m->images / MIB, (double)m->start / MIB,
+             (double)m->checkpoint / MIB, (double)model->layout.total / 1e6);
+    het_info("memory: in all %s%.1f MiB per rank", device, (double)het_train_memory_host(m, !own) / MIB);
+}
+
+/* What a rank may take: of the host, and of a device of its own. */
+typedef struct room {
+    size_t host, device;
+} room;
+
+static room room_of(const het_comm *comm, het_device *dev, int64_t limit)
+{
+    const int64_t ranks = het_comm_local_size(comm), here = het_host_memory("");
+    room r = {SIZE_MAX, SIZE_MAX};
+    if (limit < 0) return r;
+    const int64_t host = limit > 0 && limit < here ? limit : here;
+    if (host < INT64_MAX) r.host = (size_t)(host / ranks);
+    if (dev->ops->available != NULL) r.device = dev->ops->available(dev);
+    return r;
+}
+
+static int fits(const het_train_memory *m, const room *r, int device_is_host)
+{
+    return het_train_memory_host(m, device_is_host) <= r->host && (device_is_host || het_train_memory_device(m) <= r->device);
+}
+
+/* The largest batch of all ranks that fits, a multiple of all shards; 0: none. Every trial plans the networks anew. */
+static int64_t largest_batch(const het_trainer *t, const het_model_spec *spec, const room *r)
+{
+    const het_model *m = t->model;
+    const int host = m->dev->on_host;
+    int64_t low = 0, high = spec->batch / spec->groups; /* images of a group: fits, does not fit */
+    while (high - low > 1) {
+        const int64_t middle = low + (high - low) / 2;
+        het_model_spec less = *spec;
+        het_model *trial = NULL;
+        less.batch = middle * spec->groups;
+        less.global_batch = middle * spec->global_groups;
+        const int good = het_model_plan(&trial, m->dev, t->config, &less) == HET_OK;
+        const het_train_memory memory = good ? het_train_memory_of(trial, het_stack_get_info(t->stack)->count,
+                                                                   het_comm_rank(t->comm) == 0)
+                                             : (het_train_memory){0};
+        het_model_free(trial);
+        if (good && fits(&memory, r, host)) low = middle;
+        else high = middle;
+    }
+    return low * spec->global_groups;
+}
+
+static het_status refuse(const het_trainer *t, const het_model_spec *spec, const het_train_memory *m, const room *r)
+{
+    const int host = t->model->dev->on_host, on_device = !host && het_train_memory_device(m) > r->device;
+    const int64_t batch = largest_batch(t, spec, r);
+    char advice[80] = "no batch is small enough: take a smaller network or box, or more memory";
+    if (batch > 0) snprintf(advice, sizeof advice, "train.batch=%lld would fit", (long long)batch);
+    return het_fail(HET_E_MEMORY, "training needs %.1f MiB %s and there are %.1f for each of %d rank(s): %s",
+                    (double)(on_device ? het_train_memory_device(m) : het_train_memory_host(m, host)) / MIB,
+                    on_device ? "of the device" : "of memory", (double)(on_device ? r->device : r->host) / MIB,
+                    on_device ? 1 : het_comm_local_size(t->comm), advice);
+}
+
+het_status het_train_model(het_trainer *t, het_device *dev, const het_model_spec *spec, int64_t limit, int dry_run)
+{
+    het_status status = HET_OK;
+    HET_TRY(het_comm_agree(t->comm, het_model_plan(&t->model, dev, t->config, spec)));
+    const het_train_memory memory = het_train_memory_of(t->model, het_stack_get_info(t->stack)->count,
+                                                        het_comm_rank(t->comm) == 0);
+    const room r = room_of(t->comm, dev, limit);
+    report(&memory, t->model);
+    if (!fits(&memory, &r, dev->on_host)) status = refuse(t, spec, &memory, &r);
+    status = het_comm_agree(t->comm, status);
+    if (dry_run && status != HET_OK) het_warn("%s", het_status_message());
+    if (dry_run) return HET_OK;
+    HET_TRY(status);
+    HET_TRY(het_comm_agree(t->comm, het_model_allocate(t->model)));
+done:
+    return status;
+}
