@@ -7,8 +7,8 @@
  *       by more than 10 %.
  *
  *   bench_step serve FILE box batches apix snr shift_range radius [section.key=value ...]
- *       For bench/pytorch/compare.py: commands from standard input, one line of answer each. FILE holds
- *       float32: amplitude and power of box/2 shells, images (batches, train.batch, D, D), CTF rows (batches,
+ *       For bench/pytorch/compare.py, on the device that HET_BENCH_DEVICE names (cpu): commands from standard
+ *       input, one line of answer each. FILE holds float32: amplitude and power of box/2 shells, images (batches, train.batch, D, D), CTF rows (batches,
  *       train.batch, 7).
  *           step I K T     batch I through task T (1 or 2), random numbers of step K, and learn: objective
  *           cycle I        batch I through both tasks, and learn: milliseconds
@@ -124,7 +124,8 @@ static void allocate(subject *s)
 static void open_subject(subject *s, int threads, het_precision precision, double radius)
 {
     check(het_config_check(&s->config));
-    check(het_device_open_cpu(&s->device, threads, precision));
+    const char *device = getenv("HET_BENCH_DEVICE");
+    check(het_device_open(&s->device, device == NULL ? "cpu" : device, 0, threads, precision));
     check(het_model_new(&s->model, &s->device, &s->config, &s->spec));
     het_model_set_survey(s->model, &s->survey);
     het_model_set_radius(s->model, radius, &s->survey);
@@ -337,12 +338,23 @@ static void read_inputs(subject *s, const char *path)
 static double objective(const subject *s, het_task task)
 {
     const het_model_buffers *b = s->model->buffers;
+    const het_ops *ops = s->device.ops;
+    het_device *dev = s->model->dev;
     double sum = 0.0;
+    float loss;
     if (task == HET_TASK_IMAGE) {
-        for (int64_t j = 0; j < s->spec.batch; j++) sum += b->total[b->which[j]];
+        for (int64_t j = 0; j < s->spec.batch; j++) {
+            int32_t winner;
+            ops->download(dev, &winner, b->which + j, sizeof winner);
+            ops->download(dev, &loss, b->total + winner, sizeof loss);
+            sum += loss;
+        }
         return sum / (double)s->spec.batch;
     }
-    for (int64_t j = 0; j < s->model->synthetic; j++) sum += b->loss[j];
+    for (int64_t j = 0; j < s->model->synthetic; j++) {
+        ops->download(dev, &loss, b->loss + j, sizeof loss);
+        sum += loss;
+    }
     return sum * s->config.train.lambda_pose / (double)s->model->synthetic;
 }
 
@@ -386,7 +398,7 @@ static int serve(int argc, char **argv)
     while (fgets(line, sizeof line, stdin) != NULL) {
         if (sscanf(line, "%15s", word) != 1) continue;
         if (strcmp(word, "rate") == 0) {
-            printf("%.3f\n", machine_rate(s.device.threads));
+            printf("%.3f\n", machine_rate(s.device.threads > 0 ? s.device.threads : 1));
         } else if ((strcmp(word, "cycle") == 0 || strcmp(word, "both") == 0) && sscanf(line, "%*s %lld", &input) == 1) {
             printf("%.6f\n", 1e3 * cycle(&s, input, word[0] == 'b'));
         } else if (strcmp(word, "save") == 0 && sscanf(line, "%*s %479s", path) == 1) {

@@ -44,3 +44,12 @@ grep -q 'warning: training needs .* no batch is small enough' err || fail "--dry
 ranks 2 train stack.h5 -o dry "${settings[@]}" --memory "$limit" --dry-run
 grep -q 'for each of 2 rank' err || fail "two ranks do not share a node"
 for size in 0 1X G 8GB -1 ''; do refused 2 'memory .*it must be a number' train stack.h5 -o x --memory "$size"; done
+
+# A device with memory of its own says what it has (the test double of cli_device.sh).
+export HET_PLUGIN_PATH=$(dirname "$HETACUMN")/tests/cuda_host/emulated
+run train stack.h5 -o dry "${settings[@]}" --device cuda --dry-run
+device=$(sed -n 's/.*memory: in all \([0-9.]*\) MiB on the device, .*/\1/p' err)
+[ -n "$device" ] || fail "what the device needs is not told"
+free=$(awk -v mib="$device" 'BEGIN { printf "%.0f", 1048576 * (mib - 1) }')
+HET_EMULATED_FREE=$free refused 1 "training needs $device MiB of the device and there are .* train.batch=[0-9]+ would fit" \
+    train stack.h5 -o device "${settings[@]}" --device cuda

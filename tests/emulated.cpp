@@ -1,6 +1,8 @@
 /* A test device whose operations are the CPU's but whose memory the host cannot read or write outside of them, as a GPU's:
  * a plugin like the CUDA one. A training on it gives the same bits as on the CPU, or stops where the program looks into device
  * memory without a download. */
+#include <cstdlib>
+
 extern "C" {
 #include "../kernels/plugin.h"
 #include "guard.h"
@@ -30,9 +32,16 @@ static void guarded_release(het_device *, void *memory)
     het_guard_release(memory);
 }
 
+/* As much as HET_EMULATED_FREE says (bytes), else more than anything takes. */
+static size_t free_bytes(het_device *)
+{
+    const char *given = getenv("HET_EMULATED_FREE");
+    return given == nullptr ? SIZE_MAX / 2 : (size_t)strtoull(given, nullptr, 10);
+}
+
 #define G(member) guarded<&het_ops::member>::call
 static const het_ops ops = {
-    "emulated", guarded_alloc, guarded_release,
+    "emulated", guarded_alloc, guarded_release, free_bytes,
     G(upload), G(download), G(zero), G(sync), G(conv_new), G(conv_free), G(conv_forward), G(conv_backward),
     G(norm_new), G(norm_free), G(norm_forward), G(norm_infer), G(norm_backward), G(add_relu),
     G(add_relu_backward), G(accumulate), G(maxpool), G(maxpool_backward), G(avgpool), G(avgpool_backward),
