@@ -11,7 +11,10 @@
 
 static het_status next_batch(het_trainer *t, const het_decision *d, het_batch *batch)
 {
-    const het_status status = het_comm_agree(t->comm, het_loader_next(t->loader, d->image_step, batch));
+    const double began = het_seconds();
+    const het_status mine = het_loader_next(t->loader, d->image_step, batch);
+    t->stepper.times.data += het_seconds() - began;
+    const het_status status = het_comm_agree(t->comm, mine);
     if (status == HET_OK && d->given) het_train_poses_give(t, batch, d->frozen);
     return status;
 }
@@ -187,7 +190,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     HET_TRY(het_run_ready(&t.run, t.model, &t.survey, &t.state));
     het_coordinator_init(&t.coordinator, comm, config, info->box, info->count,
                          het_loader_steps_per_epoch(t.loader), options->max_hours);
-    het_report_start(&t.report, t.model, &t.survey, &t.coordinator, t.state.step);
+    het_report_start(&t.report, t.model, &t.survey, &t.coordinator, t.state.step, &t.stepper.times);
     het_watch_training(&t.watch, t.state.step, t.coordinator.end, t.state.epoch, config->train.epochs);
     HET_TRY(train_loop(&t, interrupted));
     if (!*interrupted) HET_TRY(het_train_poses_keep(&t, interrupted));

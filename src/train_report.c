@@ -9,8 +9,11 @@
 #include "log.h"
 #include "schedule.h"
 
-void het_report_start(het_report *r, const het_model *m, const het_survey *survey, const het_coordinator *c, int64_t step)
+void het_report_start(het_report *r, const het_model *m, const het_survey *survey, const het_coordinator *c, int64_t step,
+                      const het_times *times)
 {
+    r->times = times;
+    r->past = *times;
     r->since = r->started = het_seconds();
     r->first_step = step;
     r->earlier = r->tally.images;
@@ -117,7 +120,12 @@ static void write_root(het_report *r, het_run *run, het_model *m, const het_surv
         .step = d->step + 1, .steps = c->end, .epoch = d->epoch, .epochs = c->config->train.epochs,
         .image_loss = t->image_loss / n, .zero_loss = t->zero_loss / n, .pose_loss = t->pose_loss / s, .radius = d->radius,
         .z_rms = sqrt(t->z_square / n), .images_per_second = rate, .seconds_left = left, .findings = findings});
+    const het_times *t0 = &r->past, *t1 = r->times;
+    const double compute = t1->compute - t0->compute, sums = t1->sums - t0->sums, data = t1->data - t0->data;
     json_t *object = object_of(t, d, survey, images, rate, isfinite(skewness) ? skewness : 0.0, r->said);
+    if (object != NULL)
+        json_object_set_new(object, "seconds", json_pack("{s:f, s:f, s:f, s:f}", "compute", compute, "sums", sums, "data", data,
+                                                         "other", now - r->since - compute - sums - data));
     char *line = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (line != NULL) het_run_log_add(&run->log, line); /* no line: a number was NaN, said above */
     free(line);
@@ -130,5 +138,6 @@ void het_report_write(het_report *r, het_run *run, het_model *m, const het_surve
     if (het_comm_rank(run->comm) == 0) write_root(r, run, m, survey, c, d, watch);
     r->tally = (het_tally){0};
     r->earlier = 0.0;
+    r->past = *r->times;
     r->since = het_seconds();
 }

@@ -66,7 +66,9 @@ static het_status run_whole(het_stepper *s, const het_decision *d, const het_bat
     het_model_forward(s->model, task, batch, d->step, d->frozen);
     het_model_backward(s->model, note_final, s);
     sum_final(s); /* the last piece may be a small one, as where the encoder takes no part */
-    return het_model_tally(s->model, tally);
+    const het_status status = het_model_tally(s->model, tally);
+    s->computed = het_seconds();
+    return status;
 }
 
 static het_batch part_of(const het_batch *batch, int64_t part, const het_model *m)
@@ -99,6 +101,7 @@ static het_status run_parts(het_stepper *s, const het_decision *d, const het_bat
         het_fold_add(&s->grads, sums);
         het_fold_add(&s->tallies, tally);
     }
+    s->computed = het_seconds();
     status = het_comm_sum_f32(s->comm, sums, (size_t)s->final);
     s->summed = 0;
 done:
@@ -110,15 +113,19 @@ het_status het_step_once(het_stepper *s, const het_decision *d, const het_batch 
     het_status status = HET_OK;
     const het_task task = d->pose_task ? HET_TASK_POSE : HET_TASK_IMAGE;
     const het_config_train *c = &s->model->config.train;
+    const double began = het_seconds();
     s->final = s->summed = s->end = task == HET_TASK_POSE ? s->model->decoder_first : s->model->layout.total;
     HET_TRY((het_comm_fixed(s->comm) ? run_parts : run_whole)(s, d, batch, task, tally));
     tally->stop = het_signal_pending() != 0;
     HET_TRY(wait_for_sums(s));
     /* all ranks decide alike */
     HET_TRY(het_comm_sum_f64(s->comm, (double *)tally, TALLY_DOUBLES));
+    const double summed = het_seconds();
     s->bad_steps = tally->non_finite > 0.0 ? s->bad_steps + 1 : 0;
     if (s->bad_steps == 0)
         het_model_update(s->model, c->rate_encoder * d->rate_encoder, c->rate_decoder * d->rate_decoder);
+    s->times.compute += s->computed - began + het_seconds() - summed;
+    s->times.sums += summed - s->computed;
     if (s->bad_steps > BAD_STEPS_MAX)
         status = het_fail(HET_E_NUMERIC, "losses were not finite for %d steps in a row; nothing was learned from "
                           "them: lower train.rate_encoder and train.rate_decoder, or use train.precision=fp32",

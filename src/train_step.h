@@ -4,6 +4,12 @@
 #include "mpi/coordinator.h"
 #include "mpi/fold.h"
 
+/** Seconds that this rank has spent: at work on its images; in sums over ranks that were not hidden behind it, waiting for
+ *  other ranks among them; waiting for images. */
+typedef struct het_times {
+    double compute, sums, data;
+} het_times;
+
 /** One step of training on all ranks: of all their images at once, or, where the parts of the work are fixed (het_comm_fix),
  *  part by part, the sums along the tree of the parts. */
 typedef struct het_stepper {
@@ -12,6 +18,8 @@ typedef struct het_stepper {
     het_fold grads, tallies; /* with fixed parts */
     int64_t final, summed, end; /* gradients [final, end) are final, [summed, end) are being added up over ranks */
     int bad_steps;         /* in a row with NaN */
+    double computed;       /* when this step's work on images was done: monotonic seconds */
+    het_times times;       /* since it was opened; `data` by who waits for batches */
 } het_stepper;
 
 /** comm and model are borrowed. Free with het_stepper_close, also after an error. Errors: HET_E_MEMORY. Not collective. */

@@ -14,7 +14,7 @@ settings=("${TINY[@]}" --set encoder.stem_stride=1 --set encoder.stem_pool=false
 # files RUN: all that a run has left but its settings and what status reads; a line for each, with a checksum.
 files()
 {
-    (cd "$1" && find . -name '*.h5' | sort | xargs sha256sum && jq -c 'del(.images_per_second)' log.jsonl | sha256sum)
+    (cd "$1" && find . -name '*.h5' | sort | xargs sha256sum && jq -c 'del(.images_per_second, .seconds)' log.jsonl | sha256sum)
 }
 
 # trained N RUN ARGUMENTS

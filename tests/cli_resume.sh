@@ -44,14 +44,14 @@ same_as_whole()
 {
     [ -s "$1/$last" ] || fail "$1 did not come to its end: $(ls "$1/checkpoints")"
     h5diff -q whole/$last "$1/$last" || fail "the last checkpoint of $1 is not that of the whole run"
-    jq -cS 'del(.images_per_second)' "$1/log.jsonl" >log.txt
+    jq -cS 'del(.images_per_second, .seconds)' "$1/log.jsonl" >log.txt
     diff whole.txt log.txt >differences || fail "log.jsonl of $1 differs: $(head -n 4 differences)"
 }
 
 run train stack.h5 -o whole "${settings[@]}"
 [ -s whole/$last ] || fail "no whole/$last: $(ls whole/checkpoints)"
 [ "$(ls whole/checkpoints | wc -l)" -eq 2 ] || fail "not the two newest checkpoints are kept: $(ls whole/checkpoints)"
-jq -cS 'del(.images_per_second)' whole/log.jsonl >whole.txt
+jq -cS 'del(.images_per_second, .seconds)' whole/log.jsonl >whole.txt
 cp whole/log.jsonl before.jsonl
 run train stack.h5 -o whole "${settings[@]}" # a finished run has nothing to do
 cmp -s whole/log.jsonl before.jsonl || fail "a finished run wrote to its log"
