@@ -11,6 +11,7 @@
   --cycles N             steps of task one that are measured in each run, after as many to warm up (default 4)
   --launch COMMAND       in front of "-np RANKS PROGRAM ..." (default: mpirun --oversubscribe --bind-to none); {ranks} in it is
                          replaced, and -np left out
+  --network NAME         what the ranks are joined by, for the table (default: loopback)
   --set KEY=VALUE        of training; may be repeated. Unless given: no start, full disc, nothing frozen, one pose step with one
                          image per image
 
@@ -55,7 +56,7 @@ def train(args, kind, ranks, threads, batch):
             report = [json.loads(line) for line in file][1]
         parameters = float(done.stderr.split("MiB per rank (")[1].split(" million")[0]) * 1e6
     seconds = {phase: report["seconds"][phase] / args.cycles for phase in PHASES}
-    return {"kind": kind, "ranks": ranks, "threads": threads, "batch": batch, "images_per_second": report["images_per_second"],
+    return {"network": args.network, "kind": kind, "ranks": ranks, "threads": threads, "batch": batch, "images_per_second": report["images_per_second"],
             "parameters": parameters, "pose_steps": cycle - 1, **seconds}
 
 
@@ -68,14 +69,14 @@ def spread(values, form):
 def table(lines):
     groups = {}
     for line in lines:
-        groups.setdefault((line["kind"], line["ranks"], line["threads"]), []).append(line)
+        groups.setdefault((line["network"], line["kind"], line["ranks"], line["threads"]), []).append(line)
     first = {}
-    for (kind, ranks, threads), group in groups.items():
+    for (_, kind, ranks, threads), group in groups.items():
         first.setdefault(kind, statistics.median(g["images_per_second"] / ranks / threads for g in group))
-    rows = [["kind", "ranks x threads", "batch", "rounds", "images/s", "efficiency %", "cycle ms"] + ["%s %%" % p for p in PHASES]]
-    for (kind, ranks, threads), group in groups.items():
+    rows = [["network", "kind", "ranks x threads", "batch", "rounds", "images/s", "efficiency %", "cycle ms"] + ["%s %%" % p for p in PHASES]]
+    for (network, kind, ranks, threads), group in groups.items():
         total = [sum(g[p] for p in PHASES) for g in group]
-        rows.append([kind, "%d x %d" % (ranks, threads), str(group[-1]["batch"]), str(len(group)),
+        rows.append([network, kind, "%d x %d" % (ranks, threads), str(group[-1]["batch"]), str(len(group)),
                      spread([g["images_per_second"] for g in group], "%.2f"),
                      spread([100 * g["images_per_second"] / ranks / threads / first[kind] for g in group], "%.1f"),
                      spread([1e3 * t for t in total], "%.0f")] +
@@ -96,6 +97,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cycles", type=int, default=4)
     parser.add_argument("--launch", default="mpirun --oversubscribe --bind-to none")
+    parser.add_argument("--network", default="loopback")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--work", default=None, help="where run folders are made for a while")
     args = parser.parse_args()
