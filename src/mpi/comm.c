@@ -13,7 +13,7 @@
 /* MPI counts are int: longer arrays go in pieces of this many elements. */
 static const size_t piece_limit = (size_t)1 << 29;
 /* Sums along the tree go in pieces of this many numbers. */
-static const size_t tree_piece = (size_t)1 << 18;
+static const size_t tree_piece = (size_t)1 << 20;
 
 struct het_comm {
     MPI_Comm world;   /* our own copy of MPI_COMM_WORLD: no other library's messages */
