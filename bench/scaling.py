@@ -22,6 +22,7 @@ Needs Python 3 only."""
 import argparse
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -54,7 +55,7 @@ def train(args, kind, ranks, threads, batch):
             sys.exit("scaling.py: exit code %d: %s\n%s" % (done.returncode, shlex.join(command), done.stderr[-2000:]))
         with open(folder + "/run/log.jsonl") as file:
             report = [json.loads(line) for line in file][1]
-        parameters = float(done.stderr.split("MiB per rank (")[1].split(" million")[0]) * 1e6
+        parameters = float(re.search(r"([0-9.]+) million parameters", done.stderr).group(1)) * 1e6
     seconds = {phase: report["seconds"][phase] / args.cycles for phase in PHASES}
     return {"network": args.network, "kind": kind, "ranks": ranks, "threads": threads, "batch": batch, "images_per_second": report["images_per_second"],
             "parameters": parameters, "pose_steps": cycle - 1, **seconds}
