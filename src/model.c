@@ -15,12 +15,30 @@ static int64_t pairs(const het_model *m)
     return m->config.train.mirror ? 2 : 1;
 }
 
+#define TAKE(pointer, count) ((pointer) = het_workspace_take(ws, (size_t)(count) * sizeof *(pointer)))
+static void bind_host(het_model *m, het_workspace *ws)
+{
+    het_model_host *h = &m->buffers->host;
+    const int64_t both = m->spec.batch * pairs(m), most = both > m->synthetic ? both : m->synthetic;
+    TAKE(h->rows, most);
+    TAKE(h->rot, most * 9);
+    TAKE(h->rot_true, most * 9);
+    TAKE(h->shift, most * 2);
+    TAKE(h->px, most * 2);
+    TAKE(h->latent, most * 2 * m->config.z_dim);
+    TAKE(h->z, most * m->config.z_dim);
+    TAKE(h->loss, most);
+    TAKE(h->kl, most);
+    TAKE(h->same, most);
+    TAKE(h->which, most);
+    TAKE(h->quarters, most);
+}
+
 static void bind_buffers(het_model *m, het_workspace *ws)
 {
     het_model_buffers *b = m->buffers;
     const int64_t n = m->spec.batch, both = n * pairs(m), most = both > m->synthetic ? both : m->synthetic;
     const int64_t p = m->points.count, d = m->spec.box, z = m->config.z_dim, images = het_model_images(&m->spec);
-#define TAKE(pointer, count) ((pointer) = het_workspace_take(ws, (size_t)(count) * sizeof *(pointer)))
     TAKE(b->image, most * d * d);
     TAKE(b->window, d * d);
     TAKE(b->envelope, p);
@@ -60,7 +78,6 @@ static void bind_buffers(het_model *m, het_workspace *ws)
     TAKE(b->total, most);
     TAKE(b->weight, most);
     TAKE(b->which, most);
-#undef TAKE
     het_decoder_bind(m->decoder, ws);
     /* Both tasks' encoders run one after the other: they share their activations. */
     const size_t start = ws->used;
@@ -72,6 +89,8 @@ static void bind_buffers(het_model *m, het_workspace *ws)
         if (ws->used < end) ws->used = end;
     }
 }
+
+#undef TAKE
 
 static het_status new_encoders(het_model *m)
 {
@@ -111,19 +130,25 @@ static het_status allocate(het_model *m)
         m->moment1 = ops->alloc(m->dev, bytes);
         m->moment2 = ops->alloc(m->dev, bytes);
     }
+    het_workspace host = {0};
+    bind_host(m, &host);
+    host = (het_workspace){.base = het_alloc(host.used)};
+    m->buffers->host.block = host.base;
     const int staged = m->grads != NULL && !m->dev->on_host;
     if (staged) m->host_grads = het_alloc(bytes);
     ws.base = ops->alloc(m->dev, m->buffers->workspace_bytes);
     m->buffers->workspace = ws.base;
     m->envelope_shells = het_alloc((size_t)(m->spec.box / 2) * sizeof(float));
     const int training = m->grads != NULL && m->moment1 != NULL && m->moment2 != NULL;
-    if ((staged && m->host_grads == NULL) || m->params == NULL || m->running == NULL || ws.base == NULL || m->envelope_shells == NULL ||
+    const int on_host = host.base != NULL && m->envelope_shells != NULL && (!staged || m->host_grads != NULL);
+    if (!on_host || m->params == NULL || m->running == NULL || ws.base == NULL ||
         (!training && !m->spec.infer_only))
         return het_fail(HET_E_MEMORY,
                         "no memory: %.1f MiB of parameters and optimiser, %.1f MiB of workspace; "
                         "a smaller train.batch needs less",
                         4.0 * (double)bytes / 1048576.0, (double)m->buffers->workspace_bytes / 1048576.0);
     bind_buffers(m, &ws);
+    bind_host(m, &host);
     return HET_OK;
 }
 
@@ -239,6 +264,7 @@ void het_model_free(het_model *m)
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (blocks[i] != NULL) ops->release(m->dev, blocks[i]);
     if (m->buffers != NULL && m->buffers->workspace != NULL) ops->release(m->dev, m->buffers->workspace);
+    if (m->buffers != NULL) het_release(m->buffers->host.block);
     het_release(m->buffers);
     het_release(m->host_grads);
     het_release(m->envelope_shells);

@@ -3,7 +3,18 @@
 
 /* The workspace of a step, on the device; shared by model.c, model_tasks.c and model_infer.c only.
  * Image i of task one has rows 2i (itself) and 2i+1 (its mirror). */
+/* What goes to and fro in one piece, on the host: each (B') rows. */
+typedef struct het_model_host {
+    void *block;
+    het_ctf_row *rows;
+    float *rot, *rot_true, *shift, *px, *latent, *z; /* 9, 9, 2, 2, 2Z, Z numbers a row */
+    float *loss, *kl, *same;
+    int32_t *which;
+    uint8_t *quarters;
+} het_model_host;
+
 typedef struct het_model_buffers {
+    het_model_host host;
     void *workspace;
     size_t workspace_bytes;
     float *image;                 /* (B',D,D) what the encoder sees */

@@ -10,15 +10,22 @@
 
 static void fill(het_model *m, float *device, float value, int64_t n)
 {
-    float host[256];
-    for (int i = 0; i < 256; i++) host[i] = value;
-    for (int64_t i = 0; i < n; i += 256)
-        m->dev->ops->upload(m->dev, device + i, host, (size_t)(n - i < 256 ? n - i : 256) * sizeof *host);
+    float *host = m->buffers->host.same;
+    for (int64_t i = 0; i < n; i++) host[i] = value;
+    m->dev->ops->upload(m->dev, device, host, (size_t)n * sizeof *host);
 }
 
 float het_model_shift_pixels(const het_model *m)
 {
     return m->config.encoder.shift_unit == HET_SHIFT_BOX ? (float)m->spec.box : 1.0f;
+}
+
+/* Rows of the CTF, each `repeat` times. */
+static void upload_rows(het_model *m, het_ctf_row *device, const het_ctf_row *rows, int64_t n, int64_t repeat)
+{
+    het_ctf_row *host = m->buffers->host.rows;
+    for (int64_t i = 0; i < n; i++) host[i] = rows[i / repeat];
+    m->dev->ops->upload(m->dev, device, host, (size_t)n * sizeof *host);
 }
 
 void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, int64_t n, int pairs)
@@ -32,8 +39,7 @@ void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, i
         ops->mirror_pairs(m->fourier, b->target, b->points, n, p);
     else
         ops->gather_rows(m->dev, b->target, b->points, NULL, n, 1, 2 * p);
-    for (int64_t i = 0; i < both; i++)
-        ops->upload(m->dev, b->rows + i, ctf + i / pairs, sizeof *ctf);
+    upload_rows(m, b->rows, ctf, both, pairs);
     ops->ctf(m->fourier, b->ctf, b->rows, pairs == 2 ? b->mirrored : NULL, b->envelope, (float)m->spec.apix,
              both, p);
     fill(m, b->scale, (float)m->real_scale, both);
@@ -59,9 +65,9 @@ static void look_at_targets(het_model *m, const het_batch *batch, int64_t both, 
     for (int64_t i = 0; m->turned && i < both; i++) {
         het_rng rng = het_rng_at((uint64_t)m->config.train.seed, HET_STREAM_TURN, (uint64_t)step,
                                  (uint64_t)(batch->first + i / m->pairs));
-        const uint8_t quarters = (uint8_t)het_rng_below(&rng, 4);
-        ops->upload(m->dev, b->quarters + i, &quarters, 1);
+        b->host.quarters[i] = (uint8_t)het_rng_below(&rng, 4);
     }
+    if (m->turned) ops->upload(m->dev, b->quarters, b->host.quarters, (size_t)both);
     float *turned = b->slice; /* free as yet */
     if (m->turned) ops->turn_points(m->fourier, turned, b->target, b->quarters, both, m->active);
     het_model_look(m, m->turned ? turned : b->target, both);
@@ -71,14 +77,13 @@ static void look_at_targets(het_model *m, const het_batch *batch, int64_t both, 
 static void draw_normal(het_model *m, float *device, int64_t rows, int64_t first_row, int64_t step)
 {
     const int64_t z = m->config.z_dim;
-    float host[64];
-    HET_ASSERT(z <= 64);
+    float *host = m->buffers->host.z;
     for (int64_t i = 0; i < rows; i++) {
         het_rng rng = het_rng_at((uint64_t)m->config.train.seed, HET_STREAM_LATENT, (uint64_t)step,
                                  (uint64_t)(first_row + i));
-        for (int64_t j = 0; j < z; j++) host[j] = het_rng_normal(&rng);
-        m->dev->ops->upload(m->dev, device + i * z, host, (size_t)z * sizeof *host);
+        for (int64_t j = 0; j < z; j++) host[i * z + j] = het_rng_normal(&rng);
     }
+    m->dev->ops->upload(m->dev, device, host, (size_t)(rows * z) * sizeof *host);
 }
 
 /* rot, shift_px (and the penalised shift) of all rows from the encoder's heads, or as given. */
@@ -142,8 +147,7 @@ static void forward_image(het_model *m, const het_batch *batch, int64_t step)
                  1.0f / (float)m->spec.global_batch, both, m->pairs);
     ops->gather_rows(m->dev, b->z_seen + m->part * n * z, b->z, b->which, n, 1, z);
     const int64_t k = m->config.train.pose_images;
-    for (int64_t j = 0; j < m->synthetic; j++)
-        ops->upload(m->dev, b->rows_synthetic + m->part * m->synthetic + j, batch->ctf + j / k, sizeof *batch->ctf);
+    upload_rows(m, b->rows_synthetic + m->part * m->synthetic, batch->ctf, m->synthetic, k);
     m->step_images = n;
 }
 
@@ -184,22 +188,24 @@ static void backward_image(het_model *m, het_ready ready, void *context)
 /* R uniform on SO(3), t uniform in the shift range, keyed by the image's place in the global batch. */
 static void draw_poses(het_model *m, int64_t first, int64_t step)
 {
+    const het_ops *ops = m->dev->ops;
+    const het_model_host *h = &m->buffers->host;
     const uint64_t seed = (uint64_t)m->config.train.seed;
+    const size_t n = (size_t)m->synthetic;
     for (int64_t j = 0; j < m->synthetic; j++) {
         het_rng rng = het_rng_at(seed, HET_STREAM_ROTATION, (uint64_t)step, (uint64_t)(first + j));
         double r[9];
         het_rotation_draw(r, &rng);
-        float rot[9], shift[2], px[2];
-        for (int i = 0; i < 9; i++) rot[i] = (float)r[i];
+        for (int i = 0; i < 9; i++) h->rot_true[9 * j + i] = (float)r[i];
         rng = het_rng_at(seed, HET_STREAM_SHIFT, (uint64_t)step, (uint64_t)(first + j));
         for (int i = 0; i < 2; i++) {
-            px[i] = (float)((2.0 * het_rng_uniform(&rng) - 1.0) * m->spec.shift_range);
-            shift[i] = px[i] / het_model_shift_pixels(m);
+            h->px[2 * j + i] = (float)((2.0 * het_rng_uniform(&rng) - 1.0) * m->spec.shift_range);
+            h->shift[2 * j + i] = h->px[2 * j + i] / het_model_shift_pixels(m);
         }
-        m->dev->ops->upload(m->dev, m->buffers->rot_true + 9 * j, rot, sizeof rot);
-        m->dev->ops->upload(m->dev, m->buffers->shift_true + 2 * j, shift, sizeof shift);
-        m->dev->ops->upload(m->dev, m->buffers->shift_px + 2 * j, px, sizeof px);
     }
+    ops->upload(m->dev, m->buffers->rot_true, h->rot_true, 9 * n * sizeof(float));
+    ops->upload(m->dev, m->buffers->shift_true, h->shift, 2 * n * sizeof(float));
+    ops->upload(m->dev, m->buffers->shift_px, h->px, 2 * n * sizeof(float));
 }
 
 /* ASN (eq. 10): the variance of the clean images over the SNR; without it: the data's noise. */
@@ -243,24 +249,24 @@ static void conformation_loss(het_model *m, float weight, int64_t n)
 {
     const het_ops *ops = m->dev->ops;
     const int64_t z = m->config.z_dim;
-    float head[128], target[64], dhead[128];
+    const het_model_buffers *b = m->buffers;
+    const het_model_host *h = &b->host;
+    ops->download(m->dev, h->latent, b->head[HET_ENCODER_LATENT], (size_t)(n * 2 * z) * sizeof(float));
+    ops->download(m->dev, h->z, b->z_synthetic, (size_t)(n * z) * sizeof(float));
     for (int64_t i = 0; i < n; i++) {
-        ops->download(m->dev, head, m->buffers->head[HET_ENCODER_LATENT] + 2 * z * i,
-                      (size_t)(2 * z) * sizeof *head);
-        ops->download(m->dev, target, m->buffers->z_synthetic + z * i, (size_t)z * sizeof *target);
+        float *mean = h->latent + 2 * z * i, *spread = mean + z; /* become their gradients */
         float loss = 0.0F;
         for (int64_t j = 0; j < z; j++) {
-            const float logvar = fminf(10.0F, fmaxf(-10.0F, head[z + j])), variance = expf(logvar),
-                        d = head[j] - target[j];
+            const float given = spread[j], logvar = fminf(10.0F, fmaxf(-10.0F, given)), variance = expf(logvar),
+                        d = mean[j] - h->z[z * i + j];
             loss += (d * d / variance + logvar) / (2.0F * (float)z);
-            dhead[j] = weight / (float)z * d / variance;
-            dhead[z + j] = fabsf(head[z + j]) < 10.0F ? weight / (2.0F * (float)z) * (1.0F - d * d / variance)
-                                                      : 0.0F;
+            mean[j] = weight / (float)z * d / variance;
+            spread[j] = fabsf(given) < 10.0F ? weight / (2.0F * (float)z) * (1.0F - d * d / variance) : 0.0F;
         }
-        ops->upload(m->dev, m->buffers->dhead[HET_ENCODER_LATENT] + 2 * z * i, dhead,
-                    (size_t)(2 * z) * sizeof *dhead);
-        ops->upload(m->dev, m->buffers->kl + i, &loss, sizeof loss);
+        h->kl[i] = loss;
     }
+    ops->upload(m->dev, b->dhead[HET_ENCODER_LATENT], h->latent, (size_t)(n * 2 * z) * sizeof(float));
+    ops->upload(m->dev, b->kl, h->kl, (size_t)n * sizeof(float));
 }
 
 /* Whether task two teaches the conformation head. */
@@ -319,47 +325,53 @@ void het_model_backward(het_model *m, het_ready ready, void *context)
         backward_pose(m, ready, context);
 }
 
-/* z of one row: the posterior, or as given; nothing where the encoder did not run and none was given. */
+/* Whether z says something of the image: where the encoder ran, or z is given and in use. */
+static int tells_z(const het_model *m)
+{
+    return m->encoded || (m->z_given && !m->frozen);
+}
+
+/* z of one row: the posterior, or as given. */
 static void tally_conformation(const het_model *m, het_tally *tally, int32_t row)
 {
-    const het_ops *ops = m->dev->ops;
     const int64_t z = m->config.z_dim;
-    const float *mean = m->z_given ? m->buffers->z + z * row
-                                 : m->buffers->head[HET_ENCODER_LATENT] + 2 * z * row;
-    float mu, logvar;
-    for (int64_t i = 0; i < z && (m->encoded || (m->z_given && !m->frozen)); i++) {
-        ops->download(m->dev, &mu, mean + i, sizeof mu);
-        tally->z_square += mu * mu / (double)z;
+    const het_model_host *h = &m->buffers->host;
+    const float *mean = m->z_given ? h->z + z * row : h->latent + 2 * z * row;
+    for (int64_t i = 0; i < z; i++) {
+        tally->z_square += mean[i] * mean[i] / (double)z;
         if (m->z_given) continue;
-        ops->download(m->dev, &logvar, mean + z + i, sizeof logvar);
-        tally->z_std += exp(0.5 * fmin(10.0, fmax(-10.0, logvar))) / (double)z;
+        tally->z_std += exp(0.5 * fmin(10.0, fmax(-10.0, mean[z + i]))) / (double)z;
     }
 }
 
 static void tally_image(het_model *m, het_tally *tally)
 {
     const het_model_buffers *b = m->buffers;
+    const het_model_host *h = &b->host;
     const het_ops *ops = m->dev->ops;
-    const int64_t n = m->step_images;
-    float loss, kl, rot[9], last[9], shift[2], power;
-    int32_t winner;
+    const int64_t n = m->step_images, z = m->config.z_dim;
+    const size_t both = (size_t)(n * m->pairs) * sizeof(float);
+    float power;
+    ops->download(m->dev, h->which, b->which, (size_t)n * sizeof *h->which);
+    ops->download(m->dev, h->loss, b->loss, both);
+    ops->download(m->dev, h->kl, b->kl, both);
+    ops->download(m->dev, h->rot, b->rot, 9 * both);
+    ops->download(m->dev, h->shift, b->head[HET_ENCODER_SHIFT], 2 * both);
+    if (tells_z(m) && m->z_given) ops->download(m->dev, h->z, b->z, (size_t)z * both);
+    else if (tells_z(m)) ops->download(m->dev, h->latent, b->head[HET_ENCODER_LATENT], (size_t)(2 * z) * both);
     for (int64_t j = 0; j < n; j++) {
-        ops->download(m->dev, &winner, b->which + j, sizeof winner);
-        ops->download(m->dev, &loss, b->loss + winner, sizeof loss);
-        ops->download(m->dev, &kl, b->kl + winner, sizeof kl);
-        ops->download(m->dev, rot, b->rot + 9 * winner, sizeof rot);
-        ops->download(m->dev, shift, b->head[HET_ENCODER_SHIFT] + 2 * winner, sizeof shift);
-        tally->image_loss += loss;
-        tally->kl += kl;
+        const int32_t winner = h->which[j];
+        const float *rot = h->rot + 9 * winner, *shift = h->shift + 2 * winner;
+        tally->image_loss += h->loss[winner];
+        tally->kl += h->kl[winner];
         tally->shift_penalty += 0.5 * (fabsf(shift[0]) + fabsf(shift[1]));
         tally->mirrored += winner != j * m->pairs;
-        tally->non_finite += !isfinite(loss);
-        tally_conformation(m, tally, winner);
-        if (j > 0) {
-            for (int i = 0; i < 9; i++) tally->spread += (rot[i] - last[i]) * (rot[i] - last[i]);
-            tally->spread_pairs++;
-        }
-        memcpy(last, rot, sizeof last);
+        tally->non_finite += !isfinite(h->loss[winner]);
+        if (tells_z(m)) tally_conformation(m, tally, winner);
+        if (j == 0) continue;
+        const float *last = h->rot + 9 * h->which[j - 1];
+        for (int i = 0; i < 9; i++) tally->spread += (rot[i] - last[i]) * (rot[i] - last[i]);
+        tally->spread_pairs++;
     }
     ops->points_power(m->fourier, b->power, b->points, n, m->active, 1);
     ops->download(m->dev, &power, b->power, sizeof power);
@@ -370,20 +382,22 @@ static void tally_image(het_model *m, het_tally *tally)
 static void tally_pose(het_model *m, het_tally *tally)
 {
     const het_model_buffers *b = m->buffers;
-    float loss, rot[9], truth[9];
+    const het_model_host *h = &b->host;
+    const het_ops *ops = m->dev->ops;
+    const size_t n = (size_t)m->synthetic * sizeof(float);
+    ops->download(m->dev, h->loss, b->loss, n);
+    ops->download(m->dev, h->rot, b->rot, 9 * n);
+    ops->download(m->dev, h->rot_true, b->rot_true, 9 * n);
+    if (teaches_z(m)) ops->download(m->dev, h->kl, b->kl, n);
     for (int64_t j = 0; j < m->synthetic; j++) {
-        m->dev->ops->download(m->dev, &loss, b->loss + j, sizeof loss);
-        m->dev->ops->download(m->dev, rot, b->rot + 9 * j, sizeof rot);
-        m->dev->ops->download(m->dev, truth, b->rot_true + 9 * j, sizeof truth);
-        tally->pose_loss += loss;
+        const float *rot = h->rot + 9 * j, *truth = h->rot_true + 9 * j;
+        tally->pose_loss += h->loss[j];
         if (teaches_z(m)) {
-            float about_z;
-            m->dev->ops->download(m->dev, &about_z, b->kl + j, sizeof about_z);
-            tally->conformation_loss += about_z;
-            tally->non_finite += !isfinite(about_z);
+            tally->conformation_loss += h->kl[j];
+            tally->non_finite += !isfinite(h->kl[j]);
         }
         for (int i = 0; i < 9; i++) tally->rotation_error += (rot[i] - truth[i]) * (rot[i] - truth[i]);
-        tally->non_finite += !isfinite(loss);
+        tally->non_finite += !isfinite(h->loss[j]);
     }
     tally->synthetic += (double)m->synthetic;
 }

@@ -69,7 +69,7 @@ void het_cuda_download(het_cuda *c, void *to, const void *from, size_t bytes)
 {
     if (bytes > 0) HET_CUDA(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, c->stream));
     HET_CUDA(c, cudaStreamSynchronize(c->stream));
-    if (c->status != HET_OK) memset(to, 0xff, bytes); /* NaN: nothing is mistaken for a result */
+    if (c->status != HET_OK) memset(to, 0, bytes); /* what is an index stays one until sync tells */
 }
 
 static void *device_alloc(het_device *dev, size_t bytes)
