@@ -79,8 +79,9 @@ within()
     paste <(head -n 20 "$work/$2/log.jsonl" | jq -r '.image_loss, .pose_loss') \
           <(head -n 20 "$work/$3/log.jsonl" | jq -r '.image_loss, .pose_loss') |
         awk -v limit="$4" -v name="$1" '{ d = ($1 - $2) / $1; if (d < 0) d = -d; if (d > most) most = d; n++ }
-             END { printf "%s  %s: %d losses, largest relative difference %.2e (limit %s)\n", n >= 20 && most <= limit ? "passed" : "FAILED",
-                   name, n, most, limit; exit !(n >= 20 && most <= limit) }' || failures+=("$1")
+             END { good = (n >= 20) && (most <= limit)
+                   printf "%s  %s: %d losses, largest relative difference %.2e (limit %s)\n", (good ? "passed" : "FAILED"), name, n, most, limit
+                   exit !good }' || failures+=("$1")
 }
 train cpu cpu --set train.precision=fp32 "${slow[@]}"
 train fp32 cuda --set train.precision=fp32 "${slow[@]}"
