@@ -3,18 +3,7 @@
 #include <string.h>
 
 #include "frames.h"
-#include "log.h"
 #include "refine_poses.h"
-
-static const double FAR = 0.1363; /* |R-R'|^2 of 15 degrees */
-
-static int64_t moved_far(const het_start *s, const het_predictions *all)
-{
-    int64_t moved = 0;
-    for (int64_t i = 0; i < s->count; i++)
-        moved += het_poses_distance2(all->rotation + 9 * i, s->rotation + 9 * i) > FAR;
-    return moved;
-}
 
 het_status het_join(het_start *s, het_comm *comm, het_model *model, const het_stack *stack,
                     double noise_variance, int *stopped)
@@ -27,14 +16,13 @@ het_status het_join(het_start *s, het_comm *comm, het_model *model, const het_st
     memcpy(all->rotation, s->rotation, 9 * n * sizeof *s->rotation);
     memcpy(all->shift, s->shift, 2 * n * sizeof *s->shift);
     memcpy(all->z, s->latents.z, (size_t)s->latents.z_dim * n * sizeof *s->latents.z);
-    HET_TRY(het_poses_locate_at(&poses, stopped));
+    HET_TRY(het_poses_relocate(&poses, stopped));
     if (*stopped) goto done;
-    het_info("poses searched anew: %.1f %% moved by more than 15 degrees",
-             100.0 * (double)moved_far(s, all) / (double)s->count);
     HET_TRY(het_frames_join(&poses, stopped));
     if (*stopped) goto done;
     memcpy(s->rotation, all->rotation, 9 * n * sizeof *s->rotation);
     memcpy(s->shift, all->shift, 2 * n * sizeof *s->shift);
+    het_latents_put(&s->latents, all->z);
 done:
     het_poses_close(&poses);
     return status;

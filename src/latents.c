@@ -94,6 +94,19 @@ done:
     return status;
 }
 
+void het_latents_put(het_latents *s, const float *z)
+{
+    const size_t row = (size_t)s->z_dim * sizeof *z;
+    for (int64_t i = 0; i < s->count; i++) {
+        const int64_t at = i * s->z_dim;
+        if (memcmp(s->z + at, z + at, row) == 0) continue;
+        memcpy(s->z + at, z + at, row);
+        memset(s->moment1 + at, 0, row);
+        memset(s->moment2 + at, 0, row);
+        s->visits[i] = 0.0F;
+    }
+}
+
 het_status het_latents_learn(het_latents *s, het_comm *comm, const het_batch *batch, het_model *m, double rate)
 {
     if (batch->z == NULL) return HET_OK;

@@ -28,6 +28,8 @@ het_status het_latents_new(het_latents *latents, int64_t count, const het_config
 void het_latents_free(het_latents *latents);
 /** What changes from step to step, for checkpoints. */
 void het_latents_fields(het_field fields[HET_LATENTS_FIELDS], const het_latents *latents);
+/** Conformations z (count,Z) from elsewhere; those that are new begin without Adam's moments. */
+void het_latents_put(het_latents *latents, const float *z);
 /** After the step of task one on a batch: one step of Adam on the conformation of each of its images,
  *      dL/dz_i (of the image's own loss) + init.prior_z z_i;
  *  nothing where the batch's conformations were not given. Collective. */

@@ -118,11 +118,6 @@ done:
     return status;
 }
 
-het_status het_poses_locate_at(het_poses *s, int *stopped)
-{
-    return het_poses_share(s, locate(s, stopped), stopped);
-}
-
 het_status het_poses_locate(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
@@ -133,7 +128,7 @@ het_status het_poses_locate(het_poses *s, int *stopped)
     } else {
         HET_TRY(het_poses_encode(s, stopped));
     }
-    if (!*stopped) status = het_poses_locate_at(s, stopped);
+    if (!*stopped) status = het_poses_share(s, locate(s, stopped), stopped);
 done:
     return status;
 }

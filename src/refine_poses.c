@@ -22,6 +22,15 @@ done:
     return status;
 }
 
+void het_poses_shorten(het_poses *s, int64_t n, int64_t p)
+{
+    const int64_t all = s->model->active;
+    for (int64_t i = 1; i < n; i++) {
+        memmove(s->transform + i * 2 * p, s->transform + i * 2 * all, (size_t)(2 * p) * sizeof *s->transform);
+        memmove(s->ctf + i * p, s->ctf + i * all, (size_t)p * sizeof *s->ctf);
+    }
+}
+
 double het_poses_radius(const het_poses *s)
 {
     const int32_t *last = s->model->points.kxy + 2 * (s->model->active - 1);

@@ -43,8 +43,12 @@ het_status het_poses_improve(het_poses *poses, int search, int *stopped);
  *  to level (Zhong et al. 2021, CryoDRGN2, ICCV), within the model's present radius. z is the encoder's mean, or 0
  *  while the model is frozen; loss that of eq. 4. Collective; *stopped as above. */
 het_status het_poses_locate(het_poses *poses, int *stopped);
-/** The same at the conformations z that are there. */
-het_status het_poses_locate_at(het_poses *poses, int *stopped);
+
+/** Find lost poses together with the conformation: the images that are farthest out in z are searched against the decoder's
+ *  maps at the centres of clusters of z. The likeliest pose, with the centre's z or, in the image's own cluster, its own, is
+ *  brought to its minimum and replaces the present one, brought to its minimum as well, where its loss is lower.
+ *  Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
+het_status het_poses_relocate(het_poses *poses, int *stopped);
 
 /* Shared by refine_*.c, searched.c, join.c and frames.c only. */
 
@@ -53,6 +57,8 @@ het_status het_poses_share(het_poses *poses, het_status mine, int *stopped);
 
 /** Read the images in_batch[0..n): standardised, their CTF rows, points and CTFs. */
 het_status het_poses_observe(het_poses *poses, het_ctf_row *rows, int64_t n);
+/** Rows of what was read to their first p points, for a search within a smaller radius. */
+void het_poses_shorten(het_poses *poses, int64_t n, int64_t p);
 /** Images at once, and the radius in use: that of the disc's last point. */
 int64_t het_poses_batch(const het_poses *poses);
 double het_poses_radius(const het_poses *poses);

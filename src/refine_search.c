@@ -50,12 +50,8 @@ static het_status search_batch(void *context, int64_t n)
     const searcher *c = context;
     het_poses *s = c->poses;
     het_ctf_row rows[HET_POSES_BATCH];
-    const int64_t p = het_search_points(c->search), all = s->model->active;
     HET_TRY(het_poses_observe(s, rows, n));
-    for (int64_t i = 1; i < n; i++) {
-        memmove(s->transform + i * 2 * p, s->transform + i * 2 * all, (size_t)(2 * p) * sizeof *s->transform);
-        memmove(s->ctf + i * p, s->ctf + i * all, (size_t)p * sizeof *s->ctf);
-    }
+    het_poses_shorten(s, n, het_search_points(c->search));
     het_search_run(c->search, c->list, s->transform, s->ctf, s->noise, n);
     for (int64_t i = 0; i < n; i++)
         choose(s->candidate + (s->in_batch[i] - s->first) * s->places, s->places, c->list + i * LISTED);

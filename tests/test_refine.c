@@ -12,6 +12,7 @@ typedef struct world {
     fixture f;
     het_stack *stack;
     char folder[64], path[80];
+    float apart; /* two conformations, z = (-apart,0,0) and (apart,0,0) in turn; 0: one */
     float rotation[9 * COUNT], shift[2 * COUNT], z[Z * COUNT];
 } world;
 
@@ -91,7 +92,8 @@ static void world_open(world *w)
     assert_ok(het_model_observe(f->model, points, ctf, f->images, f->rows, BATCH));
     for (int64_t i = 0; i < COUNT; i++) {
         draw(w->rotation, w->shift, w->z, i, 1.0);
-        for (int j = 0; j < Z; j++) w->z[Z * i + j] = 0.0f; /* one conformation */
+        for (int j = 0; j < Z; j++) w->z[Z * i + j] = 0.0f;
+        w->z[Z * i] = i % 2 == 0 ? -w->apart : w->apart;
         rows[i] = f->rows[i % BATCH];
         make_image(w, images + i * BOX * BOX, i, ctf + (i % BATCH) * m->active, slice);
     }
@@ -279,6 +281,39 @@ static void test_located(void **state)
     het_release(w);
 }
 
+/* Every fifth image has a wrong pose, and a z far out on the other side. */
+static void test_relocated(void **state)
+{
+    (void)state;
+    world *w = het_alloc(sizeof *w);
+    het_poses poses;
+    int stopped = 0;
+    w->apart = 1.5f;
+    world_open(w);
+    assert_ok(het_poses_open(&poses, comm, w->f.model, w->stack, 0.05));
+    het_predictions *all = &poses.all;
+    for (int64_t i = 0; i < COUNT; i++) {
+        const int lost = i % 5 == 0;
+        het_rng rng = het_rng_at(5, HET_STREAM_SIMULATE, 0, (uint64_t)i);
+        turn(all->rotation, w->rotation, i, lost ? 100.0 : 0.0);
+        memcpy(all->shift + 2 * i, w->shift + 2 * i, 2 * sizeof *all->shift);
+        for (int j = 0; j < Z; j++) all->z[Z * i + j] = 0.1f * het_rng_normal(&rng);
+        all->z[Z * i] += lost ? -2.0f * w->z[Z * i] : w->z[Z * i];
+    }
+    assert_true(share_found(w, &poses) <= 0.8);
+    assert_ok(het_poses_improve(&poses, 0, &stopped)); /* minima are not what is lacking */
+    assert_true(share_found(w, &poses) <= 0.85);
+    assert_ok(het_poses_relocate(&poses, &stopped));
+    assert_int_equal(stopped, 0);
+    assert_true(share_found(w, &poses) > 0.9);
+    int right = 0;
+    for (int64_t i = 0; i < COUNT; i++) right += fabsf(all->z[Z * i] - w->z[Z * i]) < w->apart;
+    assert_true(right >= COUNT * 9 / 10);
+    het_poses_close(&poses);
+    world_close(w);
+    het_release(w);
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -298,6 +333,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_as_in_training),
                                        cmocka_unit_test(test_poses_of_a_stack),
-                                       cmocka_unit_test(test_located)};
+                                       cmocka_unit_test(test_located),
+                                       cmocka_unit_test(test_relocated)};
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -1,0 +1,194 @@
+/* Pose and conformation of an image found together: a wrong pose bends z until it fits, and a search at that z finds the
+ * wrong pose again. Such images lie far out in z: of AdK and IgG-1D (docs/experiments.md) nearly all that are wrong are among
+ * the outer 40 %. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arena.h"
+#include "log.h"
+#include "model_buffers.h"
+#include "physics/kmeans.h"
+#include "physics/search.h"
+#include "physics/slicer.h"
+#include "refine_poses.h"
+
+enum { CONFORMATIONS = 12, LEVELS = 2, KEPT = 16 };
+static const double BASE_RADIUS = 6.0; /* Fourier pixels: suits the grid's step */
+static const double RADIUS = 12.0;     /* and that of the last level, of which the minimum is near enough */
+static const double SHARE = 0.4;       /* of the images: those that are farthest out in z */
+static const double FAR = 0.1363;      /* |R-R'|^2 of 15 degrees */
+
+typedef struct relocator {
+    het_poses *poses;
+    het_search *search;
+    het_volume map; /* of one conformation: its slices cost less than the decoder's */
+    het_slicer slicer;
+    int64_t k;      /* its number */
+    int64_t *doubtful, *best; /* (images): whether to search; the likeliest conformation so far */
+    het_search_pose *pose;    /* (images): and its pose */
+    het_search_pose *found;   /* (batch) */
+} relocator;
+
+/* The decoder's slices: those of its map without the envelope, which the CTFs hold. */
+static void slices_of_map(void *context, float *slices, const float *rot, int64_t n, int64_t p)
+{
+    const relocator *r = context;
+    const het_model *m = r->poses->model;
+#pragma omp parallel for num_threads(m->dev->threads) schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        double rotation[9];
+        float *slice = slices + 2 * i * p;
+        for (int j = 0; j < 9; j++) rotation[j] = (double)rot[9 * i + j];
+        het_slicer_slice(&r->slicer, slice, rotation, m->points.kxy, p);
+        for (int64_t j = 0; j < p; j++) {
+            const int32_t *k = m->points.kxy + 2 * j;
+            const float envelope = het_model_envelope(m, hypot((double)k[0], (double)k[1]));
+            slice[2 * j] /= envelope;
+            slice[2 * j + 1] /= envelope;
+        }
+    }
+}
+
+/* Images in_batch[0..n), all conformations so far against this one. */
+static het_status search_batch(void *context, int64_t n)
+{
+    het_status status = HET_OK;
+    relocator *r = context;
+    het_poses *s = r->poses;
+    het_ctf_row rows[HET_POSES_BATCH];
+    HET_TRY(het_poses_observe(s, rows, n));
+    het_poses_shorten(s, n, het_search_points(r->search));
+    het_search_run(r->search, r->found, s->transform, s->ctf, s->noise, n);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t at = s->in_batch[i];
+        if (!isfinite(r->found[i].loglik) || (r->best[at] >= 0 && r->pose[at].loglik >= r->found[i].loglik)) continue;
+        r->best[at] = r->k;
+        r->pose[at] = r->found[i];
+    }
+done:
+    return status;
+}
+
+static het_status search_conformation(relocator *r, const double *centre, int *stopped)
+{
+    het_status status = HET_OK;
+    float z[64];
+    for (int64_t i = 0; i < r->poses->all.z_dim; i++) z[i] = (float)centre[i];
+    HET_TRY(het_model_volume(r->poses->model, z, r->map.data));
+    HET_TRY(het_slicer_new(&r->slicer, &r->map));
+    het_search_load(r->search, slices_of_map, r, NULL);
+    for (int64_t part = 0; part < het_comm_parts(r->poses->comm); part++)
+        HET_TRY(het_poses_each(r->poses, part, r->doubtful, 1, search_batch, r, stopped));
+done:
+    het_slicer_free(&r->slicer);
+    return status;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* 1 for the images that are farthest from the mean z, 0 for the others. */
+static het_status find_doubtful(int64_t *doubtful, const het_predictions *all)
+{
+    het_status status = HET_OK;
+    const int64_t n = all->count, dim = all->z_dim;
+    double mean[64] = {0}, *far = het_alloc((size_t)(2 * n) * sizeof *far);
+    if (far == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
+    for (int64_t i = 0; i < n * dim; i++) mean[i % dim] += (double)all->z[i] / (double)n;
+    for (int64_t i = 0; i < n * dim; i++) far[i / dim] += pow((double)all->z[i] - mean[i % dim], 2);
+    memcpy(far + n, far, (size_t)n * sizeof *far);
+    qsort(far + n, (size_t)n, sizeof *far, ascending);
+    const double limit = far[n + (int64_t)((1.0 - SHARE) * (double)n)];
+    for (int64_t i = 0; i < n; i++) doubtful[i] = far[i] >= limit;
+done:
+    het_release(far);
+    return status;
+}
+
+/* This rank's images at the likeliest of all poses and conformations. Where that is an image's own, its z stays. */
+static het_status place(het_poses *s, int *stopped)
+{
+    het_status status = HET_OK;
+    const int64_t n = s->all.count, z = s->all.z_dim, k = n < CONFORMATIONS ? n : CONFORMATIONS;
+    const double radius = fmin(RADIUS, het_poses_radius(s)) + 1e-6; /* else its square may be rounded down */
+    double *centre = het_alloc((size_t)(k * z) * sizeof *centre);
+    int64_t *label = het_alloc((size_t)n * sizeof *label);
+    relocator r = {.poses = s, .best = het_alloc((size_t)n * sizeof *r.best),
+                   .doubtful = het_alloc((size_t)n * sizeof *r.doubtful),
+                   .pose = het_alloc((size_t)n * sizeof *r.pose),
+                   .found = het_alloc((size_t)het_poses_batch(s) * sizeof *r.found)};
+    if (centre == NULL || label == NULL || r.found == NULL || r.best == NULL || r.pose == NULL || r.doubtful == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
+    HET_TRY(find_doubtful(r.doubtful, &s->all));
+    HET_TRY(het_volume_new(&r.map, s->model->spec.box, 1.0));
+    HET_TRY(het_search_new(&r.search, s->model->dev,
+                           &(het_search_spec){.box = s->model->spec.box,
+                                              .base_radius = fmin(BASE_RADIUS, radius),
+                                              .radius = radius,
+                                              .shift_range = s->model->spec.shift_range,
+                                              .levels = LEVELS,
+                                              .keep = KEPT,
+                                              .result = 1}));
+    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, k, (uint64_t)s->model->config.train.seed));
+    for (int64_t i = 0; i < n; i++) r.best[i] = -1;
+    for (r.k = 0; r.k < k && !*stopped; r.k++) HET_TRY(search_conformation(&r, centre + r.k * z, stopped));
+    for (int64_t at = s->first; at < s->first + s->count; at++) {
+        if (r.best[at] < 0) continue; /* not searched, or the image holds NaN */
+        memcpy(s->all.rotation + 9 * at, r.pose[at].rotation, sizeof r.pose[at].rotation);
+        memcpy(s->all.shift + 2 * at, r.pose[at].shift, sizeof r.pose[at].shift);
+        if (r.best[at] == label[at]) continue;
+        for (int64_t j = 0; j < z; j++) s->all.z[at * z + j] = (float)centre[r.best[at] * z + j];
+    }
+done:
+    het_search_free(r.search);
+    het_volume_free(&r.map);
+    void *const mine[] = {r.best, r.doubtful, r.pose, r.found, centre, label};
+    for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
+    return status;
+}
+
+/* What is no better than it was goes back. */
+static void take_better(het_poses *s, const het_predictions *before)
+{
+    het_predictions *all = &s->all;
+    const int64_t z = all->z_dim;
+    int64_t moved = 0, changed = 0;
+    for (int64_t i = 0; i < all->count; i++) {
+        if (all->loss[i] < before->loss[i]) {
+            moved += het_poses_distance2(all->rotation + 9 * i, before->rotation + 9 * i) > FAR;
+            changed += memcmp(all->z + z * i, before->z + z * i, (size_t)z * sizeof *all->z) != 0;
+            continue;
+        }
+        all->loss[i] = before->loss[i];
+        memcpy(all->rotation + 9 * i, before->rotation + 9 * i, 9 * sizeof *all->rotation);
+        memcpy(all->shift + 2 * i, before->shift + 2 * i, 2 * sizeof *all->shift);
+        memcpy(all->z + z * i, before->z + z * i, (size_t)z * sizeof *all->z);
+    }
+    het_info("poses searched anew: %.1f %% moved by more than 15 degrees, %.1f %% to another conformation",
+             100.0 * (double)moved / (double)all->count, 100.0 * (double)changed / (double)all->count);
+}
+
+het_status het_poses_relocate(het_poses *s, int *stopped)
+{
+    het_status status = HET_OK;
+    const size_t n = (size_t)s->all.count;
+    het_predictions before = {0};
+    HET_TRY(het_poses_improve(s, 0, stopped));
+    if (*stopped) goto done;
+    HET_TRY(het_comm_agree(s->comm, het_predictions_new(&before, s->all.count, s->all.z_dim)));
+    memcpy(before.rotation, s->all.rotation, 9 * n * sizeof *before.rotation);
+    memcpy(before.shift, s->all.shift, 2 * n * sizeof *before.shift);
+    memcpy(before.z, s->all.z, n * (size_t)s->all.z_dim * sizeof *before.z);
+    memcpy(before.loss, s->all.loss, n * sizeof *before.loss);
+    HET_TRY(het_poses_share(s, place(s, stopped), stopped));
+    if (*stopped) goto done;
+    HET_TRY(het_poses_improve(s, 0, stopped));
+    if (!*stopped) take_better(s, &before);
+done:
+    het_predictions_free(&before);
+    return status;
+}
