@@ -125,17 +125,6 @@ done:
     return status;
 }
 
-/* First, lost poses are found together with their conformations. */
-static het_status improve_poses(refiner *r, int64_t round, int *stopped)
-{
-    het_status status = HET_OK;
-    if (r->latents == NULL || round > 0) return het_poses_improve(&r->poses, 1, stopped);
-    HET_TRY(het_poses_relocate(&r->poses, stopped));
-    if (!*stopped) het_latents_put(r->latents, r->poses.all.z);
-done:
-    return status;
-}
-
 static het_status rounds(refiner *r, int *stopped)
 {
     het_status status = HET_OK;
@@ -144,7 +133,7 @@ static het_status rounds(refiner *r, int *stopped)
     if (*stopped) goto done;
     for (int64_t round = 0; round < r->config->rounds; round++) {
         tell(r, "poses", round);
-        HET_TRY(improve_poses(r, round, stopped));
+        HET_TRY(het_poses_improve(&r->poses, 1, stopped));
         if (*stopped) goto done;
         say(r, "poses", round, mean_loss(&r->poses));
         tell(r, "volumes", round);
