@@ -3,24 +3,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "philox.h"
+
 void het_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
 {
-    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
-    uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
-        const uint64_t p0 = (uint64_t)0xD2511F53u * c0;
-        const uint64_t p1 = (uint64_t)0xCD9E8D57u * c2;
-        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-        c1 = (uint32_t)p1;
-        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c3 = (uint32_t)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
+    memcpy(out, counter, 4 * sizeof *out);
+    het_philox_rounds(out, key[0], key[1]);
 }
 
 het_rng het_rng_at(uint64_t seed, het_stream stream, uint64_t step, uint64_t sample)
@@ -48,7 +36,7 @@ uint32_t het_rng_u32(het_rng *rng)
 
 float het_rng_uniform(het_rng *rng)
 {
-    return ((float)(het_rng_u32(rng) >> 9) + 0.5f) * 0x1p-23f;
+    return het_philox_uniform(het_rng_u32(rng));
 }
 
 float het_rng_normal(het_rng *rng)

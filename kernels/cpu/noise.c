@@ -1,5 +1,6 @@
 #include <math.h>
 
+#include "../../src/philox.h"
 #include "../../src/rng.h"
 #include "clones.h"
 #include "fourier.h"
@@ -16,34 +17,16 @@ enum { BLOCKS = 16, POINTS = 2 * BLOCKS }; /* Philox blocks side by side: the la
 static HET_INLINE void philox_blocks(uint32_t word[4][BLOCKS], const het_rng *rng, uint32_t first)
 {
     for (uint32_t j = 0; j < BLOCKS; j++) {
-        uint32_t c0 = first + j, c1 = rng->counter[1], c2 = rng->counter[2], c3 = rng->counter[3];
-        uint32_t k0 = rng->key[0], k1 = rng->key[1];
-        for (int round = 0; round < 10; round++) {
-            const uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-            c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-            c1 = (uint32_t)p1;
-            c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-            c3 = (uint32_t)p0;
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
-        }
-        word[0][j] = c0;
-        word[1][j] = c1;
-        word[2][j] = c2;
-        word[3][j] = c3;
+        uint32_t lane[4] = {first + j, rng->counter[1], rng->counter[2], rng->counter[3]};
+        het_philox_rounds(lane, rng->key[0], rng->key[1]);
+        for (int i = 0; i < 4; i++) word[i][j] = lane[i];
     }
-}
-
-/* (word >> 9) + 1/2 over 2^23, exact; below 2^31 the conversion is the cheap signed one. */
-static HET_INLINE float uniform(uint32_t word)
-{
-    return ((float)(int32_t)(word >> 9) + 0.5f) * 0x1p-23f;
 }
 
 /* cos and sin of 2 pi v are minus those of 2 pi (v - 1/2), and v - 1/2 is exact. */
 static HET_INLINE void normal_pair(float *re, float *im, uint32_t a, uint32_t b, float deviation)
 {
-    const float radius = -deviation * sqrtf(-2.0f * het_ln(uniform(a))), turns = uniform(b) - 0.5f;
+    const float radius = -deviation * sqrtf(-2.0f * het_ln(het_philox_uniform(a))), turns = het_philox_uniform(b) - 0.5f;
     *re = radius * het_cos_turns(turns);
     *im = radius * het_sin_turns(turns);
 }

@@ -3,33 +3,9 @@
 #include "fourier.h"
 #include "members.h"
 
+#include "../../src/philox.h"
 extern "C" {
 #include "../../src/rng.h"
-}
-
-/* ((word >> 9) + 1/2)/2^23, exact */
-__device__ static inline float uniform(uint32_t word)
-{
-    return ((float)(int32_t)(word >> 9) + 0.5f) * (1.0f / 8388608.0f);
-}
-
-/* Philox4x32-10 of src/rng.c. */
-__device__ static inline void philox(uint32_t out[4], uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
-                                     uint32_t k1)
-{
-    for (int round = 0; round < 10; round++) {
-        const uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-        c1 = (uint32_t)p1;
-        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c3 = (uint32_t)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
 }
 
 /* What het_rng_at gives for every image: only the sample differs. */
@@ -47,13 +23,12 @@ __global__ void add_noise(float *points, const float *sigma2, noise_key key, int
         const int64_t image = i / pairs, block = i % pairs;
         const uint64_t sample = key.first_sample + (uint64_t)image;
         const float deviation = sqrtf(0.5f * sigma2[image / per_group]);
-        uint32_t word[4];
-        philox(word, (uint32_t)block, (uint32_t)sample, (uint32_t)(sample >> 32) ^ key.stream, key.step, key.key[0],
-               key.key[1]);
+        uint32_t word[4] = {(uint32_t)block, (uint32_t)sample, (uint32_t)(sample >> 32) ^ key.stream, key.step};
+        het_philox_rounds(word, key.key[0], key.key[1]);
         for (int half = 0; half < 2 && 2 * block + half < p; half++) {
-            const float radius = deviation * sqrtf(-2.0f * logf(uniform(word[2 * half])));
+            const float radius = deviation * sqrtf(-2.0f * logf(het_philox_uniform(word[2 * half])));
             float *to = points + 2 * (image * p + 2 * block + half), sine, cosine;
-            sincospif(2.0f * uniform(word[2 * half + 1]), &sine, &cosine);
+            sincospif(2.0f * het_philox_uniform(word[2 * half + 1]), &sine, &cosine);
             const bool dc = block == 0 && half == 0; /* real: it carries the whole variance */
             to[0] += radius * cosine * (dc ? 1.41421356f : 1.0f);
             to[1] += dc ? 0.0f : radius * sine;
