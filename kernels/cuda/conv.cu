@@ -11,9 +11,11 @@
 
 enum { WIDE = 32, HIGH = 8 };
 
-/* Columns of one side: `rows_*` pixels see `from_*` pixels of `channels`. */
+/* Columns of one side: `rows_*` pixels see `from_*` pixels of `channels`. Under tap t of pixel p lies the pixel
+   (p step + way (t - pad)) / divide, where that is a whole number: forward step = stride, divide = way = 1; backward, the
+   output pixel whose tap lay on this one, step = 1, divide = stride, way = -1. */
 typedef struct gather_shape {
-    int rows_h, rows_w, from_h, from_w, channels, kernel, stride, pad;
+    int rows_h, rows_w, from_h, from_w, channels, kernel, pad, step, divide, way;
     int row; /* numbers in a row, padded */
 } gather_shape;
 
@@ -26,36 +28,20 @@ struct het_conv {
     float *dw;       /* (out_c, row of forward) where rows are padded, else NULL */
 };
 
-/* Columns of the rows from `first` on. Row r, number j: tap j / channels, channel j % channels. Forward: the pixel under
-   the tap. */
-template <class T> __global__ void gather_windows(void *columns, const void *x, gather_shape s, int64_t first, int64_t rows)
+/* Columns of the rows from `first` on. Row r, number j: tap j / channels, channel j % channels. */
+template <class T> __global__ void gather(void *columns, const void *x, gather_shape s, int64_t first, int64_t rows)
 {
     const int64_t r = (int64_t)blockIdx.x * HIGH + threadIdx.y;
     const int j = (int)(blockIdx.y * WIDE + threadIdx.x);
     if (r >= rows || j >= s.row) return;
     const int tap = j / s.channels, c = j - tap * s.channels, pixels = s.rows_h * s.rows_w;
     const int64_t image = (first + r) / pixels;
-    const int pixel = (int)(first + r - image * pixels), oy = pixel / s.rows_w, ox = pixel - oy * s.rows_w;
-    const int iy = oy * s.stride - s.pad + tap / s.kernel, ix = ox * s.stride - s.pad + tap % s.kernel;
-    const bool inside = tap < s.kernel * s.kernel && iy >= 0 && iy < s.from_h && ix >= 0 && ix < s.from_w;
+    const int pixel = (int)(first + r - image * pixels), py = pixel / s.rows_w, px = pixel - py * s.rows_w;
+    const int above = py * s.step + s.way * (tap / s.kernel - s.pad), left = px * s.step + s.way * (tap % s.kernel - s.pad);
+    const int iy = above / s.divide, ix = left / s.divide;
+    const bool inside = tap < s.kernel * s.kernel && above >= 0 && left >= 0 && iy * s.divide == above &&
+                        ix * s.divide == left && iy < s.from_h && ix < s.from_w;
     const float v = inside ? het_load((const T *)x, ((image * s.from_h + iy) * s.from_w + ix) * s.channels + c) : 0.0f;
-    het_store((T *)columns, r * s.row + j, v);
-}
-
-/* Backward: the output pixel whose tap lay on this pixel, if there is one. */
-template <class T> __global__ void gather_outputs(void *columns, const void *dy, gather_shape s, int64_t first, int64_t rows)
-{
-    const int64_t r = (int64_t)blockIdx.x * HIGH + threadIdx.y;
-    const int j = (int)(blockIdx.y * WIDE + threadIdx.x);
-    if (r >= rows || j >= s.row) return;
-    const int tap = j / s.channels, c = j - tap * s.channels, pixels = s.rows_h * s.rows_w;
-    const int64_t image = (first + r) / pixels;
-    const int pixel = (int)(first + r - image * pixels), iy = pixel / s.rows_w, ix = pixel - iy * s.rows_w;
-    const int y = iy + s.pad - tap / s.kernel, x = ix + s.pad - tap % s.kernel;
-    const int oy = y / s.stride, ox = x / s.stride;
-    const bool inside = tap < s.kernel * s.kernel && y >= 0 && x >= 0 && oy * s.stride == y && ox * s.stride == x &&
-                        oy < s.from_h && ox < s.from_w;
-    const float v = inside ? het_load((const T *)dy, ((image * s.from_h + oy) * s.from_w + ox) * s.channels + c) : 0.0f;
     het_store((T *)columns, r * s.row + j, v);
 }
 
@@ -128,9 +114,9 @@ het_status het_cuda_conv_new(het_device *dev, het_conv **conv, const het_conv_sp
     c->out_h = (s->in_h + 2 * s->pad - s->kernel) / s->stride + 1;
     c->out_w = (s->in_w + 2 * s->pad - s->kernel) / s->stride + 1;
     const int taps = (int)(s->kernel * s->kernel), kernel = (int)s->kernel, stride = (int)s->stride, pad = (int)s->pad;
-    c->forward = {(int)c->out_h, (int)c->out_w, (int)s->in_h, (int)s->in_w, (int)s->in_c, kernel, stride, pad,
+    c->forward = {(int)c->out_h, (int)c->out_w, (int)s->in_h, (int)s->in_w, (int)s->in_c, kernel, pad, stride, 1, 1,
                   padded_row(taps * s->in_c)};
-    c->backward = {(int)s->in_h, (int)s->in_w, (int)c->out_h, (int)c->out_w, (int)s->out_c, kernel, stride, pad,
+    c->backward = {(int)s->in_h, (int)s->in_w, (int)c->out_h, (int)c->out_w, (int)s->out_c, kernel, pad, 1, stride, -1,
                    padded_row(taps * s->out_c)};
     const size_t forward = scratch_of(c, &c->forward), backward = scratch_of(c, &c->backward);
     c->w = het_cuda_alloc(cuda, (size_t)(s->out_c * c->forward.row) * element(cuda));
@@ -169,10 +155,9 @@ static void convert(het_conv *c, const float *w)
 /* The columns of `rows` pixels from pixel `first` on: in scratch, or x itself where it is its own columns. */
 static const void *columns_of(het_conv *c, const gather_shape *s, const void *x, int64_t first, int64_t rows)
 {
-    if (s->kernel == 1 && s->stride == 1 && s->row == s->channels) return at(c, x, first * s->row);
+    if (s->kernel == 1 && s->step == 1 && s->divide == 1 && s->row == s->channels) return at(c, x, first * s->row);
     const dim3 grid(het_tiles(rows, HIGH), het_tiles(s->row, WIDE)), block(WIDE, HIGH);
-    if (s == &c->backward) HET_LAUNCH_ACT(c->cuda, gather_outputs, grid, block, c->cuda->scratch, x, *s, first, rows);
-    else HET_LAUNCH_ACT(c->cuda, gather_windows, grid, block, c->cuda->scratch, x, *s, first, rows);
+    HET_LAUNCH_ACT(c->cuda, gather, grid, block, c->cuda->scratch, x, *s, first, rows);
     return c->cuda->scratch;
 }
 
