@@ -1,8 +1,6 @@
 #pragma once
 #include "model.h"
 
-/* The workspace of a step, on the device; shared by model.c, model_tasks.c and model_infer.c only.
- * Image i of task one has rows 2i (itself) and 2i+1 (its mirror). */
 /* What goes to and fro in one piece, on the host: each (B') rows. */
 typedef struct het_model_host {
     void *block;
@@ -13,6 +11,8 @@ typedef struct het_model_host {
     uint8_t *quarters;
 } het_model_host;
 
+/* The workspace of a step, on the device; shared by model.c, model_tasks.c and model_infer.c only.
+ * Image i of task one has rows 2i (itself) and 2i+1 (its mirror). */
 typedef struct het_model_buffers {
     het_model_host host;
     void *workspace;

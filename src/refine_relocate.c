@@ -2,7 +2,6 @@
  * wrong pose again. Such images lie far out in z: of AdK and IgG-1D (docs/experiments.md) nearly all that are wrong are among
  * the outer 40 %. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "arena.h"
@@ -11,6 +10,7 @@
 #include "physics/kmeans.h"
 #include "physics/search.h"
 #include "physics/slicer.h"
+#include "physics/stats.h"
 #include "refine_poses.h"
 
 enum { CONFORMATIONS = 12, LEVELS = 2, KEPT = 16 };
@@ -24,7 +24,8 @@ typedef struct relocator {
     het_search *search;
     het_volume map; /* of one conformation: its slices cost less than the decoder's */
     het_slicer slicer;
-    int64_t k;      /* its number */
+    float *envelope; /* (points of the disc) */
+    int64_t k;      /* the conformation's number */
     int64_t *doubtful, *best; /* (images): whether to search; the likeliest conformation so far */
     het_search_pose *pose;    /* (images): and its pose */
     het_search_pose *found;   /* (batch) */
@@ -35,19 +36,9 @@ static void slices_of_map(void *context, float *slices, const float *rot, int64_
 {
     const relocator *r = context;
     const het_model *m = r->poses->model;
-#pragma omp parallel for num_threads(m->dev->threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        double rotation[9];
-        float *slice = slices + 2 * i * p;
-        for (int j = 0; j < 9; j++) rotation[j] = (double)rot[9 * i + j];
-        het_slicer_slice(&r->slicer, slice, rotation, m->points.kxy, p);
-        for (int64_t j = 0; j < p; j++) {
-            const int32_t *k = m->points.kxy + 2 * j;
-            const float envelope = het_model_envelope(m, hypot((double)k[0], (double)k[1]));
-            slice[2 * j] /= envelope;
-            slice[2 * j + 1] /= envelope;
-        }
-    }
+    het_slicer_slices(&r->slicer, slices, rot, n, m->points.kxy, p, m->dev->threads);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < 2 * p; j++) slices[2 * i * p + j] /= r->envelope[j / 2];
 }
 
 /* Images in_batch[0..n), all conformations so far against this one. */
@@ -85,12 +76,6 @@ done:
     return status;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* 1 for the images that are farthest from the mean z, 0 for the others. */
 static het_status find_doubtful(int64_t *doubtful, const het_predictions *all)
 {
@@ -101,7 +86,7 @@ static het_status find_doubtful(int64_t *doubtful, const het_predictions *all)
     for (int64_t i = 0; i < n * dim; i++) mean[i % dim] += (double)all->z[i] / (double)n;
     for (int64_t i = 0; i < n * dim; i++) far[i / dim] += pow((double)all->z[i] - mean[i % dim], 2);
     memcpy(far + n, far, (size_t)n * sizeof *far);
-    qsort(far + n, (size_t)n, sizeof *far, ascending);
+    het_sort(far + n, n);
     const double limit = far[n + (int64_t)((1.0 - SHARE) * (double)n)];
     for (int64_t i = 0; i < n; i++) doubtful[i] = far[i] >= limit;
 done:
@@ -119,9 +104,11 @@ static het_status place(het_poses *s, int *stopped)
     int64_t *label = het_alloc((size_t)n * sizeof *label);
     relocator r = {.poses = s, .best = het_alloc((size_t)n * sizeof *r.best),
                    .doubtful = het_alloc((size_t)n * sizeof *r.doubtful),
+                   .envelope = het_alloc((size_t)s->model->points.count * sizeof *r.envelope),
                    .pose = het_alloc((size_t)n * sizeof *r.pose),
                    .found = het_alloc((size_t)het_poses_batch(s) * sizeof *r.found)};
-    if (centre == NULL || label == NULL || r.found == NULL || r.best == NULL || r.pose == NULL || r.doubtful == NULL)
+    if (centre == NULL || label == NULL || r.found == NULL || r.best == NULL || r.pose == NULL || r.doubtful == NULL ||
+        r.envelope == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
     HET_TRY(find_doubtful(r.doubtful, &s->all));
     HET_TRY(het_volume_new(&r.map, s->model->spec.box, 1.0));
@@ -135,6 +122,10 @@ static het_status place(het_poses *s, int *stopped)
                                               .result = 1}));
     HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, k, (uint64_t)s->model->config.train.seed));
     for (int64_t i = 0; i < n; i++) r.best[i] = -1;
+    for (int64_t j = 0; j < s->model->points.count; j++) {
+        const int32_t *xy = s->model->points.kxy + 2 * j;
+        r.envelope[j] = het_model_envelope(s->model, hypot((double)xy[0], (double)xy[1]));
+    }
     for (r.k = 0; r.k < k && !*stopped; r.k++) HET_TRY(search_conformation(&r, centre + r.k * z, stopped));
     for (int64_t at = s->first; at < s->first + s->count; at++) {
         if (r.best[at] < 0) continue; /* not searched, or the image holds NaN */
@@ -146,7 +137,7 @@ static het_status place(het_poses *s, int *stopped)
 done:
     het_search_free(r.search);
     het_volume_free(&r.map);
-    void *const mine[] = {r.best, r.doubtful, r.pose, r.found, centre, label};
+    void *const mine[] = {r.best, r.doubtful, r.envelope, r.pose, r.found, centre, label};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
     return status;
 }

@@ -10,6 +10,7 @@
 #include "../log.h"
 #include "../physics/kmeans.h"
 #include "../physics/latent.h"
+#include "../physics/stats.h"
 #include "../run.h"
 #include "cli.h"
 #include "map_file.h"
@@ -114,19 +115,13 @@ done:
     return status;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static het_status traversal(job *j, const het_predictions *all, const het_pca *pca, double *value)
 {
     het_status status = HET_OK;
     const int64_t axis = j->pc - 1, dim = j->z_dim;
     if (axis >= dim) HET_TRY(het_fail(HET_E_USAGE, "--pc %lld: there are %lld components", (long long)j->pc, (long long)dim));
     het_latent_project(value, pca, (int)axis, all->z, all->count);
-    qsort(value, (size_t)all->count, sizeof *value, ascending);
+    het_sort(value, all->count);
     const double low = value[all->count / 20], high = value[all->count - 1 - all->count / 20];
     HET_TRY(room(j, j->points));
     for (int64_t i = 0; i < j->points; i++) {

@@ -39,14 +39,8 @@ static int64_t shell_of(const int32_t *k)
 void het_first_volume_slices(void *context, float *slices, const float *rot, int64_t n, int64_t p)
 {
     const het_first_volume *volume = context;
-#pragma omp parallel for num_threads(volume->threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        double r[9];
-        float *slice = slices + 2 * i * p;
-        for (int c = 0; c < 9; c++) r[c] = (double)rot[9 * i + c];
-        het_slicer_slice(&volume->slicer, slice, r, volume->points.kxy, p);
-        for (int64_t j = 0; j < 2 * p; j++) slice[j] *= (float)volume->slice_scale;
-    }
+    het_slicer_slices(&volume->slicer, slices, rot, n, volume->points.kxy, p, volume->threads);
+    for (int64_t j = 0; j < 2 * n * p; j++) slices[j] *= (float)volume->slice_scale;
 }
 
 /* Transforms and CTFs of all images. */

@@ -175,3 +175,14 @@ void het_slicer_slice(const het_slicer *slicer, float *points, const double r[9]
         het_slicer_at(slicer, points + 2 * i, kx * r[0] + ky * r[3], kx * r[1] + ky * r[4], kx * r[2] + ky * r[5]);
     }
 }
+
+void het_slicer_slices(const het_slicer *slicer, float *slices, const float *rot, int64_t n, const int32_t *kxy, int64_t p,
+                       int threads)
+{
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        double r[9];
+        for (int c = 0; c < 9; c++) r[c] = (double)rot[9 * i + c];
+        het_slicer_slice(slicer, slices + 2 * i * p, r, kxy, p);
+    }
+}

@@ -26,3 +26,6 @@ void het_slicer_free(het_slicer *slicer);
 void het_slicer_at(const het_slicer *slicer, float out[2], double qx, double qy, double qz);
 /** points (P,2) = S(R^T (kx,ky,0)) for the P points kxy (P,2). Thread-safe. */
 void het_slicer_slice(const het_slicer *slicer, float *points, const double r[9], const int32_t *kxy, int64_t p);
+/** Those of n rotations (n,9): slices (n,P,2), on so many threads. */
+void het_slicer_slices(const het_slicer *slicer, float *slices, const float *rot, int64_t n, const int32_t *kxy, int64_t p,
+                       int threads);
