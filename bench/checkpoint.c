@@ -113,7 +113,8 @@ int main(int argc, char **argv)
     config.train.batch = count;
     for (int i = 5; i < argc; i++) check(het_config_set(&config, argv[i]));
     snprintf(path, sizeof path, "%s/bench-run", argv[1]);
-    check(het_run_open(&run, comm, path, &config));
+    check(het_run_open(&run, comm, path, 0, &config));
+    check(het_run_begin(&run, &config));
     check(het_device_open_cpu(&device, (int)config.train.threads, (het_precision)config.train.precision));
     check(het_model_new(&model, &device, &config,
                         &(het_model_spec){.box = box, .apix = 3.0, .batch = count, .global_batch = count, .groups = 1,

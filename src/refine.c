@@ -166,7 +166,8 @@ het_status het_refine(const het_refine_job *job, int *interrupted)
     snprintf(path, sizeof path, "%s/refined/predictions.h5", job->run->path);
     if (het_comm_rank(job->comm) == 0) remove(path); /* of an older checkpoint, if any */
     snprintf(path, sizeof path, "%s/refined", job->run->path);
-    HET_TRY(het_run_open(&out, job->comm, path, &config));
+    HET_TRY(het_run_open(&out, job->comm, path, 0, &config));
+    HET_TRY(het_run_begin(&out, &config));
     HET_TRY(het_comm_agree(job->comm, prepare(&r)));
     HET_TRY(rounds(&r, interrupted));
     if (*interrupted)

@@ -23,7 +23,7 @@ static het_status make_folder(const char *path)
     return het_fail(HET_E_IO, "cannot make the run folder %s: %s", path, strerror(errno));
 }
 
-/* Compare with the configuration the folder was started with, and save the new one. Root rank. */
+/* Compare with the configuration the folder was started with. Root rank. */
 static het_status settle_config(const het_run *run, het_config *config)
 {
     het_status status = HET_OK;
@@ -43,12 +43,11 @@ static het_status settle_config(const het_run *run, het_config *config)
                              (long long)was.train.threads, (long long)config->train.threads, (long long)was.train.threads));
     }
     config->train.shards = het_config_shards(config, het_comm_size(run->comm));
-    status = het_config_save(config, file);
 done:
     return status;
 }
 
-het_status het_run_open(het_run *run, het_comm *comm, const char *path, het_config *config)
+het_status het_run_open(het_run *run, het_comm *comm, const char *path, int hold, het_config *config)
 {
     het_status status = HET_OK;
     char folder[1100] = "";
@@ -58,20 +57,41 @@ het_status het_run_open(het_run *run, het_comm *comm, const char *path, het_conf
     snprintf(run->path, sizeof run->path, "%s", path);
     snprintf(folder, sizeof folder, "%s/checkpoints", run->path);
     if (het_comm_rank(comm) == 0) {
-        status = make_folder(run->path);
-        if (status == HET_OK) status = make_folder(folder);
+        if (hold) status = het_run_hold_take(&run->hold, run->path, het_comm_size(comm));
         if (status == HET_OK) status = het_checkpoint_newest(folder, run->newest, sizeof run->newest);
         if (status == HET_OK) status = settle_config(run, config);
-        if (status == HET_OK) status = het_checkpoint_clean(folder);
         het_run_log_open(&run->log, run->path);
-        /* a run that was killed before its first checkpoint */
-        if (status == HET_OK && run->newest[0] == '\0') status = het_run_log_trim(&run->log, 0);
     }
     HET_TRY(het_comm_agree(comm, status));
     HET_TRY(het_comm_broadcast(comm, run->newest, sizeof run->newest, 0));
     HET_TRY(het_comm_broadcast(comm, config, sizeof *config, 0));
 done:
     return status;
+}
+
+static het_status begin_root(het_run *run, const het_config *config)
+{
+    het_status status = HET_OK;
+    char path[1100];
+    HET_TRY(make_folder(run->path));
+    snprintf(path, sizeof path, "%s/checkpoints", run->path);
+    HET_TRY(make_folder(path));
+    HET_TRY(het_checkpoint_clean(path));
+    snprintf(path, sizeof path, "%s/config.yaml", run->path);
+    HET_TRY(het_config_save(config, path));
+    if (run->newest[0] == '\0') status = het_run_log_trim(&run->log, 0); /* a run that was killed before its first checkpoint */
+done:
+    return status;
+}
+
+het_status het_run_begin(het_run *run, const het_config *config)
+{
+    return het_comm_agree(run->comm, het_comm_rank(run->comm) == 0 ? begin_root(run, config) : HET_OK);
+}
+
+void het_run_release(het_run *run)
+{
+    het_run_hold_release(&run->hold);
 }
 
 void het_run_close(het_run *run)
@@ -178,6 +198,7 @@ void het_run_save(het_run *run, const het_model *m, const het_survey *survey, co
 {
     char *json = NULL;
     if (het_comm_rank(run->comm) != 0) return;
+    het_run_hold_renew(&run->hold);
     if (copy_all(run, m, survey, state, &json) == HET_OK) het_checkpoint_writer_start(run->writer, state->step, json);
     else het_warn("no checkpoint of step %lld: %s", (long long)state->step, het_status_message());
 }
@@ -191,6 +212,7 @@ static het_status save_root(het_run *run, const het_model *m, const het_survey *
 {
     het_status status = HET_OK;
     char *json = NULL, why[1024];
+    het_run_hold_renew(&run->hold);
     HET_TRY(copy_all(run, m, survey, state, &json));
     HET_TRY(het_checkpoint_writer_write(run->writer, state->step, json));
     status = het_run_log_flush(&run->log);

@@ -3,6 +3,7 @@
 #include "data/checkpoint_writer.h"
 #include "model.h"
 #include "physics/volume.h"
+#include "run_hold.h"
 #include "run_log.h"
 #include "survey.h"
 
@@ -10,6 +11,7 @@
 
 typedef struct het_run {
     het_comm *comm;
+    het_run_hold hold; /* root rank: others are kept out */
     char path[1024];
     char newest[1100]; /* checkpoint to go on from; "" at a first start */
     het_run_log log;   /* root rank */
@@ -32,12 +34,17 @@ typedef struct het_run_state {
 /** Poses and conformations that training kept image by image to its end, in the form of predictions.h5; only then is it there. */
 #define HET_RUN_KEPT "kept.h5"
 
-/** Make or find the folder. When it holds a run, `config` is compared with the run's: keys that must not change are
- *  refused by name; train.shards = 0 takes the run's value. The resolved configuration is saved. Collective. Errors: also
- *  HET_E_INPUT when all checkpoints are damaged. Close with het_run_close, also after an error. */
-het_status het_run_open(het_run *run, het_comm *comm, const char *path, het_config *config);
+/** Look into the folder, and with `hold` keep others out of it from now on (run_hold.h; a folder within one that is held needs no
+ *  hold of its own). When it has a run, `config` is compared with the run's: keys that must not change are refused by
+ *  name; train.shards = 0 takes the run's value. Nothing is written but the hold. Collective. Errors: also HET_E_INPUT when all
+ *  checkpoints are damaged, those of het_run_hold_take. Close with het_run_close, also after an error. */
+het_status het_run_open(het_run *run, het_comm *comm, const char *path, int hold, het_config *config);
+/** Nothing speaks against the run: make its folders, save the resolved configuration, remove what killed runs left. Collective. */
+het_status het_run_begin(het_run *run, const het_config *config);
 /** Wait for a checkpoint that is being written, and free. Accepts a zeroed run. Not collective. */
 void het_run_close(het_run *run);
+/** After het_run_close and all else that is written there: let others have the folder. One that was new and never begun goes. */
+void het_run_release(het_run *run);
 /** Take the memory that copies for checkpoints need, so that the first one takes no longer than the others. Collective.
  *  Errors: HET_E_MEMORY. */
 het_status het_run_ready(het_run *run, const het_model *model, const het_survey *survey, const het_run_state *state);

@@ -26,7 +26,7 @@ enum { HET_START_FIELDS = HET_LATENTS_FIELDS + 2 };
 het_status het_start_new(het_start *start, int64_t count, const het_config *config, const het_model_spec *model);
 /** het_start_new, and find the poses; kept as start.h5 in the run's folder with all that they depend on, so that a training
  *  that was killed before its first checkpoint, or is begun anew with other networks, finds them there. Collective.
- *  Errors: HET_E_MEMORY, HET_E_USAGE (too few images), those of files. */
+ *  Errors: HET_E_MEMORY, those of files. */
 het_status het_start_find(het_start *start, het_run *run, het_device *dev, const het_stack *stack,
                           const het_survey *survey, const het_config *config, const het_model_spec *model);
 void het_start_free(het_start *start);

@@ -120,6 +120,14 @@ done:
     return status;
 }
 
+het_status het_start_volume_check(const het_config_init *init, int64_t images)
+{
+    const int64_t all = images < init->images ? images : init->images;
+    if (all >= IMAGES_LEAST) return HET_OK;
+    return het_fail(HET_E_USAGE, "a start without a model needs at least %d images, there are %lld: use init.method=none",
+                    IMAGES_LEAST, (long long)all);
+}
+
 het_status het_start_volume(het_first_volume *volume, het_comm *comm, het_device *dev, const het_stack *stack,
                             const het_start_volume_spec *spec)
 {
@@ -130,9 +138,6 @@ het_status het_start_volume(het_first_volume *volume, het_comm *comm, het_device
     const int64_t few = all < init->search_images ? all : init->search_images;
     const int rank = het_comm_rank(comm);
     het_chosen c = {0};
-    if (all < IMAGES_LEAST)
-        return het_fail(HET_E_USAGE, "a start without a model needs at least %d images, there are %lld: use init.method=none",
-                        IMAGES_LEAST, (long long)all);
     if (rank < HET_START_AT_A_TIME) status = read_chosen(&c, stack, rank == 0 ? all : few, all, spec->seed);
     HET_TRY(het_comm_agree(comm, status));
     HET_TRY(het_start_from_search(&c, few, comm, dev, stack, spec));

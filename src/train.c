@@ -81,7 +81,7 @@ done:
 }
 
 /* Before anything is written. */
-static het_status check_batch(const het_trainer *t, const het_train_options *options)
+static het_status check_images(const het_trainer *t, const het_train_options *options)
 {
     const int64_t count = het_stack_get_info(t->stack)->count, batch = t->config->train.batch;
     const int ranks = het_comm_size(t->comm);
@@ -93,7 +93,7 @@ static het_status check_batch(const het_trainer *t, const het_train_options *opt
         return het_fail(HET_E_USAGE,
                         "train.batch = %lld cannot be shared by %d ranks: choose a multiple of them",
                         (long long)batch, ranks);
-    return HET_OK;
+    return het_train_poses_check(t->config, count);
 }
 
 /* Shards are the batch-norm groups of the global batch; every rank holds whole ones. */
@@ -134,10 +134,12 @@ static het_status start_or_resume(het_trainer *t, const het_train_options *optio
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(t->stack);
+    const int resumed = t->run.newest[0] != '\0';
     HET_TRY(het_survey_new(&t->survey, info->box));
-    if (t->run.newest[0] != '\0') {
-        HET_TRY(het_run_restore(&t->run, t->model, &t->survey, &t->state, info));
-        het_watch_open(&t->watch, options->run, options->stack, options->prometheus);
+    if (resumed) HET_TRY(het_run_restore(&t->run, t->model, &t->survey, &t->state, info));
+    HET_TRY(het_run_begin(&t->run, t->config));
+    het_watch_open(&t->watch, options->run, options->stack, options->prometheus);
+    if (resumed) {
         if (t->config->train.snr > 0.0) t->survey.snr = t->model->snr = t->config->train.snr;
         t->report.tally = t->state.tally;
         if (het_comm_rank(t->comm) == 0) het_report_recall(&t->report, &t->survey, &t->run.log);
@@ -145,7 +147,6 @@ static het_status start_or_resume(het_trainer *t, const het_train_options *optio
         HET_TRY(het_train_poses_take(t, 1));
         goto done;
     }
-    het_watch_open(&t->watch, options->run, options->stack, options->prometheus);
     HET_TRY(het_survey_take(&t->survey, t->comm, t->model->dev, t->stack, t->config));
     t->state = (het_run_state){.count = info->count,
                                .box = info->box,
@@ -170,23 +171,16 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     if (!options->dry_run) het_watch_listen(&t.watch, comm);
     HET_TRY(het_stack_open_together(&t.stack, comm, options->stack));
     const het_stack_info *info = het_stack_get_info(t.stack);
-    HET_TRY(check_batch(&t, options));
+    HET_TRY(check_images(&t, options));
     if (config->train.deterministic) config->train.threads = dev->threads; /* the run remembers them: sums depend on them too */
-    if (!options->dry_run) HET_TRY(het_run_open(&t.run, comm, options->run, config));
+    if (!options->dry_run) HET_TRY(het_run_open(&t.run, comm, options->run, 1, config));
     HET_TRY(model_shape(&t, &spec));
     HET_TRY(het_train_model(&t, dev, &spec, options->memory, options->dry_run));
     if (options->dry_run) goto done;
     HET_TRY(het_comm_agree(comm, het_stepper_open(&t.stepper, comm, t.model)));
     HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
                                                 config->train.batch)));
-    status = start_or_resume(&t, options);
-    if (status == HET_E_STOPPED) {
-        het_warn("%s: nothing is saved but what start.h5 holds, the same command begins again", het_status_message());
-        *interrupted = 1;
-        status = HET_OK;
-        goto done;
-    }
-    HET_TRY(status);
+    HET_TRY(start_or_resume(&t, options));
     HET_TRY(het_run_ready(&t.run, t.model, &t.survey, &t.state));
     het_coordinator_init(&t.coordinator, comm, config, info->box, info->count,
                          het_loader_steps_per_epoch(t.loader), options->max_hours);
@@ -200,8 +194,14 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
                            interrupted));
     het_info("memory: at most %.1f MiB were in use", (double)het_arena_peak() / 1048576.0);
 done:
+    if (status == HET_E_STOPPED) {
+        het_warn("%s: nothing is saved but what start.h5 holds, the same command begins again", het_status_message());
+        *interrupted = 1;
+        status = HET_OK;
+    }
     het_run_close(&t.run); /* first: it may be using HDF5 */
     het_watch_close(&t.watch, status, *interrupted);
+    het_run_release(&t.run);
     het_loader_free(t.loader);
     het_train_poses_free(&t);
     het_stepper_close(&t.stepper);

@@ -7,6 +7,13 @@
 #include "join.h"
 #include "log.h"
 #include "schedule.h"
+#include "start_volume.h"
+
+het_status het_train_poses_check(const het_config *config, int64_t images)
+{
+    const int started = config->init.method != HET_START_NONE && config->train.method != HET_METHOD_CRYODRGN2;
+    return started ? het_start_volume_check(&config->init, images) : HET_OK;
+}
 
 void het_train_poses_give(het_trainer *t, het_batch *batch, int frozen)
 {

@@ -4,6 +4,8 @@
 /** Poses that task one is given instead of asking the encoder: those of the start (start.h), or, for
  *  train.method = cryodrgn2, those of searches (searched.h). All collective, but for give and fields. */
 
+/** Whether a stack of so many images is enough for what the configuration wants. Errors: HET_E_USAGE. Not collective. */
+het_status het_train_poses_check(const het_config *config, int64_t images);
 /** The first poses, and the decoder taught at them; going_on: as the checkpoint has them. Nothing to do where
  *  poses are not given. Errors: those of the start, of files, HET_E_MEMORY. */
 het_status het_train_poses_take(het_trainer *t, int going_on);

@@ -15,6 +15,7 @@
 #include "data/checkpoint.h"
 #include "data/json_number.h"
 #include "log.h"
+#include "run_process.h"
 #include "signals.h"
 #include "thread.h"
 
@@ -25,19 +26,6 @@ static double unix_time(void)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-void het_watch_machine(char *text, size_t size)
-{
-    char boot[64] = "", space[64] = "";
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
-    if (file != NULL) {
-        if (fgets(boot, sizeof boot, file) == NULL) boot[0] = '\0';
-        fclose(file);
-    }
-    boot[strcspn(boot, "\n")] = '\0';
-    if (readlink("/proc/self/ns/pid", space, sizeof space - 1) < 0) space[0] = '\0';
-    snprintf(text, size, "%s %s", boot, space);
 }
 
 /* ---- the files ---- */
@@ -60,15 +48,11 @@ static int replace_file(const char *path, const char *text)
 
 static json_t *state_object(const het_watch *w)
 {
-    char host[256] = "", machine[160];
-    const char *job = getenv("SLURM_JOB_ID");
     const het_watch_numbers *n = &w->now;
-    gethostname(host, sizeof host - 1);
-    het_watch_machine(machine, sizeof machine);
-    json_t *object = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:s*, s:s}", "version", 1, "state", w->state,
-                               "reason", w->reason, "stage", w->stage, "detail", w->detail, "host", host, "machine", machine,
-                               "pid", (int)getpid(), "ranks", w->ranks, "job", job, "stack", w->stack);
+    json_t *object = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s}", "version", 1, "state", w->state, "reason", w->reason, "stage",
+                               w->stage, "detail", w->detail, "stack", w->stack);
     if (object == NULL) return NULL;
+    het_process_put(object, w->ranks);
     het_json_put(object, "started", w->started);
     het_json_put(object, "stage_since", w->stage_since);
     het_json_put(object, "updated", unix_time());

@@ -59,6 +59,3 @@ void het_watch_report(het_watch *watch, const het_watch_numbers *numbers);
 void het_watch_saved(het_watch *watch);
 /** The end: "failed" with the status's message, else "stopped" or "finished". Without an opening it only frees. */
 void het_watch_close(het_watch *watch, het_status status, int interrupted);
-
-/** A name for this machine, as far as process numbers are concerned: they are of one boot and one PID namespace. */
-void het_watch_machine(char *text, size_t size);

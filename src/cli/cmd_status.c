@@ -4,7 +4,6 @@
 #include <jansson.h>
 #include <limits.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "../data/json_number.h"
 #include "../physics/collapse.h"
 #include "../run.h"
+#include "../run_process.h"
 #include "../watch.h"
 #include "cli.h"
 #include "last_line.h"
@@ -48,17 +48,6 @@ static double age_of(const char *path)
     clock_gettime(CLOCK_REALTIME, &now);
     if (stat(path, &about) != 0) return NAN;
     return fmax(0.0, (double)(now.tv_sec - about.st_mtim.tv_sec) + 1e-9 * (double)(now.tv_nsec - about.st_mtim.tv_nsec));
-}
-
-/* Whether the program that wrote this state is known to be gone. */
-static int is_gone(const json_t *state)
-{
-    char machine[160], host[256] = "";
-    const double pid = het_json_number(state, "pid");
-    het_watch_machine(machine, sizeof machine);
-    gethostname(host, sizeof host - 1);
-    if (strcmp(machine, text_of(state, "machine")) != 0 || strcmp(host, text_of(state, "host")) != 0 || !(pid > 0.0)) return 0;
-    return kill((pid_t)pid, 0) != 0 && errno == ESRCH;
 }
 
 /* ---- gathering ---- */
@@ -98,6 +87,19 @@ static void gather_lines(json_t *object, const char *run)
     json_object_set_new(object, "warning", warning != NULL ? warning : json_null());
 }
 
+/* Who holds the folder; null when nobody does. */
+static void gather_holder(json_t *object, const char *run)
+{
+    char file[PATH_MAX + 32];
+    snprintf(file, sizeof file, "%s/" HET_HOLD_FILE, run);
+    json_t *holder = json_load_file(file, 0, NULL);
+    if (holder != NULL) {
+        json_object_set_new(holder, "gone", json_boolean(het_process_is_gone(holder)));
+        het_json_put(holder, "sign_age_seconds", age_of(file));
+    }
+    json_object_set_new(object, "holder", holder != NULL ? holder : json_null());
+}
+
 /* The state in one word, and whether a running training has not reported for too long. */
 static const char *judge(const json_t *object, const json_t *state, double sign, int *silent)
 {
@@ -105,7 +107,7 @@ static const char *judge(const json_t *object, const json_t *state, double sign,
     *silent = 0;
     if (state == NULL) return json_is_null(json_object_get(object, "checkpoint")) ? "not started" : "stopped";
     if (strcmp(word, "running") != 0) return word;
-    if (is_gone(state) || sign > HET_WATCH_LOST) return "lost";
+    if (het_process_is_gone(state) || sign > HET_WATCH_LOST) return "lost";
     const double usual = het_json_number(state, "report_seconds");
     *silent = strcmp(text_of(state, "stage"), "training") == 0 && usual > 0.0 &&
               het_json_number(object, "report_age_seconds") > SILENT_FACTOR * usual + SILENT_SECONDS;
@@ -129,6 +131,7 @@ static het_status gather(json_t **out, const char *run)
     json_object_set_new(object, "run", json_string(run));
     gather_checkpoint(object, run);
     gather_lines(object, run);
+    gather_holder(object, run);
     const double sign = age_of(file);
     json_object_set_new(object, "state", json_string(judge(object, state, sign, &silent)));
     json_object_set_new(object, "silent", json_boolean(silent));
@@ -185,11 +188,17 @@ static void print_state(const json_t *object)
 
 static void print_where(const json_t *object)
 {
-    if (*text_of(object, "host") == '\0') return;
-    printf("  job          host %s, process %.0f, %.0f rank(s)", text_of(object, "host"), het_json_number(object, "pid"),
-           het_json_number(object, "ranks"));
-    if (*text_of(object, "job") != '\0') printf(", Slurm job %s", text_of(object, "job"));
-    printf("\n");
+    const json_t *holder = json_object_get(object, "holder");
+    char who[512], since[32] = "";
+    het_process_words(object, who, sizeof who);
+    if (*who != '\0') printf("  job          %s\n", who);
+    het_process_words(holder, who, sizeof who);
+    if (*who == '\0') return;
+    const time_t time = (time_t)het_json_number(holder, "since");
+    struct tm parts;
+    if (localtime_r(&time, &parts) != NULL) strftime(since, sizeof since, "%F %T", &parts);
+    printf("  held by      %s, since %s%s\n", who, since,
+           json_is_true(json_object_get(holder, "gone")) ? ": it is gone, the next start takes over" : "");
 }
 
 static void print_report(const json_t *object)
