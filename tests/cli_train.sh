@@ -48,7 +48,7 @@ cp stack.h5 nan.h5
 printf '\000\000\300\177' | dd of=nan.h5 bs=1 seek=$((offset + 4 * (16 * 16 * 17 + 5))) conv=notrunc 2>/dev/null
 refused 1 'nan.h5.*(image|finite)' train nan.h5 -o nan "${TINY[@]}" --set train.epochs=1
 refused 1 'atoms.pdb' train stack.h5 -o atoms.pdb "${TINY[@]}"
-refused 1 'nowhere/run.*No such file' train stack.h5 -o nowhere/run
+refused 1 'nowhere/run.*No such file' train stack.h5 -o nowhere/run "${TINY[@]}"
 [ ! -e run ] || fail "a refused command left the run's folder"
 
 # going on: what must not change is named
