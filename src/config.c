@@ -66,7 +66,7 @@ static const row rows[] = {
      "start from nothing, or from a volume found by pose search from random starts", "none|search"},
     {"init.images", WHOLE, AT(init.images), 4000, 100, 1e6, FIXED, "images that the start looks at", NULL},
     {"init.starts", WHOLE, AT(init.starts), 8, 1, 1000, FIXED, "random starts at most, until two agree", NULL},
-    {"init.search_images", WHOLE, AT(init.search_images), 1000, 100, 1e6, FIXED, "images of each random start", NULL},
+    {"init.search_images", WHOLE, AT(init.search_images), 1000, 100, 1e6, FIXED, "images of each random start; those after the second take more", NULL},
     {"init.search_rounds", WHOLE, AT(init.search_rounds), 30, 1, 1000, FIXED,
      "rounds of expectation-maximisation of each random start", NULL},
     {"init.radius", NUMBER, AT(init.radius), 12, 4, 12, FIXED,

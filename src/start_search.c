@@ -8,15 +8,17 @@
 #include "signals.h"
 #include "start_search.h"
 
-enum { ANCHORS = 100 };
+enum { ANCHORS = 100, EFFORT_MOST = 4 };
 static const double RADIUS = 8.0; /* of the random starts: more does not help them, and takes longer */
 static const double AGREE = 0.5;  /* |R-R'|^2: 29 degrees */
 
-/* What a start found; rows of all ranks are added up, so all is float. */
+/* Starts of one effort: as many times the images and the rounds that the first ones have. Noisy images need both. Rows of all
+   ranks are added up, so all is float. */
 typedef struct trials {
-    int64_t images, done;      /* of each start; starts */
-    float *rotation, *shift;   /* (starts,images,9), (starts,images,2) px */
-    float *loglik, *explained; /* (starts) */
+    int64_t effort, images, rounds; /* of each start */
+    int64_t first, done, room;      /* the first one's number, how many there are, how many there may be */
+    float *rotation, *shift;        /* (room,images,9), (room,images,2) px */
+    float *loglik, *explained;      /* (room) */
 } trials;
 
 static void trials_free(trials *t)
@@ -27,15 +29,20 @@ static void trials_free(trials *t)
     het_release(t->explained);
 }
 
-static het_status trials_new(trials *t, int64_t starts, int64_t images)
+/* The starts after `before`, of twice their effort: two, or all that are left, where that is the most effort or one would be alone. */
+static het_status trials_new(trials *t, const trials *before, int64_t images, const het_config_init *init)
 {
-    *t = (trials){.images = images};
-    t->rotation = het_alloc((size_t)(starts * images * 9) * sizeof *t->rotation);
-    t->shift = het_alloc((size_t)(starts * images * 2) * sizeof *t->shift);
-    t->loglik = het_alloc((size_t)starts * sizeof *t->loglik);
-    t->explained = het_alloc((size_t)starts * sizeof *t->explained);
+    const int64_t first = before == NULL ? 0 : before->first + before->done;
+    const int64_t effort = before == NULL ? 1 : 2 * before->effort, left = init->starts - first;
+    *t = (trials){.effort = effort, .first = first, .rounds = effort * init->search_rounds};
+    t->images = effort * init->search_images < images ? effort * init->search_images : images;
+    t->room = effort < EFFORT_MOST && left > HET_START_AT_A_TIME + 1 ? HET_START_AT_A_TIME : left;
+    t->rotation = het_alloc((size_t)(t->room * t->images * 9) * sizeof *t->rotation);
+    t->shift = het_alloc((size_t)(t->room * t->images * 2) * sizeof *t->shift);
+    t->loglik = het_alloc((size_t)t->room * sizeof *t->loglik);
+    t->explained = het_alloc((size_t)t->room * sizeof *t->explained);
     if (t->rotation == NULL || t->shift == NULL || t->loglik == NULL || t->explained == NULL)
-        return het_fail(HET_E_MEMORY, "no memory for %lld starts: choose fewer by init.starts", (long long)starts);
+        return het_fail(HET_E_MEMORY, "no memory for %lld starts: choose fewer by init.starts", (long long)t->room);
     return HET_OK;
 }
 
@@ -45,10 +52,12 @@ static het_status try_once(trials *t, int64_t start, het_device *dev, const het_
     het_status status = HET_OK;
     het_first_volume volume = {0};
     const het_stack_info *info = het_stack_get_info(stack);
-    HET_TRY(het_start_maximise(&volume, dev, stack, c, spec,
+    het_chosen few = *c;
+    few.count = t->images;
+    HET_TRY(het_start_maximise(&volume, dev, stack, &few, spec,
                  (het_first_volume_spec){.radius = fmin(RADIUS, (double)(info->box / 2 - 1)),
-                                         .coarse_rounds = (int)spec->init->search_rounds,
-                                         .seed = (spec->seed << 16) + (uint64_t)start}));
+                                         .coarse_rounds = (int)t->rounds,
+                                         .seed = (spec->seed << 16) + (uint64_t)(t->first + start)}));
     for (int64_t i = 0; i < t->images; i++) {
         const int64_t row = start * t->images + i;
         memcpy(t->rotation + 9 * row, volume.pose[i].rotation, sizeof volume.pose[i].rotation);
@@ -61,13 +70,14 @@ done:
     return status;
 }
 
-/* Starts [done, end), one rank each; then every rank knows all of them. */
-static het_status try_some(trials *t, int64_t end, het_comm *comm, het_device *dev, const het_stack *stack,
-                           const het_chosen *c, const het_start_volume_spec *spec)
+/* The next starts, one rank each; then every rank knows them. */
+static het_status try_some(trials *t, het_comm *comm, het_device *dev, const het_stack *stack, const het_chosen *c,
+                           const het_start_volume_spec *spec)
 {
     het_status status = HET_OK;
-    const int64_t from = t->done, n = end - from, m = t->images;
-    for (int64_t s = from; s < end && status == HET_OK; s++) {
+    const int64_t from = t->done, left = t->room - from, n = left < HET_START_AT_A_TIME ? left : HET_START_AT_A_TIME,
+                  m = t->images;
+    for (int64_t s = from; s < from + n && status == HET_OK; s++) {
         status = het_signal_check();
         if (status == HET_OK && (s - from) % het_comm_size(comm) == het_comm_rank(comm))
             status = try_once(t, s, dev, stack, c, spec);
@@ -77,15 +87,15 @@ static het_status try_some(trials *t, int64_t end, het_comm *comm, het_device *d
     HET_TRY(het_comm_unite(comm, t->shift + from * m * 2, (size_t)(n * m * 2)));
     HET_TRY(het_comm_unite(comm, t->loglik + from, (size_t)n));
     HET_TRY(het_comm_unite(comm, t->explained + from, (size_t)n));
-    for (int64_t s = from; s < end; s++)
+    for (int64_t s = from; s < from + n; s++)
         het_info("start: random start %lld: log-likelihood %.1f an image, explains %.0f %% of the signal",
-                 (long long)s + 1, (double)t->loglik[s], 100.0 * (double)t->explained[s]);
-    t->done = end;
+                 (long long)(t->first + s) + 1, (double)t->loglik[s], 100.0 * (double)t->explained[s]);
+    t->done += n;
 done:
     return status;
 }
 
-/* The likeliest start, and how near to it the nearest other one is. */
+/* The likeliest start, and how near to it the nearest other one is; -1: there is no other. */
 static het_status compare(const trials *t, int64_t *best, int64_t *nearest, het_align *between)
 {
     het_status status = HET_OK;
@@ -106,49 +116,58 @@ done:
     return status;
 }
 
-/* Starts until two agree; all ranks decide alike, from the same numbers. */
+/* Starts until two of one effort agree; all ranks decide alike, from the same numbers. */
 static het_status try_all(trials *t, int64_t *best, het_comm *comm, het_device *dev, const het_stack *stack,
-                          const het_chosen *c, const het_start_volume_spec *spec)
+                          const het_chosen *c, int64_t images, const het_start_volume_spec *spec)
 {
     het_status status = HET_OK;
     const int64_t starts = spec->init->starts;
     int64_t nearest = -1;
     het_align between = {0};
-    while (t->done < starts) {
-        HET_TRY(try_some(t, t->done + HET_START_AT_A_TIME < starts ? t->done + HET_START_AT_A_TIME : starts, comm, dev, stack, c, spec));
+    HET_TRY(het_comm_agree(comm, trials_new(t, NULL, images, spec->init)));
+    for (;;) {
+        HET_TRY(try_some(t, comm, dev, stack, c, spec));
         HET_TRY(compare(t, best, &nearest, &between));
         if (nearest >= 0 && between.median <= AGREE) {
-            het_info("start: random starts %lld and %lld agree, %.0f degrees apart", (long long)*best + 1,
-                     (long long)nearest + 1, between.median_degrees);
+            het_info("start: random starts %lld and %lld agree, %.0f degrees apart", (long long)(t->first + *best) + 1,
+                     (long long)(t->first + nearest) + 1, between.median_degrees);
             goto done;
         }
+        if (t->first + t->done == starts) break;
+        if (t->done < t->room) continue;
+        trials before = *t;
+        status = het_comm_agree(comm, trials_new(t, &before, images, spec->init));
+        trials_free(&before);
+        HET_TRY(status);
+        het_info("start: no two agree yet: further ones take %lld images and %lld rounds", (long long)t->images, (long long)t->rounds);
     }
     if (nearest < 0)
         het_info("start: a single random start cannot be compared with another: init.starts >= 2 can");
     else
-        het_warn("no two of %lld random starts agree (the best and the nearest to it are %.0f degrees apart): the volume "
-                 "is probably wrong; try --starts %lld, more init.search_images and init.search_rounds, or cleaner images",
-                 (long long)t->done, between.median_degrees, 4 * (long long)t->done);
+        het_warn("no two of %lld random starts agree (the likeliest and the nearest to it are %.0f degrees apart): the volume "
+                 "is probably wrong; try --starts %lld, more init.images and init.search_rounds, or cleaner images",
+                 (long long)starts, between.median_degrees, 4 * (long long)starts);
 done:
     return status;
+}
+
+int64_t het_start_search_images(int64_t images, const het_config_init *init)
+{
+    return images < EFFORT_MOST * init->search_images ? images : EFFORT_MOST * init->search_images;
 }
 
 het_status het_start_from_search(het_chosen *c, int64_t images, het_comm *comm, het_device *dev, const het_stack *stack,
                                  const het_start_volume_spec *spec)
 {
     het_status status = HET_OK;
-    const size_t m = (size_t)images;
-    het_chosen few = *c;
     trials t = {0};
     int64_t best = 0;
-    few.count = images;
-    HET_TRY(het_comm_agree(comm, trials_new(&t, spec->init->starts, images)));
-    HET_TRY(try_all(&t, &best, comm, dev, stack, &few, spec));
+    HET_TRY(try_all(&t, &best, comm, dev, stack, c, images, spec));
     if (het_comm_rank(comm) != 0) goto done;
-    memcpy(c->rotation, t.rotation + best * images * 9, m * 9 * sizeof *c->rotation);
-    memcpy(c->shift, t.shift + best * images * 2, m * 2 * sizeof *c->shift);
+    memcpy(c->rotation, t.rotation + best * t.images * 9, (size_t)t.images * 9 * sizeof *c->rotation);
+    memcpy(c->shift, t.shift + best * t.images * 2, (size_t)t.images * 2 * sizeof *c->shift);
     memset(c->valid, 0, (size_t)c->count);
-    memset(c->valid, 1, m);
+    memset(c->valid, 1, (size_t)t.images);
 done:
     trials_free(&t);
     return status;

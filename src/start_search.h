@@ -19,10 +19,13 @@ het_status het_start_maximise(het_first_volume *volume, het_device *dev, const h
 
 enum { HET_START_AT_A_TIME = 2 }; /* ranks with random starts of their own: only they need images */
 
-/** Poses of the first init.search_images images from random ones: expectation-maximisation as often as it
- *  takes until the likeliest so far and another one agree - the median of |R - R'|_F^2 after the best
- *  rotation and hand is at most 0.5 - and at most init.starts times. Where none agrees, a warning says so: a
- *  wrong volume is found a second time by chance only. Ranks 0 and 1 have a start each at a time; chosen is
- *  used on them alone. Collective. Errors: HET_E_MEMORY. */
+/** How many of the chosen images random starts may need, of `images` there are. */
+int64_t het_start_search_images(int64_t images, const het_config_init *init);
+/** Poses of the first of the chosen images from random ones: expectation-maximisation as often as it takes until the
+ *  likeliest so far and another one agree - the median of |R - R'|_F^2 after the best rotation and hand is at most 0.5 -
+ *  and at most init.starts times. The first two take init.search_images images and init.search_rounds rounds, the next two
+ *  twice as many of both, all others four times; only starts of one effort are compared. Where none agrees, a warning says
+ *  so: a wrong volume is found a second time by chance only. Ranks 0 and 1 have a start each at a time; chosen is used on
+ *  them alone, the others need not have it. images: of the whole start. Collective. Errors: HET_E_MEMORY. */
 het_status het_start_from_search(het_chosen *chosen, int64_t images, het_comm *comm, het_device *dev, const het_stack *stack,
                                  const het_start_volume_spec *spec);

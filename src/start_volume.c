@@ -135,12 +135,11 @@ het_status het_start_volume(het_first_volume *volume, het_comm *comm, het_device
     const het_stack_info *info = het_stack_get_info(stack);
     const het_config_init *init = spec->init;
     const int64_t all = info->count < init->images ? info->count : init->images;
-    const int64_t few = all < init->search_images ? all : init->search_images;
     const int rank = het_comm_rank(comm);
     het_chosen c = {0};
-    if (rank < HET_START_AT_A_TIME) status = read_chosen(&c, stack, rank == 0 ? all : few, all, spec->seed);
+    if (rank < HET_START_AT_A_TIME) status = read_chosen(&c, stack, rank == 0 ? all : het_start_search_images(all, init), all, spec->seed);
     HET_TRY(het_comm_agree(comm, status));
-    HET_TRY(het_start_from_search(&c, few, comm, dev, stack, spec));
+    HET_TRY(het_start_from_search(&c, all, comm, dev, stack, spec));
     if (rank == 0) status = go_on(volume, dev, stack, &c, spec);
     HET_TRY(het_comm_agree(comm, status));
     HET_TRY(share_volume(volume, comm, dev, info->box, spec->radius));
