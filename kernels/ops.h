@@ -1,5 +1,6 @@
 #pragma once
 #include "device.h"
+#include "sums.h"
 
 /** Every device operation: its formula and its shapes.
  *
@@ -229,6 +230,8 @@ struct het_ops {
                  float beta2, float eps, int64_t step);
     /* sum of squares and count of non-finite values of n numbers, into the host's memory; synchronises */
     void (*norm2)(het_device *dev, double *sum_of_squares, int64_t *non_finite, const float *x, int64_t n);
+
+    const het_sum_ops *sums; /* over ranks, between devices; NULL: none */
 };
 
 /** The complete reference-speed backend of this machine. */

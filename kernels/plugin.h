@@ -9,7 +9,7 @@
 #define HET_PLUGIN_ENTRY "het_plugin_open"     /* a het_plugin_open_function */
 #define HET_PLUGIN_LAYOUT "het_plugin_layout"  /* uint64_t: HET_PLUGIN_LAYOUT_HERE, by which both know one another */
 #define HET_PLUGIN_LAYOUT_HERE \
-    ((uint64_t)1 << 48 | (uint64_t)sizeof(het_device) << 32 | (uint64_t)sizeof(het_ops))
+    ((uint64_t)2 << 48 | (uint64_t)sizeof(het_device) << 32 | (uint64_t)sizeof(het_sum_ops) << 16 | (uint64_t)sizeof(het_ops))
 
 typedef struct het_plugin_host {
     het_status (*fail)(het_status code, const char *format, ...) __attribute__((format(printf, 2, 3)));

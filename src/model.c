@@ -134,13 +134,11 @@ static het_status allocate(het_model *m)
     bind_host(m, &host);
     host = (het_workspace){.base = het_alloc(host.used)};
     m->buffers->host.block = host.base;
-    const int staged = m->grads != NULL && !m->dev->on_host;
-    if (staged) m->host_grads = het_alloc(bytes);
     ws.base = ops->alloc(m->dev, m->buffers->workspace_bytes);
     m->buffers->workspace = ws.base;
     m->envelope_shells = het_alloc((size_t)(m->spec.box / 2) * sizeof(float));
     const int training = m->grads != NULL && m->moment1 != NULL && m->moment2 != NULL;
-    const int on_host = host.base != NULL && m->envelope_shells != NULL && (!staged || m->host_grads != NULL);
+    const int on_host = host.base != NULL && m->envelope_shells != NULL;
     if (!on_host || m->params == NULL || m->running == NULL || ws.base == NULL ||
         (!training && !m->spec.infer_only))
         return het_fail(HET_E_MEMORY,
@@ -266,7 +264,6 @@ void het_model_free(het_model *m)
     if (m->buffers != NULL && m->buffers->workspace != NULL) ops->release(m->dev, m->buffers->workspace);
     if (m->buffers != NULL) het_release(m->buffers->host.block);
     het_release(m->buffers);
-    het_release(m->host_grads);
     het_release(m->envelope_shells);
     het_points_free(&m->points);
     het_release(m);

@@ -58,7 +58,6 @@ typedef struct het_model {
     int64_t decoder_first;
     float *params, *grads, *moment1, *moment2; /* (layout.total) on the device */
     float *running;                            /* (HET_STATS_SETS, stats) running statistics */
-    float *host_grads;                         /* [host] (layout.total) for sums, where grads is not on the host */
     int64_t adam_steps[2];                     /* of encoder and decoder */
     /* state of the step */
     int64_t part;         /* which of the parts; set by who calls forward */

@@ -177,7 +177,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     HET_TRY(model_shape(&t, &spec));
     HET_TRY(het_train_model(&t, dev, &spec, options->memory, options->dry_run));
     if (options->dry_run) goto done;
-    HET_TRY(het_comm_agree(comm, het_stepper_open(&t.stepper, comm, t.model)));
+    HET_TRY(het_stepper_open(&t.stepper, comm, t.model));
     HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
                                                 config->train.batch)));
     HET_TRY(start_or_resume(&t, options));

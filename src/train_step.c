@@ -4,12 +4,21 @@
 
 enum { BAD_STEPS_MAX = 20, TALLY_DOUBLES = sizeof(het_tally) / sizeof(double) };
 
+static het_status open_folds(het_stepper *s)
+{
+    het_status status = HET_OK;
+    HET_TRY(het_fold_open(&s->grads, s->comm, (size_t)s->model->layout.total, sizeof *s->model->grads));
+    HET_TRY(het_fold_open(&s->tallies, s->comm, TALLY_DOUBLES, sizeof(double)));
+done:
+    return status;
+}
+
 het_status het_stepper_open(het_stepper *s, het_comm *comm, het_model *model)
 {
     het_status status = HET_OK;
     *s = (het_stepper){.comm = comm, .model = model};
-    HET_TRY(het_fold_open(&s->grads, comm, (size_t)model->layout.total, sizeof *model->grads));
-    HET_TRY(het_fold_open(&s->tallies, comm, TALLY_DOUBLES, sizeof(double)));
+    HET_TRY(het_comm_agree(comm, open_folds(s)));
+    HET_TRY(het_sums_open(&s->sums, comm, model));
 done:
     return status;
 }
@@ -18,35 +27,14 @@ void het_stepper_close(het_stepper *s)
 {
     het_fold_close(&s->grads);
     het_fold_close(&s->tallies);
-}
-
-/* Gradients `first` and on where the host can add them up. */
-static float *fetch(het_model *m, int64_t first, int64_t count)
-{
-    if (m->host_grads == NULL) return m->grads + first;
-    m->dev->ops->download(m->dev, m->host_grads + first, m->grads + first, (size_t)count * sizeof *m->grads);
-    return m->host_grads + first;
+    het_sums_close(&s->sums);
 }
 
 /* Start the sum over ranks of the final gradients that are not on their way yet. */
 static void sum_final(het_stepper *s)
 {
-    const int64_t count = s->summed - s->final;
-    if (het_comm_size(s->comm) == 1 || count == 0) return;
-    /* errors: at the wait */
-    (void)het_comm_sum_start(s->comm, fetch(s->model, s->final, count), (size_t)count);
+    if (s->summed > s->final) het_sums_start(&s->sums, s->final, s->summed - s->final);
     s->summed = s->final;
-}
-
-/* Until all sums are there, where the optimiser reads them. */
-static het_status wait_for_sums(het_stepper *s)
-{
-    het_model *m = s->model;
-    const het_status status = het_comm_sum_wait(s->comm);
-    if (m->host_grads != NULL && status == HET_OK)
-        m->dev->ops->upload(m->dev, m->grads + s->summed, m->host_grads + s->summed,
-                            (size_t)(s->end - s->summed) * sizeof *m->grads);
-    return status;
 }
 
 /* Gradients from `offset` up are final: add them up while the backward pass goes on, in few large pieces. */
@@ -55,20 +43,21 @@ static void note_final(void *context, int64_t offset)
     het_stepper *s = context;
     const int64_t piece = s->model->layout.total / 16;
     s->final = offset;
-    het_comm_sum_poll(s->comm);
+    het_sums_poll(&s->sums);
     if (offset == 0 || s->summed - offset >= piece) sum_final(s);
 }
 
-/* Gradients and tally of this rank's images; the sum over ranks is on its way. */
-static het_status run_whole(het_stepper *s, const het_decision *d, const het_batch *batch, het_task task, het_tally *tally)
+/* Gradients of all images, and the tally of this rank's; *mine: how it fared with them. */
+static het_status run_whole(het_stepper *s, const het_decision *d, const het_batch *batch, het_task task, het_tally *tally,
+                            het_status *mine)
 {
     het_model_zero_grad(s->model);
     het_model_forward(s->model, task, batch, d->step, d->frozen);
     het_model_backward(s->model, note_final, s);
     sum_final(s); /* the last piece may be a small one, as where the encoder takes no part */
-    const het_status status = het_model_tally(s->model, tally);
+    *mine = het_model_tally(s->model, tally);
     s->computed = het_seconds();
-    return status;
+    return het_sums_wait(&s->sums, mine);
 }
 
 static het_batch part_of(const het_batch *batch, int64_t part, const het_model *m)
@@ -84,7 +73,7 @@ static het_batch part_of(const het_batch *batch, int64_t part, const het_model *
                        .z = batch->z == NULL ? NULL : batch->z + m->config.z_dim * first};
 }
 
-/* The same in fixed parts; the gradients are summed over ranks too. */
+/* The same in fixed parts. */
 static het_status run_parts(het_stepper *s, const het_decision *d, const het_batch *batch, het_task task, het_tally *tally)
 {
     het_status status = HET_OK;
@@ -97,29 +86,44 @@ static het_status run_parts(het_stepper *s, const het_decision *d, const het_bat
         het_model_forward(m, task, &part, d->step, d->frozen);
         het_model_backward(m, NULL, NULL);
         HET_TRY(het_model_tally(m, tally));
-        sums = fetch(m, 0, m->layout.total);
+        sums = het_sums_fetch(&s->sums, 0, m->layout.total);
         het_fold_add(&s->grads, sums);
         het_fold_add(&s->tallies, tally);
     }
     s->computed = het_seconds();
-    status = het_comm_sum_f32(s->comm, sums, (size_t)s->final);
-    s->summed = 0;
+    HET_TRY(het_comm_sum_f32(s->comm, sums, (size_t)s->final));
+    het_sums_return(&s->sums, 0, s->final);
+done:
+    return status;
+}
+
+/* With the numbers of the step goes word of ranks that have failed: then all return what the lowest of them met. */
+static het_status sum_tallies(het_stepper *s, het_status mine, het_tally *tally)
+{
+    het_status status = HET_OK;
+    struct {
+        het_tally tally;
+        double failed;
+    } all = {*tally, mine != HET_OK};
+    HET_TRY(het_comm_sum_f64(s->comm, (double *)&all, sizeof all / sizeof(double)));
+    *tally = all.tally;
+    if (mine != HET_OK && het_comm_size(s->comm) > 1) mine = het_context(mine, "rank %d", het_comm_rank(s->comm));
+    if (all.failed > 0.0) status = het_comm_agree(s->comm, mine);
 done:
     return status;
 }
 
 het_status het_step_once(het_stepper *s, const het_decision *d, const het_batch *batch, het_tally *tally)
 {
-    het_status status = HET_OK;
+    het_status status = HET_OK, mine = HET_OK;
     const het_task task = d->pose_task ? HET_TASK_POSE : HET_TASK_IMAGE;
     const het_config_train *c = &s->model->config.train;
     const double began = het_seconds();
-    s->final = s->summed = s->end = task == HET_TASK_POSE ? s->model->decoder_first : s->model->layout.total;
-    HET_TRY((het_comm_fixed(s->comm) ? run_parts : run_whole)(s, d, batch, task, tally));
+    s->final = s->summed = task == HET_TASK_POSE ? s->model->decoder_first : s->model->layout.total;
+    if (het_comm_fixed(s->comm)) HET_TRY(run_parts(s, d, batch, task, tally));
+    else HET_TRY(run_whole(s, d, batch, task, tally, &mine));
     tally->stop = het_signal_pending() != 0;
-    HET_TRY(wait_for_sums(s));
-    /* all ranks decide alike */
-    HET_TRY(het_comm_sum_f64(s->comm, (double *)tally, TALLY_DOUBLES));
+    HET_TRY(sum_tallies(s, mine, tally)); /* all ranks decide alike */
     const double summed = het_seconds();
     s->bad_steps = tally->non_finite > 0.0 ? s->bad_steps + 1 : 0;
     if (s->bad_steps == 0)

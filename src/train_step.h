@@ -3,6 +3,7 @@
 #include "mpi/comm.h"
 #include "mpi/coordinator.h"
 #include "mpi/fold.h"
+#include "train_sums.h"
 
 /** Seconds that this rank has spent: at work on its images; in sums over ranks that were not hidden behind it, waiting for
  *  other ranks among them; waiting for images. */
@@ -16,13 +17,14 @@ typedef struct het_stepper {
     het_comm *comm;
     het_model *model;
     het_fold grads, tallies; /* with fixed parts */
-    int64_t final, summed, end; /* gradients [final, end) are final, [summed, end) are being added up over ranks */
+    het_sums sums;
+    int64_t final, summed; /* gradients from `final` on are final, those from `summed` on being added up over ranks */
     int bad_steps;         /* in a row with NaN */
     double computed;       /* when this step's work on images was done: monotonic seconds */
     het_times times;       /* since it was opened; `data` by who waits for batches */
 } het_stepper;
 
-/** comm and model are borrowed. Free with het_stepper_close, also after an error. Errors: HET_E_MEMORY. Not collective. */
+/** comm and model are borrowed. Close with het_stepper_close, also after an error. Collective. Errors: those of het_sums_open. */
 het_status het_stepper_open(het_stepper *stepper, het_comm *comm, het_model *model);
 void het_stepper_close(het_stepper *stepper);
 

@@ -1,4 +1,4 @@
-/* Compiled, not run, where cuBLASLt's own header is found: kernels/cuda/cublaslt.h must agree with it. */
+/* Compiled, not run, where the libraries' own headers are found: those of kernels/cuda must agree with them. */
 #include <cublasLt.h>
 #include <stddef.h>
 
@@ -28,7 +28,24 @@ template <class R, class... A, class S, class... B> struct alike<R (*)(A...), S 
         else return false;
     }();
 };
-#define AGREES(name, arguments)                               \
-    typedef int(*lt_##name) arguments;                        \
+#define AGREES(result, name, arguments)                       \
+    typedef result(*lt_##name) arguments;                     \
     static_assert(alike<lt_##name, decltype(&cublasLt##name)>::value, #name);
 LT_FUNCTIONS(AGREES)
+
+#ifdef HET_HAVE_NCCL
+#include <nccl.h>
+
+#include "../kernels/cuda/nccl_calls.h"
+
+static_assert(NC_SUCCESS == ncclSuccess && NC_IN_PROGRESS == ncclInProgress && NC_FLOAT == ncclFloat && NC_SUM == ncclSum);
+static_assert(sizeof(nc_id) == sizeof(ncclUniqueId) && (unsigned)NC_MAGIC == 0xcafebeef && NC_OLDEST == NCCL_VERSION(2, 14, 0));
+static_assert(offsetof(nc_config, magic) == offsetof(ncclConfig_t, magic));
+static_assert(offsetof(nc_config, version) == offsetof(ncclConfig_t, version));
+static_assert(offsetof(nc_config, blocking) == offsetof(ncclConfig_t, blocking));
+#undef AGREES
+#define AGREES(result, name, arguments)                       \
+    typedef result(*nc_##name) arguments;                     \
+    static_assert(alike<nc_##name, decltype(&nccl##name)>::value, #name);
+NC_FUNCTIONS(AGREES)
+#endif

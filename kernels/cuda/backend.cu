@@ -173,6 +173,7 @@ static const het_ops cuda_ops = {
     het_cuda_pose_loss,
     het_cuda_adam,
     het_cuda_norm2,
+    &het_cuda_sums,
 };
 
 /* ---- opening -------------------------------------------------------------------------------------------------------- */
@@ -237,6 +238,7 @@ static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
     if (chip.major < 8)
         return c->host->fail(HET_E_DEVICE, "--device cuda: %s has compute capability %d.%d, this plugin needs 8.0 or more",
                              chip.name, chip.major, chip.minor);
+    memcpy(c->uuid, &chip.uuid, sizeof c->uuid);
     c->rows_most = number("HET_CUDA_ROWS", 1 << 17);
     c->columns_most = number("HET_CUDA_COLUMNS", 256 << 20);
     c->narrow = wish->precision != HET_PRECISION_F32;

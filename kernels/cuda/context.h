@@ -25,6 +25,7 @@ typedef struct het_cuda {
     size_t scratch_bytes;
     int64_t rows_most, columns_most; /* of the decoder's chunks; bytes of columns of convolutions */
     char name[320];
+    uint8_t uuid[16]; /* of the GPU */
 } het_cuda;
 
 static inline het_cuda *het_cuda_of(const het_device *dev)

@@ -26,20 +26,20 @@ typedef struct lt_result {
     int reserved[4];
 } lt_result;
 
-/* name, arguments; every function returns a status as int, handles are void* */
+/* result, name, arguments; handles are void* */
 #define LT_FUNCTIONS(X)                                                                                             \
-    X(Create, (void **handle))                                                                                      \
-    X(Destroy, (void *handle))                                                                                      \
-    X(MatmulDescCreate, (void **desc, int compute, int scale))                                                      \
-    X(MatmulDescDestroy, (void *desc))                                                                              \
-    X(MatmulDescSetAttribute, (void *desc, int attribute, const void *value, size_t bytes))                         \
-    X(MatrixLayoutCreate, (void **layout, int type, uint64_t rows, uint64_t columns, int64_t stride))               \
-    X(MatrixLayoutDestroy, (void *layout))                                                                          \
-    X(MatmulPreferenceCreate, (void **preference))                                                                  \
-    X(MatmulPreferenceDestroy, (void *preference))                                                                  \
-    X(MatmulPreferenceSetAttribute, (void *preference, int attribute, const void *value, size_t bytes))             \
-    X(MatmulAlgoGetHeuristic, (void *handle, void *desc, void *a, void *b, void *c, void *d, void *preference,      \
-                               int wanted, lt_result *results, int *found))                                         \
-    X(Matmul, (void *handle, void *desc, const void *alpha, const void *a, void *layout_a, const void *b,           \
-               void *layout_b, const void *beta, const void *c, void *layout_c, void *d, void *layout_d,            \
+    X(int, Create, (void **handle))                                                                                 \
+    X(int, Destroy, (void *handle))                                                                                 \
+    X(int, MatmulDescCreate, (void **desc, int compute, int scale))                                                 \
+    X(int, MatmulDescDestroy, (void *desc))                                                                         \
+    X(int, MatmulDescSetAttribute, (void *desc, int attribute, const void *value, size_t bytes))                    \
+    X(int, MatrixLayoutCreate, (void **layout, int type, uint64_t rows, uint64_t columns, int64_t stride))          \
+    X(int, MatrixLayoutDestroy, (void *layout))                                                                     \
+    X(int, MatmulPreferenceCreate, (void **preference))                                                             \
+    X(int, MatmulPreferenceDestroy, (void *preference))                                                             \
+    X(int, MatmulPreferenceSetAttribute, (void *preference, int attribute, const void *value, size_t bytes))        \
+    X(int, MatmulAlgoGetHeuristic, (void *handle, void *desc, void *a, void *b, void *c, void *d, void *preference, \
+                                    int wanted, lt_result *results, int *found))                                    \
+    X(int, Matmul, (void *handle, void *desc, const void *alpha, const void *a, void *layout_a, const void *b,      \
+                    void *layout_b, const void *beta, const void *c, void *layout_c, void *d, void *layout_d,       \
                const lt_algorithm *algorithm, void *workspace, size_t workspace_bytes, void *stream))

@@ -83,3 +83,4 @@ void het_cuda_pose_loss(het_device *dev, float *loss, float *drot, float *dshift
 void het_cuda_adam(het_device *dev, float *w, float *m, float *v, const float *g, int64_t n, float rate,
                    float beta1, float beta2, float eps, int64_t step);
 void het_cuda_norm2(het_device *dev, double *sum_of_squares, int64_t *non_finite, const float *x, int64_t n);
+extern const het_sum_ops het_cuda_sums; /* nccl.cu */

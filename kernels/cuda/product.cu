@@ -1,10 +1,10 @@
 #include "product.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cublaslt.h"
+#include "library.h"
 
 /* cuBLASLt counts columns first, where a row-major (R,C) matrix is (C,R): so C^T = op(B)^T op(A)^T is asked for, B
  * being the first operand. What a shape needs - descriptors and an algorithm - is made when it first comes, and kept
@@ -20,28 +20,25 @@ typedef struct plan {
     lt_algorithm algorithm;
 } plan;
 
-#define DECLARE(name, arguments) int (*name) arguments;
-struct het_products {
-    void *library, *handle, *preference, *workspace;
-    LT_FUNCTIONS(DECLARE)
+typedef struct lt_calls {
+    LT_FUNCTIONS(HET_CALL_MEMBER)
+} lt_calls;
+
+struct het_products : lt_calls {
+    void *handle, *preference, *workspace;
     plan plans[PLANS];
 };
 
 static het_status load(het_cuda *c, het_products *lt)
 {
-    static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
-    for (int i = 0; i < 2 && lt->library == NULL; i++) lt->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    if (lt->library == NULL)
-        return c->host->fail(HET_E_DEVICE, "--device cuda: the library cuBLASLt (%s) is missing: %s", names[0], dlerror());
-#define FIND(name, arguments)                                                                                  \
-    {                                                                                                          \
-        void *found = dlsym(lt->library, "cublasLt" #name);                                                    \
-        if (found == NULL)                                                                                     \
-            return c->host->fail(HET_E_DEVICE, "--device cuda: cuBLASLt has no cublasLt" #name);               \
-        memcpy(&lt->name, &found, sizeof found);                                                               \
-    }
-    LT_FUNCTIONS(FIND)
-    return HET_OK;
+#define NAME(result, name, arguments) "cublasLt" #name,
+    static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", NULL};
+    static const char *const functions[] = {LT_FUNCTIONS(NAME)};
+    char why[300];
+    static_assert(sizeof(lt_calls) == sizeof functions, "a table of functions");
+    if (het_cuda_library("cuBLASLt", NULL, names, functions, LT_FUNCTIONS(HET_CALL_COUNT), (lt_calls *)lt, why, sizeof why))
+        return HET_OK;
+    return c->host->fail(HET_E_DEVICE, "--device cuda: %s", why);
 }
 
 het_status het_cuda_products_open(het_cuda *c)

@@ -14,6 +14,7 @@
 static const size_t piece_limit = (size_t)1 << 29;
 /* Sums along the tree go in pieces of this many numbers. */
 static const size_t tree_piece = (size_t)1 << 20;
+enum { ALARM = 1 }; /* tag; messages of a sum along the tree have 0 */
 
 struct het_comm {
     MPI_Comm world;   /* our own copy of MPI_COMM_WORLD: no other library's messages */
@@ -378,6 +379,28 @@ het_status het_comm_sum_wait(het_comm *comm)
     comm->sum_count = 0;
     comm->sum_code = MPI_SUCCESS;
     return leave(comm, code);
+}
+
+void het_comm_waits(het_comm *comm, const char *call)
+{
+    if (call != NULL) enter(comm, call);
+    else het_pulse_wait(comm->pulse, NULL);
+}
+
+/* Messages without content, for which nobody waits. */
+void het_comm_alarm(het_comm *comm)
+{
+    for (int i = 0; i < comm->size; i++) {
+        MPI_Request request;
+        if (i == comm->rank || MPI_Isend(NULL, 0, MPI_BYTE, i, ALARM, comm->world, &request) != MPI_SUCCESS) continue;
+        MPI_Request_free(&request);
+    }
+}
+
+int het_comm_alarmed(het_comm *comm)
+{
+    int there = 0;
+    return comm->size > 1 && MPI_Iprobe(MPI_ANY_SOURCE, ALARM, comm->world, &there, MPI_STATUS_IGNORE) == MPI_SUCCESS && there;
 }
 
 het_status het_comm_fix(het_comm *comm, int64_t parts)

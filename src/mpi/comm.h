@@ -59,6 +59,12 @@ het_status het_comm_sum_start(het_comm *comm, float *data, size_t count);
 void het_comm_sum_poll(het_comm *comm);
 het_status het_comm_sum_wait(het_comm *comm);
 
+/** For waits that are not MPI's: the watch takes them for calls (a literal); NULL: over. */
+void het_comm_waits(het_comm *comm, const char *call);
+/** Tell the others not to wait for what this rank was to send outside of MPI; they ask. All end soon: nobody takes it back. */
+void het_comm_alarm(het_comm *comm);
+int het_comm_alarmed(het_comm *comm);
+
 /** This rank's contiguous share [first, first+count) of n items: sizes differ by at most one, or, in fixed parts, by one for
  *  each part. */
 void het_comm_share(const het_comm *comm, int64_t n, int64_t *first, int64_t *count);

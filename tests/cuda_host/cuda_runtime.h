@@ -57,30 +57,34 @@ static inline float sinpif(float x)
 
 /* ---- launches ---- */
 typedef void het_host_body(const void *call);
-void het_host_run(dim3 grid, dim3 block, int meet, het_host_body *body, const void *call);
+typedef struct het_host_stream *cudaStream_t;
+void het_host_run(dim3 grid, dim3 block, int meet, cudaStream_t stream, het_host_body *body, const void *call);
 
 template <class Call> static void het_host_call(const void *call)
 {
     (*(const Call *)call)();
 }
-template <class Call> static void het_host_launch(dim3 grid, dim3 block, int meet, const Call &call)
+template <class Call> static void het_host_launch(dim3 grid, dim3 block, int meet, cudaStream_t stream, const Call &call)
 {
-    het_host_run(grid, block, meet, het_host_call<Call>, &call);
+    het_host_run(grid, block, meet, stream, het_host_call<Call>, &call);
 }
 #define HET_KERNEL_RUN(kernel, grid, block, stream, ...) \
-    ((void)(stream), het_host_launch(grid, block, 0, [=] { kernel(__VA_ARGS__); }))
+    het_host_launch(grid, block, 0, stream, [=] { kernel(__VA_ARGS__); })
 #define HET_KERNEL_RUN_MEET(kernel, grid, block, stream, ...) \
-    ((void)(stream), het_host_launch(grid, block, 1, [=] { kernel(__VA_ARGS__); }))
+    het_host_launch(grid, block, 1, stream, [=] { kernel(__VA_ARGS__); })
 
 /* ---- the runtime ---- */
 typedef int cudaError_t;
 enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100,
-       cudaErrorLaunchFailure = 719 };
+       cudaErrorNotReady = 600, cudaErrorHostMemoryNotRegistered = 713, cudaErrorLaunchFailure = 719 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
-enum { cudaStreamNonBlocking = 1 };
-typedef struct het_host_stream *cudaStream_t;
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostRegisterDefault = 0 };
+typedef struct het_host_event *cudaEvent_t;
 struct cudaDeviceProp {
     char name[256];
+    struct {
+        char bytes[16];
+    } uuid;
     size_t totalGlobalMem;
     int major, minor;
 };
@@ -90,6 +94,15 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority);
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventQuery(cudaEvent_t event);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned flags);
+cudaError_t cudaHostUnregister(void *memory);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaGetLastError(void);

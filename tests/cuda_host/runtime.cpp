@@ -1,10 +1,12 @@
 #include "cuda_runtime.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <ucontext.h>
 
 #include "../guard.h"
+#include "stream.h"
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -116,9 +118,12 @@ static void run_apart(unsigned threads, int backwards)
 }
 
 static cudaError_t last_error;
+static long launches;
+static void launch_on(cudaStream_t stream);
 
-void het_host_run(dim3 grid, dim3 block, int meet, het_host_body *body, const void *call)
+void het_host_run(dim3 grid, dim3 block, int meet, cudaStream_t stream, het_host_body *body, const void *call)
 {
+    launch_on(stream);
     const unsigned threads = block.x * block.y * block.z;
     if (threads == 0 || threads > THREADS_MAX || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 ||
         grid.z > 65535) {
@@ -142,12 +147,14 @@ void het_host_run(dim3 grid, dim3 block, int meet, het_host_body *body, const vo
 
 /* ---- memory, device ---- */
 
-/* HET_HOST_FAULT=N: the N-th copy or fill fails, to see what follows. */
+static int device_in_use;
+
+/* HET_HOST_FAULT=N[:DEVICE]: the N-th copy or fill fails, to see what follows. */
 static cudaError_t operation(void)
 {
     static long left = -1;
-    const char *text = getenv("HET_HOST_FAULT");
-    if (left < 0) left = text == NULL ? 0 : atol(text);
+    const char *text = getenv("HET_HOST_FAULT"), *device = text == NULL ? NULL : strchr(text, ':');
+    if (left < 0) left = text == NULL || (device != NULL && atoi(device + 1) != device_in_use) ? 0 : atol(text);
     return left > 0 && --left == 0 ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
@@ -171,35 +178,139 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream)
 {
+    launch_on(stream);
     het_guard_open();
     memcpy(to, from, bytes);
     het_guard_close();
     return operation();
 }
 
-cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t)
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
 {
+    launch_on(stream);
     het_guard_open();
     memset(to, value, bytes);
     het_guard_close();
     return operation();
 }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
+/* ---- streams and events ---- */
+
+struct het_host_event {
+    cudaStream_t stream;
+    long queued, seen; /* of the stream, when it was recorded */
+};
+
+static void put(cudaStream_t stream, het_host_work *work, void *context)
 {
-    *stream = (cudaStream_t)fibers;
+    het_host_queued *item = new het_host_queued{work, context, NULL};
+    *(stream->first == NULL ? &stream->first : &stream->last->next) = item;
+    stream->last = item;
+    stream->queued++;
+}
+
+/* What can be done without waiting. */
+static void advance(cudaStream_t stream)
+{
+    while (stream->first != NULL && stream->first->work(stream->first->context)) {
+        het_host_queued *item = stream->first;
+        stream->first = item->next;
+        stream->finished++;
+        delete item;
+    }
+}
+
+static void wait_until(cudaStream_t stream, long queued)
+{
+    for (advance(stream); stream->finished < queued; advance(stream)) sched_yield();
+}
+
+static void launch_on(cudaStream_t stream)
+{
+    wait_until(stream, stream->queued);
+    stream->seen = ++launches;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned, int priority)
+{
+    *stream = new het_host_stream{priority, 0, 0, NULL, NULL, 0, &launches, put, het_guard_open, het_guard_close};
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamDestroy(cudaStream_t)
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
+    return cudaStreamCreateWithPriority(stream, flags, 0);
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
+{
+    *least = 0;
+    *greatest = -5;
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t)
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    wait_until(stream, stream->queued);
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    wait_until(stream, stream->queued);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+{
+    *event = new het_host_event();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    delete event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    *event = {stream, stream->queued, stream->seen};
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    if (event->stream == NULL) return cudaSuccess;
+    advance(event->stream);
+    return event->stream->finished >= event->queued ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
+{
+    if (event->stream == NULL) return cudaSuccess;
+    wait_until(event->stream, event->queued);
+    if (stream->seen < event->seen) stream->seen = event->seen;
+    return cudaSuccess;
+}
+
+/* One at a time is enough. */
+static void *registered;
+
+cudaError_t cudaHostRegister(void *memory, size_t, unsigned)
+{
+    if (registered != NULL) return cudaErrorMemoryAllocation;
+    registered = memory;
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void *memory)
+{
+    if (memory != registered) return cudaErrorHostMemoryNotRegistered;
+    registered = NULL;
     return cudaSuccess;
 }
 
@@ -241,16 +352,18 @@ cudaError_t cudaGetDeviceCount(int *count)
     return *count == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
 
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *chip, int)
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *chip, int index)
 {
     *chip = cudaDeviceProp();
     snprintf(chip->name, sizeof chip->name, "no GPU: kernels on the host");
     chip->totalGlobalMem = (size_t)1 << 31;
     chip->major = 9;
+    chip->uuid.bytes[0] = (char)(1 + index);
     return cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int)
+cudaError_t cudaSetDevice(int index)
 {
+    device_in_use = index;
     return cudaSuccess;
 }
