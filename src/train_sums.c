@@ -59,9 +59,10 @@ static het_status make_plan(het_sums *s, plan *p, const place *all)
     int on_host = 1;
     for (int i = 0; i < ranks; i++) on_host &= all[i].on_host;
     p->quiet = 1;
+    if (on_host) return HET_OK;
     if (wanted != NULL && !forced && strcmp(wanted, "mpi") != 0)
         return het_fail(HET_E_USAGE, "HET_CUDA_SUMS=%s: it must be nccl or mpi", wanted);
-    if (on_host || (ranks == 1 && !forced)) return HET_OK;
+    if (ranks == 1 && !forced) return HET_OK;
     if (het_comm_fixed(s->comm)) snprintf(p->why, sizeof p->why, "train.deterministic fixes the order of sums");
     else if (wanted != NULL && !forced) snprintf(p->why, sizeof p->why, "HET_CUDA_SUMS=mpi");
     if (p->why[0] != '\0') return HET_OK;
@@ -97,7 +98,7 @@ static het_status wait_between(het_sums *s, double seconds, int *done)
     het_status status = HET_OK;
     *done = 0;
     het_comm_waits(s->comm, "sum of gradients");
-    for (int tries = 0; status == HET_OK && !*done; tries++) {
+    for (int64_t tries = 0; status == HET_OK && !*done; tries++) {
         status = s->ops->poll(s->between, done);
         if (*done || (seconds > 0.0 && het_seconds() > end) || (tries % 16 == 15 && het_comm_alarmed(s->comm))) break;
         if (tries > 1000) usleep(20);

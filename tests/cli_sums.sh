@@ -89,4 +89,17 @@ for rank in 0 1; do
     HET_HOST_FAULT=300:$rank after 1 2 faulty --set train.epochs=8
     says_once "rank $rank: the GPU failed at cuda[A-Za-z]*\(.*\) \([a-z]*\.cu line [0-9]+\): unspecified launch failure"
 done
+
+# A rank that is stopped sends nothing and says nothing: the watch ends the others, which wait for its part of a sum.
+timeout -k 5 120 mpirun --oversubscribe --bind-to none -np 2 "$HETACUMN" "${train[@]}" -o stopped --set train.epochs=10000 \
+    --set run.watchdog=4 >out 2>err &
+job=$!
+wait_for "the first steps" test -s stopped/log.jsonl
+for pid in $(pgrep -f "train stack.h5 .* -o stopped "); do
+    [ "$(readlink /proc/$pid/cwd)" = "$WORK" ] && grep -qzx OMPI_COMM_WORLD_RANK=1 /proc/$pid/environ && kill -s STOP $pid
+done 2>/dev/null
+CODE=0
+wait $job || CODE=$?
+[ $CODE -eq 74 ] || fail "exit code $CODE after rank 1 was stopped"
+says_once 'rank 1 of 2 .* is lost: no sign of life for 4\.[0-9] s, .*; rank 0 is in step [0-9]+, task (one|two), waiting in a sum of gradients'
 echo passed

@@ -103,6 +103,20 @@ static void check_share(het_comm *comm)
     }
 }
 
+/* The last rank's alarm reaches all others, though they are in no call of MPI's. */
+static void check_alarm(het_comm *comm)
+{
+    const int last = het_comm_size(comm) - 1;
+    CHECK(comm, !het_comm_alarmed(comm));
+    CHECK_OK(comm, het_comm_barrier(comm));
+    if (het_comm_rank(comm) == last) het_comm_alarm(comm);
+    het_comm_waits(comm, "test");
+    while (het_comm_rank(comm) != last && !het_comm_alarmed(comm)) {}
+    het_comm_waits(comm, NULL);
+    CHECK_OK(comm, het_comm_barrier(comm));
+    CHECK(comm, het_comm_alarmed(comm) == (het_comm_rank(comm) != last));
+}
+
 int main(int argc, char **argv)
 {
     het_comm *comm, *second;
@@ -112,6 +126,7 @@ int main(int argc, char **argv)
     check_agree(comm);
     check_sums_in_flight(comm);
     check_share(comm);
+    check_alarm(comm);
     CHECK_OK(comm, het_comm_open(&second, &argc, &argv)); /* beside the first: MPI goes on until that closes */
     check_ranks(second);
     het_comm_close(second);
