@@ -50,6 +50,14 @@ het_status het_poses_locate(het_poses *poses, int *stopped);
  *  Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
 het_status het_poses_relocate(het_poses *poses, int *stopped);
 
+/** Conformations of all images brought to their minima at their present poses (physics/conform.h), with their deviations; the prior is
+ *  that of training (init.prior_z). Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
+het_status het_poses_conform(het_poses *poses, int *stopped);
+/** Poses and conformations of images that training has not seen: all are searched as by het_poses_relocate, in the conformations of
+ *  those that it has, known (n,Z); pose and conformation are then brought to their minima by turns.
+ *  Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
+het_status het_poses_place(het_poses *poses, const float *known, int64_t n, int *stopped);
+
 /* Shared by refine_*.c, searched.c, join.c and frames.c only. */
 
 /** Every rank gets the others' rows, or all fail or stop when one does. Collective. */

@@ -13,7 +13,7 @@
 #include "physics/stats.h"
 #include "refine_poses.h"
 
-enum { CONFORMATIONS = 12, LEVELS = 2, KEPT = 16 };
+enum { CONFORMATIONS = 12, LEVELS = 2, KEPT = 16, PLACE_ROUNDS = 2 };
 static const double BASE_RADIUS = 6.0; /* Fourier pixels: suits the grid's step */
 static const double RADIUS = 12.0;     /* and that of the last level, of which the minimum is near enough */
 static const double SHARE = 0.4;       /* of the images: those that are farthest out in z */
@@ -26,7 +26,7 @@ typedef struct relocator {
     het_slicer slicer;
     float *envelope; /* (points of the disc) */
     int64_t k;      /* the conformation's number */
-    int64_t *doubtful, *best; /* (images): whether to search; the likeliest conformation so far */
+    int64_t *doubtful, *best; /* (images): whether to search (NULL: all); the likeliest conformation so far */
     het_search_pose *pose;    /* (images): and its pose */
     het_search_pose *found;   /* (batch) */
 } relocator;
@@ -94,23 +94,19 @@ done:
     return status;
 }
 
-/* This rank's images at the likeliest of all poses and conformations. Where that is an image's own, its z stays. */
-static het_status place(het_poses *s, int *stopped)
+/* This rank's images at the likeliest of all poses and conformations, the k centres (k,Z): those that are doubtful, or all (NULL).
+   Where that is the image's own cluster, its z stays; label NULL: it has none. */
+static het_status search_all(het_poses *s, int64_t *doubtful, const double *centre, int64_t k, const int64_t *label, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t n = s->all.count, z = s->all.z_dim, k = n < CONFORMATIONS ? n : CONFORMATIONS;
+    const int64_t n = s->all.count, z = s->all.z_dim, points = s->model->points.count;
     const double radius = fmin(RADIUS, het_poses_radius(s)) + 1e-6; /* else its square may be rounded down */
-    double *centre = het_alloc((size_t)(k * z) * sizeof *centre);
-    int64_t *label = het_alloc((size_t)n * sizeof *label);
-    relocator r = {.poses = s, .best = het_alloc((size_t)n * sizeof *r.best),
-                   .doubtful = het_alloc((size_t)n * sizeof *r.doubtful),
-                   .envelope = het_alloc((size_t)s->model->points.count * sizeof *r.envelope),
+    relocator r = {.poses = s, .doubtful = doubtful, .best = het_alloc((size_t)n * sizeof *r.best),
+                   .envelope = het_alloc((size_t)points * sizeof *r.envelope),
                    .pose = het_alloc((size_t)n * sizeof *r.pose),
                    .found = het_alloc((size_t)het_poses_batch(s) * sizeof *r.found)};
-    if (centre == NULL || label == NULL || r.found == NULL || r.best == NULL || r.pose == NULL || r.doubtful == NULL ||
-        r.envelope == NULL)
+    if (r.found == NULL || r.best == NULL || r.pose == NULL || r.envelope == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
-    HET_TRY(find_doubtful(r.doubtful, &s->all));
     HET_TRY(het_volume_new(&r.map, s->model->spec.box, 1.0));
     HET_TRY(het_search_new(&r.search, s->model->dev,
                            &(het_search_spec){.box = s->model->spec.box,
@@ -120,9 +116,8 @@ static het_status place(het_poses *s, int *stopped)
                                               .levels = LEVELS,
                                               .keep = KEPT,
                                               .result = 1}));
-    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, k, (uint64_t)s->model->config.train.seed));
     for (int64_t i = 0; i < n; i++) r.best[i] = -1;
-    for (int64_t j = 0; j < s->model->points.count; j++) {
+    for (int64_t j = 0; j < points; j++) {
         const int32_t *xy = s->model->points.kxy + 2 * j;
         r.envelope[j] = het_model_envelope(s->model, hypot((double)xy[0], (double)xy[1]));
     }
@@ -131,14 +126,33 @@ static het_status place(het_poses *s, int *stopped)
         if (r.best[at] < 0) continue; /* not searched, or the image holds NaN */
         memcpy(s->all.rotation + 9 * at, r.pose[at].rotation, sizeof r.pose[at].rotation);
         memcpy(s->all.shift + 2 * at, r.pose[at].shift, sizeof r.pose[at].shift);
-        if (r.best[at] == label[at]) continue;
+        if (label != NULL && r.best[at] == label[at]) continue;
         for (int64_t j = 0; j < z; j++) s->all.z[at * z + j] = (float)centre[r.best[at] * z + j];
     }
 done:
     het_search_free(r.search);
     het_volume_free(&r.map);
-    void *const mine[] = {r.best, r.doubtful, r.envelope, r.pose, r.found, centre, label};
+    void *const mine[] = {r.best, r.envelope, r.pose, r.found};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
+    return status;
+}
+
+/* The doubtful ones among this rank's images, in the conformations of all. */
+static het_status search_doubtful(het_poses *s, int *stopped)
+{
+    het_status status = HET_OK;
+    const int64_t n = s->all.count, z = s->all.z_dim, k = n < CONFORMATIONS ? n : CONFORMATIONS;
+    double *centre = het_alloc((size_t)(k * z) * sizeof *centre);
+    int64_t *label = het_alloc((size_t)n * sizeof *label), *doubtful = het_alloc((size_t)n * sizeof *doubtful);
+    if (centre == NULL || label == NULL || doubtful == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
+    HET_TRY(find_doubtful(doubtful, &s->all));
+    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, k, (uint64_t)s->model->config.train.seed));
+    status = search_all(s, doubtful, centre, k, label, stopped);
+done:
+    het_release(centre);
+    het_release(label);
+    het_release(doubtful);
     return status;
 }
 
@@ -175,11 +189,40 @@ het_status het_poses_relocate(het_poses *s, int *stopped)
     memcpy(before.shift, s->all.shift, 2 * n * sizeof *before.shift);
     memcpy(before.z, s->all.z, n * (size_t)s->all.z_dim * sizeof *before.z);
     memcpy(before.loss, s->all.loss, n * sizeof *before.loss);
-    HET_TRY(het_poses_share(s, place(s, stopped), stopped));
+    HET_TRY(het_poses_share(s, search_doubtful(s, stopped), stopped));
     if (*stopped) goto done;
     HET_TRY(het_poses_improve(s, 0, stopped));
     if (!*stopped) take_better(s, &before);
 done:
     het_predictions_free(&before);
+    return status;
+}
+
+/* All of this rank's images, in the conformations of others. */
+static het_status search_unseen(het_poses *s, const float *known, int64_t n, int *stopped)
+{
+    het_status status = HET_OK;
+    const int64_t z = s->all.z_dim, k = n < CONFORMATIONS ? n : CONFORMATIONS;
+    double *centre = het_alloc((size_t)(k * z) * sizeof *centre);
+    int64_t *label = het_alloc((size_t)n * sizeof *label);
+    if (centre == NULL || label == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
+    HET_TRY(het_kmeans(centre, label, NULL, known, n, z, k, (uint64_t)s->model->config.train.seed));
+    het_info("searching the poses of %lld images in %lld conformations", (long long)s->all.count, (long long)k);
+    status = search_all(s, NULL, centre, k, NULL, stopped);
+done:
+    het_release(centre);
+    het_release(label);
+    return status;
+}
+
+het_status het_poses_place(het_poses *s, const float *known, int64_t n, int *stopped)
+{
+    het_status status = HET_OK;
+    HET_TRY(het_poses_share(s, search_unseen(s, known, n, stopped), stopped));
+    for (int round = 0; round < PLACE_ROUNDS && !*stopped; round++) {
+        HET_TRY(het_poses_improve(s, 0, stopped));
+        if (!*stopped) HET_TRY(het_poses_conform(s, stopped));
+    }
+done:
     return status;
 }

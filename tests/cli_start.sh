@@ -45,6 +45,15 @@ run simulate --atoms atoms.pdb -n 320 -D 32 --apix 3 --snr-db 0 --shift 1 --seed
 run train one.h5 -o one "${settings[@]}" --set train.epochs=2.1
 grep -q 'frames: all conformations lie in one' err || fail "noise was given frames of its own: $(cat err)"
 
+# images that training has not seen: placed in its conformations, on two ranks as on one
+run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,40 -n 40 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 9 -o new.h5
+run predict whole new.h5 -o new-out.h5
+run evaluate whole --truth new.h5 --predictions new-out.h5 --per-image 0 --json new.json
+jq -en --slurpfile m new.json '$m[0].rot < 0.2 and $m[0].trans_corrected < 0.1' >/dev/null || fail "new images: $(jq -c '[.rot, .trans_corrected]' new.json)"
+ranks 2 predict whole new.h5 -o new-pair.h5
+[ $CODE -eq 0 ] || fail "exit code $CODE on two ranks"
+h5diff -q -d 1e-4 new-out.h5 new-pair.h5 rotation || fail "two ranks place images elsewhere"
+
 # where no two starts agree, the program says so
 run simulate --atoms atoms.pdb -n 240 -D 32 --apix 3 --snr-db -30 --shift 1 --seed 3 -o noise.h5
 run train noise.h5 -o lost "${settings[@]}" --set init.search_rounds=3 --set init.rounds=1 \

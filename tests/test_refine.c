@@ -314,6 +314,35 @@ static void test_relocated(void **state)
     het_release(w);
 }
 
+/* Images that training has not seen, of which nothing is known, among conformations that it knows. */
+static void test_placed(void **state)
+{
+    (void)state;
+    enum { KNOWN = 30 };
+    world *w = het_alloc(sizeof *w);
+    het_poses poses;
+    float known[Z * KNOWN];
+    int stopped = 0;
+    w->apart = 1.5f;
+    world_open(w);
+    het_rng rng = het_rng_at(6, HET_STREAM_SIMULATE, 0, 0);
+    for (int i = 0; i < Z * KNOWN; i++) known[i] = 0.3f * het_rng_normal(&rng);
+    for (int i = 0; i < KNOWN; i++) known[Z * i] += i % 2 == 0 ? w->apart : -w->apart;
+    assert_ok(het_poses_open(&poses, comm, w->f.model, w->stack, 0.05));
+    assert_ok(het_poses_place(&poses, known, KNOWN, &stopped));
+    assert_int_equal(stopped, 0);
+    assert_true(share_found(w, &poses) > 0.9);
+    int right = 0;
+    for (int64_t i = 0; i < COUNT; i++) {
+        right += fabsf(poses.all.z[Z * i] - w->z[Z * i]) < 0.5f * w->apart;
+        assert_true(poses.all.zstd[Z * i] > 0.0f);
+    }
+    assert_true(right >= COUNT * 9 / 10);
+    het_poses_close(&poses);
+    world_close(w);
+    het_release(w);
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -334,6 +363,6 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_as_in_training),
                                        cmocka_unit_test(test_poses_of_a_stack),
                                        cmocka_unit_test(test_located),
-                                       cmocka_unit_test(test_relocated)};
+                                       cmocka_unit_test(test_relocated), cmocka_unit_test(test_placed)};
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -18,9 +18,9 @@ enum { BATCH = 64 };
 static const char usage[] =
     "usage: hetacumn predict RUN stack.h5 [-o out.star|out.h5]\n"
     "Poses and conformations of a stack, trained on or not, from the run's newest checkpoint. "
-    "After train --refine\n"
-    "poses are refined: those of the run's own stack are there already, for another one they are searched; so they are\n"
-    "after train --method cryodrgn2.\n"
+    "Those of the\n"
+    "run's own stack are there already; for another one poses are searched in the run's conformations, and both brought to their\n"
+    "minima, against the refined volumes after train --refine. Runs without a start (init.method=none) take the encoder's answers.\n"
     "  -o, --output FILE   .star: poses for RELION with columns hetZ1..; .h5: default, RUN/predictions.h5\n"
     "      --amortised     the encoder's answers alone\n"
     "      --help\n";
@@ -34,7 +34,8 @@ typedef struct job {
     const char *run, *stack_path, *out;
     int amortised, refined; /* the encoder alone; from refinement */
     char folder[1100], standard[1200]; /* of the results in use; RUN/predictions.h5 */
-    char own[1200]; /* answers for the run's own images that are there already; "" for another stack, or where none are */
+    char own[1200];   /* answers for the run's own images that are there already; "" for another stack, or where none are */
+    char known[1200]; /* for another stack: the conformations that training learned image by image; "" where it did not */
     het_stack *stack;
     het_device dev;
     het_model *model;
@@ -111,25 +112,30 @@ static het_status searched_share(job *j, het_comm *comm)
     het_status status = HET_OK;
     int stopped = 0; /* no signals are noted here */
     het_poses poses = {0};
-    het_predictions own = {0};
+    het_predictions there = {0};
+    if (j->own[0] != '\0' || j->known[0] != '\0')
+        HET_TRY(het_comm_agree(comm, het_predictions_load(&there, j->own[0] != '\0' ? j->own : j->known)));
     if (j->own[0] != '\0') {
-        HET_TRY(het_comm_agree(comm, het_predictions_load(&own, j->own)));
-        take_share(j, comm, &own);
+        take_share(j, comm, &there);
         goto done;
     }
     HET_TRY(het_comm_agree(comm, het_poses_open(&poses, comm, j->model, j->stack, j->survey.noise_variance)));
-    HET_TRY(searches(j) ? het_poses_locate(&poses, &stopped) : het_poses_encode(&poses, &stopped));
-    if (j->refined) HET_TRY(het_poses_improve(&poses, !searches(j), &stopped));
+    if (j->known[0] != '\0')
+        HET_TRY(het_poses_place(&poses, there.z, there.count, &stopped));
+    else
+        HET_TRY(searches(j) ? het_poses_locate(&poses, &stopped) : het_poses_encode(&poses, &stopped));
+    if (j->refined && j->known[0] == '\0') HET_TRY(het_poses_improve(&poses, !searches(j), &stopped));
     take_share(j, comm, &poses.all);
 done:
     het_poses_close(&poses);
-    het_predictions_free(&own);
+    het_predictions_free(&there);
     return status;
 }
 
 static het_status load(job *j)
 {
     het_status status = HET_OK;
+    char kept[1200];
     HET_TRY(het_device_open_cpu(&j->dev, 0, HET_PRECISION_F32));
     het_run_results(j->folder, sizeof j->folder, j->run, j->amortised);
     HET_TRY(het_run_load(j->folder, &j->dev, BATCH, &j->model, &j->survey, &j->state));
@@ -139,7 +145,12 @@ static het_status load(job *j)
     const het_stack_info *info = het_stack_get_info(j->stack);
     j->refined = strcmp(j->folder, j->run) != 0;
     snprintf(j->own, sizeof j->own, "%s/%s", j->folder, j->refined ? "predictions.h5" : HET_RUN_KEPT);
-    if (j->amortised || !het_run_is_of(&j->state, info) || access(j->own, R_OK) != 0) j->own[0] = '\0';
+    if (j->amortised || access(j->own, R_OK) != 0) j->own[0] = '\0';
+    if (!het_run_is_of(&j->state, info)) {
+        snprintf(kept, sizeof kept, "%s/" HET_RUN_KEPT, j->run);
+        if (!searches(j) && !j->state.frozen && access(kept, R_OK) == 0) memcpy(j->known, j->own, sizeof j->known);
+        j->own[0] = '\0';
+    }
     if (info->box != j->state.box)
         HET_TRY(het_fail(
             HET_E_INPUT, "%s has box %lld, the run was trained on box %lld: import the stack with -D %lld",
@@ -202,7 +213,7 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
     const char *h5 = j.out != NULL && ends_with(j.out, ".h5") ? j.out : j.standard;
     HET_TRY(het_stack_open_together(&j.stack, comm, j.stack_path));
     HET_TRY(het_comm_agree(comm, load(&j)));
-    status = j.own[0] != '\0' || j.refined || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);
+    status = j.own[0] != '\0' || j.known[0] != '\0' || j.refined || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);
     HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));
     if (j.out != NULL && h5 != j.out && het_comm_rank(comm) == 0) status = write_star(&j, h5);
     HET_TRY(het_comm_agree(comm, status));

@@ -6,6 +6,7 @@
 #include "../../kernels/cpu/clones.h"
 #include "../arena.h"
 #include "rotation.h"
+#include "solve.h"
 
 enum { CHUNK = 64, UNKNOWNS = 5, ROWS = UNKNOWNS + 1, TURNED = 3 }; /* rows of J, then r; turned slices */
 enum { SLICES = 1 + TURNED };
@@ -122,36 +123,12 @@ static void measure(bench *b, const het_fit_pose *const *poses, int64_t count, i
                     b->rotation + 9 * j * each, turned);
 }
 
-/* x of (a + lambda diag(a)) x = y by Cholesky; 0 when a is not positive. */
-static int solve(double x[UNKNOWNS], const double *a, const double *y, double lambda)
-{
-    double l[UNKNOWNS][UNKNOWNS];
-    for (int i = 0; i < UNKNOWNS; i++) {
-        for (int j = 0; j <= i; j++) {
-            double sum = a[UNKNOWNS * i + j] * (i == j ? 1.0 + lambda : 1.0);
-            for (int k = 0; k < j; k++) sum -= l[i][k] * l[j][k];
-            if (i == j && !(sum > 0.0)) return 0;
-            l[i][j] = i == j ? sqrt(sum) : sum / l[j][j];
-        }
-    }
-    for (int i = 0; i < UNKNOWNS; i++) {
-        x[i] = y[i];
-        for (int k = 0; k < i; k++) x[i] -= l[i][k] * x[k];
-        x[i] /= l[i][i];
-    }
-    for (int i = UNKNOWNS - 1; i >= 0; i--) {
-        for (int k = i + 1; k < UNKNOWNS; k++) x[i] -= l[k][i] * x[k];
-        x[i] /= l[i][i];
-    }
-    return 1;
-}
-
 /* Where to try next: one step from `now`, of bounded length. */
 static void propose(fit *f)
 {
     double step[UNKNOWNS];
     f->trial = f->now;
-    if (!solve(step, f->jtj, f->jtr, f->lambda)) return;
+    if (!het_solve_damped(step, f->jtj, f->jtr, UNKNOWNS, f->lambda)) return;
     const double turn = sqrt(step[0] * step[0] + step[1] * step[1] + step[2] * step[2]),
                  shift = hypot(step[3], step[4]);
     const double scale = fmin(1.0, fmin(TURN_MOST / fmax(turn, 1e-12), SHIFT_MOST / fmax(shift, 1e-12)));

@@ -1,0 +1,183 @@
+#include "conform.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "../../kernels/cpu/clones.h"
+#include "../arena.h"
+#include "solve.h"
+
+enum { CHUNK = 32 };
+static const double LAMBDA_FIRST = 1e-2, LAMBDA_LEAST = 1e-6, LAMBDA_MOST = 1e6;
+
+/* Of one image: the best z so far, where it is tried next, and the normal equations at the best. */
+typedef struct search {
+    float now[HET_SOLVE_MOST], trial[HET_SOLVE_MOST];
+    double cost, loss, lambda, jtr[HET_SOLVE_MOST]; /* cost: with the prior */
+    double jtj[HET_SOLVE_MOST * HET_SOLVE_MOST];
+} search;
+
+typedef struct bench {
+    const het_conform_spec *spec;
+    float *data;    /* (CHUNK,row,2) X conj(T) sqrt(weight)/D */
+    float *scale;   /* (CHUNK,row) C sqrt(weight)/D */
+    float *z;       /* (CHUNK,1+Z,Z) */
+    int64_t *image; /* (CHUNK,1+Z) */
+    float *slice;   /* (CHUNK,1+Z,row,2) */
+    float *matrix;  /* (CHUNK,1+Z,row,2): residuals, then the columns of J */
+    search *searches; /* (CHUNK) */
+} bench;
+
+static HET_CLONES double dot(const float *restrict a, const float *restrict b, int64_t n)
+{
+    double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* The shift is taken out of the image instead of into each slice. */
+static void take_image(const bench *b, int64_t j, const float *transform, const float *ctf, const float shift[2])
+{
+    const het_points *points = b->spec->points;
+    const double unit = 2.0 * M_PI / (double)points->box;
+    float *data = b->data + j * 2 * b->spec->row, *scale = b->scale + j * b->spec->row;
+    for (int64_t i = 0; i < b->spec->row; i++) {
+        const double angle = unit * ((double)points->kxy[2 * i] * (double)shift[0] + (double)points->kxy[2 * i + 1] * (double)shift[1]);
+        const float root = sqrtf(points->weight[i]) / (float)points->box, c = root * (float)cos(angle), s = root * (float)sin(angle);
+        data[2 * i] = c * transform[2 * i] - s * transform[2 * i + 1];
+        data[2 * i + 1] = c * transform[2 * i + 1] + s * transform[2 * i];
+        scale[i] = root * ctf[i];
+    }
+}
+
+/* Slices at the trials of `count` images and HET_CONFORM_STEP beside them along each axis of z; residuals and J. */
+static void measure(bench *b, int64_t first, int64_t count)
+{
+    const int dim = b->spec->z_dim, each = 1 + dim;
+    const int64_t row = b->spec->row;
+    for (int64_t j = 0; j < count; j++) {
+        for (int a = 0; a < each; a++) {
+            float *z = b->z + (j * each + a) * dim;
+            memcpy(z, b->searches[j].trial, (size_t)dim * sizeof *z);
+            if (a > 0) z[a - 1] += HET_CONFORM_STEP;
+            b->image[j * each + a] = first + j;
+        }
+    }
+    b->spec->slices(b->spec->context, b->slice, b->z, b->image, count * each, row);
+#pragma omp parallel for num_threads(b->spec->threads) schedule(static)
+    for (int64_t j = 0; j < count; j++) {
+        const float *v = b->slice + j * each * 2 * row, *data = b->data + j * 2 * row, *scale = b->scale + j * row;
+        float *matrix = b->matrix + j * each * 2 * row;
+        for (int64_t i = 0; i < 2 * row; i++) matrix[i] = data[i] - scale[i / 2] * v[i];
+        for (int a = 1; a < each; a++)
+            for (int64_t i = 0; i < 2 * row; i++)
+                matrix[a * 2 * row + i] = scale[i / 2] * (v[a * 2 * row + i] - v[i]) / HET_CONFORM_STEP;
+    }
+}
+
+static void normal_equations(const bench *b, search *s, const float *matrix)
+{
+    const int dim = b->spec->z_dim;
+    const int64_t n = 2 * b->spec->row;
+    for (int i = 0; i < dim; i++) {
+        for (int j = 0; j <= i; j++)
+            s->jtj[dim * i + j] = s->jtj[dim * j + i] = dot(matrix + (1 + i) * n, matrix + (1 + j) * n, n);
+        s->jtj[dim * i + i] += 0.5 * b->spec->prior;
+        s->jtr[i] = dot(matrix + (1 + i) * n, matrix, n) - 0.5 * b->spec->prior * (double)s->now[i];
+    }
+}
+
+/* Judge the trial by its matrix, and propose the next one. */
+static void advance(const bench *b, search *s, const float *matrix)
+{
+    const int dim = b->spec->z_dim;
+    const double loss = dot(matrix, matrix, 2 * b->spec->row), cost = loss + 0.5 * b->spec->prior * dot(s->trial, s->trial, dim);
+    double step[HET_SOLVE_MOST];
+    if (cost < s->cost) {
+        s->cost = cost;
+        s->loss = loss;
+        memcpy(s->now, s->trial, sizeof s->now);
+        normal_equations(b, s, matrix);
+        s->lambda = fmax(s->lambda / 4.0, LAMBDA_LEAST);
+    } else {
+        s->lambda = fmin(s->lambda * 8.0, LAMBDA_MOST);
+    }
+    memcpy(s->trial, s->now, sizeof s->trial);
+    if (!isfinite(s->cost) || !het_solve_damped(step, s->jtj, s->jtr, dim, s->lambda)) return;
+    for (int i = 0; i < dim; i++) s->trial[i] += (float)step[i];
+}
+
+/* sqrt of the diagonal of (D^2/v J^T J)^-1, the prior within */
+static void deviations(const bench *b, float *zstd, const search *s)
+{
+    const int dim = b->spec->z_dim;
+    const double pixels = (double)(b->spec->points->box * b->spec->points->box);
+    for (int i = 0; i < dim; i++) {
+        double unit[HET_SOLVE_MOST] = {0}, column[HET_SOLVE_MOST];
+        unit[i] = 1.0;
+        zstd[i] = het_solve_damped(column, s->jtj, unit, dim, 0.0) ? (float)sqrt(column[i] * b->spec->noise_variance / pixels) : 0.0f;
+    }
+}
+
+static int bench_new(bench *b, const het_conform_spec *spec)
+{
+    const size_t row = (size_t)spec->row, dim = (size_t)spec->z_dim, rows = CHUNK * (1 + dim);
+    *b = (bench){.spec = spec,
+                 .data = het_alloc(CHUNK * 2 * row * sizeof *b->data),
+                 .scale = het_alloc(CHUNK * row * sizeof *b->scale),
+                 .z = het_alloc(rows * dim * sizeof *b->z),
+                 .image = het_alloc(rows * sizeof *b->image),
+                 .slice = het_alloc(rows * 2 * row * sizeof *b->slice),
+                 .matrix = het_alloc(rows * 2 * row * sizeof *b->matrix),
+                 .searches = het_alloc(CHUNK * sizeof *b->searches)};
+    return b->data != NULL && b->scale != NULL && b->z != NULL && b->image != NULL && b->slice != NULL && b->matrix != NULL &&
+           b->searches != NULL;
+}
+
+static void bench_free(bench *b)
+{
+    void *const pieces[] = {b->data, b->scale, b->z, b->image, b->slice, b->matrix, b->searches};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
+}
+
+/* Images [first, first + count). */
+static void conform_chunk(bench *b, float *z, float *zstd, float *loss, const float *transform, const float *ctf,
+                          const float *shift, int64_t first, int64_t count)
+{
+    const het_conform_spec *spec = b->spec;
+    const int64_t row = spec->row, dim = spec->z_dim;
+    for (int64_t j = 0; j < count; j++) {
+        search *s = b->searches + j;
+        const int64_t at = first + j;
+        *s = (search){.cost = INFINITY, .loss = INFINITY, .lambda = LAMBDA_FIRST};
+        memcpy(s->now, z + at * dim, (size_t)dim * sizeof *z);
+        memcpy(s->trial, s->now, sizeof s->trial);
+        take_image(b, j, transform + at * 2 * row, ctf + at * row, shift + 2 * at);
+    }
+    for (int step = 0; step <= spec->steps; step++) {
+        measure(b, first, count);
+#pragma omp parallel for num_threads(spec->threads) schedule(static)
+        for (int64_t j = 0; j < count; j++) advance(b, b->searches + j, b->matrix + j * (1 + dim) * 2 * row);
+    }
+    for (int64_t j = 0; j < count; j++) {
+        const search *s = b->searches + j;
+        memcpy(z + (first + j) * dim, s->now, (size_t)dim * sizeof *z);
+        loss[first + j] = (float)s->loss;
+        deviations(b, zstd + (first + j) * dim, s);
+    }
+}
+
+het_status het_conform_run(const het_conform_spec *spec, float *z, float *zstd, float *loss, const float *transform,
+                           const float *ctf, const float *shift, int64_t n)
+{
+    het_status status = HET_OK;
+    bench b;
+    HET_ASSERT(spec->z_dim <= HET_SOLVE_MOST && spec->row <= spec->points->count);
+    if (!bench_new(&b, spec)) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the conformations of %lld images", (long long)n));
+    for (int64_t first = 0; first < n; first += CHUNK)
+        conform_chunk(&b, z, zstd, loss, transform, ctf, shift, first, n - first < CHUNK ? n - first : CHUNK);
+done:
+    bench_free(&b);
+    return status;
+}
