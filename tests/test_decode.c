@@ -162,13 +162,14 @@ static void check_forward(const problem *t, int isa, const float *kz)
 }
 
 /* Shapes: rows of several images in a tile; several tiles to an image; one layer; an image larger than the features; no
- * residual sums. */
+ * residual sums. Widths 128 and 256 are those of the fused kernels on GPUs (kernels/cuda/decode_fused.cu). */
 static void test_forward(void **state)
 {
     (void)state;
     static const struct { int64_t box, f, h, layers, b; double radius; int plain; } shapes[] = {
         {16, 16, 32, 3, 5, 3.0, 0}, {32, 48, 64, 4, 2, 15.0, 0}, {8, 16, 96, 1, 3, 3.0, 0},
-        {128, 16, 32, 2, 1, 40.0, 0}, {64, 192, 256, 4, 3, 4.0, 0}, {16, 16, 32, 2, 5, 3.0, 1}, {32, 48, 64, 4, 2, 15.0, 1}};
+        {128, 16, 32, 2, 1, 40.0, 0}, {64, 192, 256, 4, 3, 4.0, 0}, {16, 16, 32, 2, 5, 3.0, 1}, {32, 48, 64, 4, 2, 15.0, 1},
+        {32, 48, 128, 3, 2, 12.0, 0}, {16, 16, 128, 1, 30, 2.0, 0}, {16, 32, 256, 2, 4, 4.0, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         problem t = problem_new(shapes[i].box, shapes[i].f, shapes[i].h, shapes[i].layers, shapes[i].b, shapes[i].radius);
         t.spec.plain = shapes[i].plain;
@@ -180,11 +181,13 @@ static void test_forward(void **state)
 static void test_forward_planes(void **state)
 {
     (void)state;
-    problem t = problem_new(32, 32, 64, 3, 4, 9.0);
-    t.kz[0] = 3.0f;
-    t.kz[1] = -15.0f;
-    for (int isa = HET_ISA_PLAIN; isa <= HET_ISA_AMX; isa++) check_forward(&t, isa, t.kz);
-    problem_free(&t);
+    for (int64_t width = 64; width <= 128; width *= 2) {
+        problem t = problem_new(32, 32, width, 3, 4, 9.0);
+        t.kz[0] = 3.0f;
+        t.kz[1] = -15.0f;
+        for (int isa = HET_ISA_PLAIN; isa <= HET_ISA_AMX; isa++) check_forward(&t, isa, t.kz);
+        problem_free(&t);
+    }
 }
 
 typedef struct gradients {
@@ -237,7 +240,8 @@ static void test_backward(void **state)
     (void)state;
     static const struct { int64_t box, f, h, layers, b; double radius; int plain; } shapes[] = {
         {16, 16, 32, 3, 5, 3.0, 0}, {32, 48, 64, 4, 2, 15.0, 0}, {8, 16, 96, 1, 3, 3.0, 0},
-        {64, 192, 256, 4, 3, 4.0, 0}, {16, 16, 32, 2, 5, 3.0, 1}, {32, 48, 64, 4, 2, 15.0, 1}};
+        {64, 192, 256, 4, 3, 4.0, 0}, {16, 16, 32, 2, 5, 3.0, 1}, {32, 48, 64, 4, 2, 15.0, 1},
+        {32, 48, 128, 3, 2, 12.0, 0}, {16, 16, 128, 1, 30, 2.0, 0}, {16, 32, 256, 2, 4, 4.0, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         problem t = problem_new(shapes[i].box, shapes[i].f, shapes[i].h, shapes[i].layers, shapes[i].b, shapes[i].radius);
         t.spec.plain = shapes[i].plain;
@@ -250,13 +254,15 @@ static void test_backward_of_listed_images(void **state)
 {
     (void)state;
     static const int32_t which[] = {1, 2, 5};
-    problem t = problem_new(16, 16, 32, 3, 6, 5.0);
-    for (int isa = HET_ISA_PLAIN; isa <= HET_ISA_AMX; isa++) {
-        check_backward(&t, isa, 1, which, 3); /* rows of the others must be 0 like the reference's */
-        check_backward(&t, isa, 3, which, 3);
-        check_backward(&t, isa, 5, which, 1);
+    for (int64_t width = 32; width <= 128; width *= 4) {
+        problem t = problem_new(16, 16, width, 3, 6, 5.0);
+        for (int isa = HET_ISA_PLAIN; isa <= HET_ISA_AMX; isa++) {
+            check_backward(&t, isa, 1, which, 3); /* rows of the others must be 0 like the reference's */
+            check_backward(&t, isa, 3, which, 3);
+            check_backward(&t, isa, 5, which, 1);
+        }
+        problem_free(&t);
     }
-    problem_free(&t);
 }
 
 /* drot against differences of the reference's loss sum(dslice slice) (independent of any backward). */
@@ -287,14 +293,13 @@ static void test_rotation_gradient_by_differences(void **state)
 }
 
 /* V(-q) = conj V(q) exactly: rows 0 and 1 of the rotation negated. Also with identity, where q_z is 0 everywhere. */
-static void test_hermitian_symmetry(void **state)
+static void check_hermitian_symmetry(int64_t width)
 {
-    (void)state;
-    problem t = problem_new(16, 16, 32, 3, 4, 7.0);
+    problem t = problem_new(16, 16, width, 3, 4, 7.0);
     for (int i = 0; i < 9; i++) t.rot[18 + i] = i % 4 == 0 ? 1.0f : 0.0f;
     for (int b = 0; b < 4; b += 2) {
         for (int i = 0; i < 9; i++) t.rot[9 * (b + 1) + i] = i < 6 ? -t.rot[9 * b + i] : t.rot[9 * b + i];
-        memcpy(t.bias + (b + 1) * 32, t.bias + b * 32, 32 * sizeof(float));
+        memcpy(t.bias + (b + 1) * width, t.bias + b * width, (size_t)width * sizeof(float));
     }
     for (int isa = HET_ISA_PLAIN; isa <= HET_ISA_AMX; isa++) {
         het_decode *dec = variant_new(&t, isa, precision_of(isa), 1);
@@ -310,6 +315,13 @@ static void test_hermitian_symmetry(void **state)
         ops->decode_free(dec);
     }
     problem_free(&t);
+}
+
+static void test_hermitian_symmetry(void **state)
+{
+    (void)state;
+    check_hermitian_symmetry(32);
+    check_hermitian_symmetry(128);
 }
 
 /* Another number of rows may take another algorithm on a GPU, and so other roundings. */
@@ -346,10 +358,9 @@ static void test_forward_is_the_same_however_cut(void **state)
     problem_free(&t);
 }
 
-static void test_backward_threads_and_repeats(void **state)
+static void check_repeats(int64_t width, double radius)
 {
-    (void)state;
-    problem t = problem_new(32, 32, 64, 3, 3, 15.0);
+    problem t = problem_new(32, 32, width, 3, 3, radius);
     for (int isa = HET_ISA_PLAIN; isa <= HET_ISA_AMX; isa++) {
         for (int threads = 2; threads <= 12; threads += 5) {
             check_backward(&t, isa, threads, NULL, t.b);
@@ -369,6 +380,13 @@ static void test_backward_threads_and_repeats(void **state)
         }
     }
     problem_free(&t);
+}
+
+static void test_backward_threads_and_repeats(void **state)
+{
+    (void)state;
+    check_repeats(64, 15.0);
+    check_repeats(128, 7.0);
 }
 
 static void test_refused_shapes(void **state)

@@ -57,11 +57,21 @@ void het_cuda_download(het_cuda *c, void *to, const void *from, size_t bytes);
 #ifdef __CUDACC__
 #define HET_KERNEL_RUN(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
 #define HET_KERNEL_RUN_MEET HET_KERNEL_RUN
+#define HET_KERNEL_RUN_SHARED(kernel, grid, block, bytes, stream, ...) kernel<<<grid, block, bytes, stream>>>(__VA_ARGS__)
+#define HET_SHARED(name) extern __shared__ __align__(128) char name[] /* the bytes of HET_LAUNCH_SHARED */
+#define HET_UNROLL _Pragma("unroll")
 #endif
 #define HET_LAUNCH_(run, c, kernel, grid, block, ...)                                                      \
     do {                                                                                                   \
         if ((c)->status != HET_OK) break;                                                                  \
         run(kernel, grid, block, (c)->stream, __VA_ARGS__);                                                \
+        const cudaError_t error_ = cudaGetLastError();                                                     \
+        if (error_ != cudaSuccess) het_cuda_fault(c, #kernel, cudaGetErrorString(error_), __FILE__, __LINE__); \
+    } while (0)
+#define HET_LAUNCH_SHARED(c, kernel, grid, block, bytes, ...)                                              \
+    do {                                                                                                   \
+        if ((c)->status != HET_OK) break;                                                                  \
+        HET_KERNEL_RUN_SHARED(kernel, grid, block, bytes, (c)->stream, __VA_ARGS__);                       \
         const cudaError_t error_ = cudaGetLastError();                                                     \
         if (error_ != cudaSuccess) het_cuda_fault(c, #kernel, cudaGetErrorString(error_), __FILE__, __LINE__); \
     } while (0)

@@ -1,4 +1,5 @@
-/* The coordinate network, unfused: products by cuBLASLt, everything between them in kernels of their own.
+/* The coordinate network layer by layer: products by cuBLASLt, everything between them in kernels of their own. The plan,
+ * too, and what it shares with the fused kernels (decode_fused.cu).
  *
  * Rows - points of listed images, in order - go through all layers in chunks (rows_most); the images of a chunk have
  * their phase tables made first. The backward repeats the forward of its chunk and then goes down:
@@ -6,53 +7,21 @@
  * and at the bottom from dx to the phases' gradients, which are summed over an image's points and taken to drot. Features,
  * hidden activations, weights and dz enter products in the device's precision, all else is fp32, as on the CPU.
  * Sums over rows go by slices that are joined in order: no atomics, the same bits in every run. */
+#include "decode.h"
+
+#include <stdlib.h>
 #include <string.h>
 
-#include "act.h"
 #include "members.h"
 #include "product.h"
 
 enum { WIDE = 32, HIGH = 8, SLICES_MAX = 128, SLICE_ROWS_MIN = 64 };
-enum { IMAGES_MAX = 512 };
+enum { IMAGES_MAX = HET_DECODE_IMAGES };
 
-/* One row of a chunk. */
-typedef struct row {
-    int32_t image, slot; /* of the batch; among the chunk's tables */
-    int32_t point;
-    int16_t kx, ky;
-    float sign;
-} row;
-
-struct het_decode {
-    het_cuda *cuda;
-    het_decode_spec spec;
-    int64_t capacity; /* rows of a chunk */
-    int32_t *reach;   /* [host] (max_points) largest |kx|, |ky| of points 0..p */
-    int32_t *kxy;
-    float *freq, *params; /* copies; weights: params in the activations' type, or params itself */
-    void *weights;
-    row *rows;
-    float *tables;        /* (IMAGES_MAX, 4, D/2, F): cos, sin over kx, cos, sin over ky */
-    float *z, *dh, *dx, *out; /* (rows, H), (rows, H), (rows, 2F), (rows, 2) */
-    void *x, *dz, *h[HET_DECODE_LAYERS_MAX];
-    uint8_t *mask[HET_DECODE_LAYERS_MAX];
-    float *partial;       /* (SLICES_MAX, 2, H+1) */
-    float *dphase;        /* (IMAGES_MAX, 2, F) */
-};
-
-/* Images and rows of a call, and the part of it that a chunk is. */
-typedef struct chunk {
-    const int32_t *which, *kxy;
-    int64_t points, first, rows; /* rows [first, first + rows) of the call */
-    int64_t first_image, images; /* among the listed */
-} chunk;
+typedef het_decode_row row;
+typedef het_decode_chunk chunk;
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
-
-__device__ static inline int32_t image_of(const chunk &c, int64_t listed)
-{
-    return c.which == NULL ? (int32_t)listed : c.which[listed];
-}
 
 /* +1 or -1 by the half-space of q, 0 at the origin */
 __device__ static inline float fold_sign(const float *rot, float kx, float ky, float kz)
@@ -69,7 +38,7 @@ __global__ void fill_rows(row *rows, chunk c, const float *rot, const float *kz)
     HET_FOR(r, c.rows)
     {
         const int64_t listed = (c.first + r) / c.points, point = (c.first + r) % c.points;
-        const int32_t image = image_of(c, listed);
+        const int32_t image = het_decode_image_of(c, listed);
         const int32_t kx = c.kxy[2 * point], ky = c.kxy[2 * point + 1];
         const float sign = fold_sign(rot + 9 * image, (float)kx, (float)ky, kz == NULL ? 0.0f : kz[image]);
         rows[r] = {image, (int32_t)(listed - c.first_image), (int32_t)point, (int16_t)kx, (int16_t)ky, sign};
@@ -84,7 +53,7 @@ __global__ void fill_tables(float *tables, chunk c, const float *freq, const flo
     HET_FOR(i, c.images * 2 * per_axis)
     {
         const int64_t slot = i / (2 * per_axis), axis = i / per_axis % 2, k = i % per_axis / f, n = i % f;
-        const int32_t image = image_of(c, c.first_image + slot);
+        const int32_t image = het_decode_image_of(c, c.first_image + slot);
         const float *r = rot + 9 * image;
         double turns = 0.0, plane = 0.0;
         for (int d = 0; d < 3; d++) {
@@ -181,7 +150,7 @@ __device__ static inline float add_rows(float value)
     return value;
 }
 
-/* partial (slices, 2, H+1) of h^T g; column H is that of ones. Grid (slices, column tiles). */
+/* partial (slices, H+1, 2) of h^T g; row H is that of ones. Grid (slices, column tiles). */
 template <class T>
 __global__ void output_sums(float *partial, const void *h, const float *g, int64_t count, int64_t width)
 {
@@ -195,19 +164,22 @@ __global__ void output_sums(float *partial, const void *h, const float *g, int64
     re = add_rows(re);
     im = add_rows(im);
     if (threadIdx.y != 0 || j > width) return;
-    partial[(2 * s) * (width + 1) + j] = re;
-    partial[(2 * s + 1) * (width + 1) + j] = im;
+    partial[2 * (s * (width + 1) + j)] = re;
+    partial[2 * (s * (width + 1) + j) + 1] = im;
 }
 
-/* to (H+1, 2) += */
-__global__ void join_output(float *to, const float *partial, int64_t slices, int64_t width)
+/* to (n) += the sum of partial (slices, n). Grid (column tiles). */
+__global__ void join_slices(float *to, const float *partial, int64_t slices, int64_t n)
 {
-    HET_FOR(i, 2 * (width + 1))
-    {
-        double sum = 0.0;
-        for (int64_t s = 0; s < slices; s++) sum += partial[(2 * s + i % 2) * (width + 1) + i / 2];
-        to[i] += (float)sum;
-    }
+    __shared__ double part[HIGH][WIDE];
+    const int64_t j = (int64_t)blockIdx.x * WIDE + threadIdx.x;
+    double sum = 0.0;
+    for (int64_t s = threadIdx.y; j < n && s < slices; s += HIGH) sum += partial[s * n + j];
+    part[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y != 0 || j >= n) return;
+    for (int i = 1; i < HIGH; i++) sum += part[i][threadIdx.x];
+    to[j] += (float)sum;
 }
 
 template <class T> __global__ void mask_gradient(void *dz, const float *dh, const uint8_t *mask, int64_t n)
@@ -226,35 +198,17 @@ __global__ void bias_sums(float *partial, const float *dh, const uint8_t *mask, 
     if (threadIdx.y == 0 && j < width) partial[s * width + j] = sum;
 }
 
-__global__ void join_bias(float *db, const float *partial, int64_t slices, int64_t width)
-{
-    HET_FOR(j, width)
-    {
-        double sum = 0.0;
-        for (int64_t s = 0; s < slices; s++) sum += partial[s * width + j];
-        db[j] += (float)sum;
-    }
-}
-
-/* The rows of the chunk that belong to its image number `slot`. */
-__device__ static inline void rows_of(const chunk &c, int64_t slot, int64_t *begin, int64_t *end)
-{
-    const int64_t from = (c.first_image + slot) * c.points - c.first, to = from + c.points;
-    *begin = from < 0 ? 0 : from;
-    *end = to > c.rows ? c.rows : to;
-}
-
 /* dbias (B,H) += over each image's rows. Grid (images, column tiles). */
 __global__ void image_bias_sums(float *dbias, const float *dh, const uint8_t *mask, chunk c, int64_t width)
 {
     const int64_t j = (int64_t)blockIdx.y * WIDE + threadIdx.x;
     int64_t begin, end;
-    rows_of(c, blockIdx.x, &begin, &end);
+    het_decode_rows_of(c, blockIdx.x, &begin, &end);
     float sum = 0.0f;
     for (int64_t r = begin + threadIdx.y; j < width && r < end; r += HIGH)
         sum += mask[r * width + j] ? dh[r * width + j] : 0.0f;
     sum = add_rows(sum);
-    if (threadIdx.y == 0 && j < width) dbias[image_of(c, c.first_image + blockIdx.x) * width + j] += sum;
+    if (threadIdx.y == 0 && j < width) dbias[het_decode_image_of(c, c.first_image + blockIdx.x) * width + j] += sum;
 }
 
 /* dphase (images, 2, F) = sum over an image's points of kx and ky times the phase's gradient. Grid (images, frequency
@@ -264,7 +218,7 @@ __global__ void phase_sums(float *dphase, const float *dx, const void *x, const 
 {
     const int64_t n = (int64_t)blockIdx.y * WIDE + threadIdx.x;
     int64_t begin, end;
-    rows_of(c, blockIdx.x, &begin, &end);
+    het_decode_rows_of(c, blockIdx.x, &begin, &end);
     float a = 0.0f, b = 0.0f;
     for (int64_t r = begin + threadIdx.y; n < f && r < end; r += HIGH) {
         const row at = rows[r];
@@ -289,7 +243,7 @@ __global__ void rotation_sums(float *drot, const float *dphase, const float *fre
         double sum = 0.0;
         for (int64_t n = 0; n < f; n++) sum += (double)dphase[(2 * slot + axis) * f + n] * freq[3 * n + d];
         const double scale = 2.0 * 3.14159265358979323846 / (double)box;
-        drot[9 * image_of(c, c.first_image + slot) + 3 * axis + d] += (float)(scale * sum);
+        drot[9 * het_decode_image_of(c, c.first_image + slot) + 3 * axis + d] += (float)(scale * sum);
     }
 }
 
@@ -299,17 +253,6 @@ template <class T> __global__ void convert(void *to, const float *from, int64_t 
 }
 
 /* ---- the plan ------------------------------------------------------------------------------------------------------- */
-
-static int64_t inputs_of(const het_decode_spec *s, int64_t layer)
-{
-    return layer == 0 ? 2 * s->frequencies : s->width;
-}
-
-/* Offset of layer l's weights in the block; its bias follows them (l > 0). layers: of W_out. */
-static int64_t layer_at(const het_decode_spec *s, int64_t l)
-{
-    return l == 0 ? 0 : 2 * s->frequencies * s->width + (l - 1) * (s->width * s->width + s->width);
-}
 
 static het_status check_spec(const het_cuda *c, const het_decode_spec *s)
 {
@@ -332,46 +275,67 @@ static het_status check_spec(const het_cuda *c, const het_decode_spec *s)
     return HET_OK;
 }
 
-/* All device memory of a plan; 0 where there is not enough. */
-static int allocate(het_decode *d)
-{
-    const het_decode_spec *s = &d->spec;
-    const int64_t rows = d->capacity, element = d->cuda->narrow ? 2 : 4, four = sizeof(float);
-    const int64_t params = het_decode_params_count(s->frequencies, s->width, s->layers);
-    int complete = 1;
 #define TAKE(pointer, type, bytes) \
     complete &= ((pointer) = (type *)het_cuda_alloc(d->cuda, (size_t)(bytes))) != NULL
-    TAKE(d->kxy, int32_t, s->max_points * 2 * (int64_t)sizeof *d->kxy);
-    TAKE(d->freq, float, s->frequencies * 3 * four);
-    TAKE(d->params, float, params * four);
-    if (d->cuda->narrow) TAKE(d->weights, void, params * element);
-    TAKE(d->rows, row, rows * (int64_t)sizeof *d->rows);
+
+static int allocate_plain(het_decode *d)
+{
+    const het_decode_spec *s = &d->spec;
+    const int64_t rows = d->capacity, four = sizeof(float);
+    int complete = 1;
     TAKE(d->tables, float, IMAGES_MAX * 4 * (s->box / 2) * s->frequencies * four);
     TAKE(d->z, float, rows * s->width * four);
     TAKE(d->dh, float, rows * s->width * four);
     TAKE(d->dx, float, rows * 2 * s->frequencies * four);
     TAKE(d->out, float, rows * 2 * four);
-    TAKE(d->x, void, rows * 2 * s->frequencies * element);
-    TAKE(d->dz, void, rows * s->width * element);
-    for (int64_t l = 0; l < s->layers; l++) {
-        TAKE(d->h[l], void, rows * s->width * element);
-        TAKE(d->mask[l], uint8_t, rows * s->width);
-    }
     TAKE(d->partial, float, SLICES_MAX * 2 * (s->width + 1) * four);
-    TAKE(d->dphase, float, IMAGES_MAX * 2 * s->frequencies * four);
-#undef TAKE
+    for (int64_t l = 0; l < s->layers; l++) TAKE(d->mask[l], uint8_t, rows * s->width);
     return complete;
+}
+
+/* All device memory of a plan; 0 where there is not enough. */
+static int allocate(het_decode *d)
+{
+    const het_decode_spec *s = &d->spec;
+    const int64_t rows = het_tiles(d->capacity, HET_DECODE_ROWS) * (int64_t)HET_DECODE_ROWS, four = sizeof(float);
+    const int64_t element = d->cuda->narrow ? 2 : 4, params = het_decode_params_count(s->frequencies, s->width, s->layers);
+    int complete = 1;
+    TAKE(d->kxy, int32_t, s->max_points * 2 * (int64_t)sizeof *d->kxy);
+    TAKE(d->freq, float, s->frequencies * 3 * four);
+    TAKE(d->params, float, params * four);
+    if (d->cuda->narrow) TAKE(d->weights, void, params * element);
+    TAKE(d->rows, row, rows * (int64_t)sizeof *d->rows);
+    TAKE(d->x, void, rows * 2 * s->frequencies * element);
+    for (int64_t l = 0; l < s->layers; l++) TAKE(d->h[l], void, rows * s->width * element);
+    for (int64_t l = 0; l < (d->fused ? s->layers : 1); l++) TAKE(d->dz[l], void, rows * s->width * element);
+    TAKE(d->dphase, float, IMAGES_MAX * 2 * s->frequencies * four);
+    return complete && (d->fused ? het_cuda_fused_allocate(d) : allocate_plain(d));
+}
+#undef TAKE
+
+/* HET_CUDA_DECODE=fused|plain: fused is used, unless told otherwise, where it serves. */
+static het_status choose(het_cuda *c, const het_decode_spec *s, int *fused)
+{
+    const char *text = getenv("HET_CUDA_DECODE");
+    const int plain = text != NULL && strcmp(text, "plain") == 0;
+    if (text != NULL && !plain && strcmp(text, "fused") != 0)
+        return c->host->fail(HET_E_USAGE, "HET_CUDA_DECODE=%s: it must be fused or plain", text);
+    *fused = !plain && het_cuda_fused_fits(c, s);
+    return HET_OK;
 }
 
 het_status het_cuda_decode_new(het_device *dev, het_decode **dec, const het_decode_spec *spec)
 {
     het_cuda *c = het_cuda_of(dev);
     *dec = NULL;
-    const het_status status = check_spec(c, spec);
+    int fused = 0;
+    het_status status = check_spec(c, spec);
+    if (status == HET_OK) status = choose(c, spec, &fused);
     if (status != HET_OK) return status;
     het_decode *d = new het_decode();
     d->cuda = c;
     d->spec = *spec;
+    d->fused = fused;
     d->capacity = het_least(IMAGES_MAX * spec->max_points, c->rows_most);
     if (!allocate(d)) {
         het_cuda_decode_free(d);
@@ -394,11 +358,12 @@ het_status het_cuda_decode_new(het_device *dev, het_decode **dec, const het_deco
 void het_cuda_decode_free(het_decode *d)
 {
     if (d == NULL) return;
-    void *pieces[] = {d->kxy, d->freq, d->params, d->weights, d->rows, d->tables, d->z, d->dh, d->dx, d->out, d->x, d->dz,
-                      d->partial, d->dphase};
+    void *pieces[] = {d->kxy, d->freq, d->params, d->weights, d->rows, d->x, d->partial, d->dphase, d->tables, d->z, d->dh,
+                      d->dx, d->out, d->forward, d->backward, d->turns, d->slots};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_cuda_free(d->cuda, pieces[i]);
     for (int l = 0; l < HET_DECODE_LAYERS_MAX; l++) {
         het_cuda_free(d->cuda, d->h[l]);
+        het_cuda_free(d->cuda, d->dz[l]);
         het_cuda_free(d->cuda, d->mask[l]);
     }
     delete[] d->reach;
@@ -412,13 +377,14 @@ void het_cuda_decode_load(het_decode *d, const float *params, const float *freq)
     HET_LAUNCH(c, convert<float>, het_blocks(n), HET_BLOCK, d->params, params, n);
     if (c->narrow) HET_LAUNCH(c, convert<het_narrow>, het_blocks(n), HET_BLOCK, d->weights, params, n);
     HET_LAUNCH(c, convert<float>, het_blocks(3 * d->spec.frequencies), HET_BLOCK, d->freq, freq, 3 * d->spec.frequencies);
+    if (d->fused) het_cuda_fused_load(d);
 }
 
 /* ---- chunks --------------------------------------------------------------------------------------------------------- */
 
 static const void *weights_at(const het_decode *d, int64_t layer)
 {
-    const int64_t at = layer_at(&d->spec, layer);
+    const int64_t at = het_decode_layer_at(&d->spec, layer);
     return d->cuda->narrow ? (const void *)((const het_narrow *)d->weights + at) : d->params + at;
 }
 
@@ -444,6 +410,33 @@ static chunk chunk_at(const het_decode *d, const int32_t *which, int64_t points,
     return k;
 }
 
+/* ---- steps of both ways ---- */
+
+void het_cuda_decode_rows(het_decode *d, const chunk *k, const float *rot, const float *kz)
+{
+    HET_LAUNCH(d->cuda, fill_rows, het_blocks(k->rows), HET_BLOCK, d->rows, *k, rot, kz);
+}
+
+void het_cuda_decode_join(het_cuda *c, float *to, const float *partial, int64_t slices, int64_t n)
+{
+    HET_LAUNCH_MEET(c, join_slices, het_tiles(n, WIDE), dim3(WIDE, HIGH), to, partial, slices, n);
+}
+
+void het_cuda_decode_weights(het_decode *d, const chunk *k, float *dparams, int64_t l, const void *dz)
+{
+    const het_decode_spec *s = &d->spec;
+    const het_product p = {het_decode_inputs(s, l), s->width, k->rows, 1, 0, d->cuda->narrow, 0, 1.0f};
+    het_cuda_product(d->cuda, &p, dparams + het_decode_layer_at(s, l), l == 0 ? d->x : d->h[l - 1], dz);
+}
+
+void het_cuda_decode_rotations(het_decode *d, const chunk *k, float *drot)
+{
+    HET_LAUNCH(d->cuda, rotation_sums, het_blocks(k->images * 6), HET_BLOCK, drot, d->dphase, d->freq, *k,
+               d->spec.frequencies, d->spec.box);
+}
+
+/* ---- layer by layer ---- */
+
 /* Rows to hidden activations; with `keep` the masks that the backward needs. */
 static void run_hidden(het_decode *d, const chunk *k, const float *rot, const float *bias, const float *kz, int keep)
 {
@@ -451,15 +444,15 @@ static void run_hidden(het_decode *d, const chunk *k, const float *rot, const fl
     const het_decode_spec *s = &d->spec;
     const int64_t f = s->frequencies, width = s->width, reach = d->reach[k->points - 1];
     const dim3 block(WIDE, HIGH);
-    HET_LAUNCH(c, fill_rows, het_blocks(k->rows), HET_BLOCK, d->rows, *k, rot, kz);
+    het_cuda_decode_rows(d, k, rot, kz);
     HET_LAUNCH(c, fill_tables, het_blocks(k->images * 2 * (reach + 1) * f), HET_BLOCK, d->tables, *k, d->freq, rot, kz, s->box,
                f, reach);
     HET_LAUNCH_ACT(c, features, row_grid(k, f), block, d->x, d->rows, d->tables, k->rows, s->box, f);
     for (int64_t l = 0; l < s->layers; l++) {
         const void *in = l == 0 ? d->x : d->h[l - 1];
-        const het_product p = {k->rows, width, inputs_of(s, l), 0, 0, c->narrow, 0, 0.0f};
+        const het_product p = {k->rows, width, het_decode_inputs(s, l), 0, 0, c->narrow, 0, 0.0f};
         het_cuda_product(c, &p, d->z, in, weights_at(d, l));
-        const float *b = l == 0 ? bias : d->params + layer_at(s, l) + width * width;
+        const float *b = l == 0 ? bias : d->params + het_decode_layer_at(s, l) + width * width;
         const row *rows = l == 0 ? d->rows : NULL;
         const void *before = l == 0 || s->plain ? NULL : in;
         HET_LAUNCH_ACT(c, activate, row_grid(k, width), block, d->h[l], keep ? d->mask[l] : NULL, d->z, b, rows, before,
@@ -467,17 +460,12 @@ static void run_hidden(het_decode *d, const chunk *k, const float *rot, const fl
     }
 }
 
-void het_cuda_decode_forward(het_decode *d, float *slice, const float *rot, const float *bias, const float *kz, int64_t b,
-                             int64_t p)
+static void plain_forward(het_decode *d, const chunk *k, float *slice, const float *rot, const float *bias, const float *kz)
 {
-    const int64_t width = d->spec.width, total = b * p;
-    for (int64_t first = 0; first < total;) {
-        const chunk k = chunk_at(d, NULL, p, first, total);
-        run_hidden(d, &k, rot, bias, kz, 0);
-        HET_LAUNCH_ACT_MEET(d->cuda, output, het_tiles(k.rows, HIGH), dim3(WIDE, HIGH), slice + 2 * first,
-                            d->h[d->spec.layers - 1], d->params + layer_at(&d->spec, d->spec.layers), d->rows, k.rows, width);
-        first += k.rows;
-    }
+    const int64_t width = d->spec.width, layers = d->spec.layers;
+    run_hidden(d, k, rot, bias, kz, 0);
+    HET_LAUNCH_ACT_MEET(d->cuda, output, het_tiles(k->rows, HIGH), dim3(WIDE, HIGH), slice, d->h[layers - 1],
+                        d->params + het_decode_layer_at(&d->spec, layers), d->rows, k->rows, width);
 }
 
 /* From dh of the last layer down to the features: dparams, dbias +=, dx =. */
@@ -488,42 +476,51 @@ static void run_back(het_decode *d, const chunk *k, float *dparams, float *dbias
     const int64_t width = s->width;
     const dim3 block(WIDE, HIGH), slices(slices_of(k), het_tiles(width, WIDE));
     for (int64_t l = s->layers - 1; l >= 0; l--) {
-        const int64_t in = inputs_of(s, l);
-        float *dweights = dparams + layer_at(s, l);
-        HET_LAUNCH_ACT(c, mask_gradient, het_blocks(k->rows * width), HET_BLOCK, d->dz, d->dh, d->mask[l], k->rows * width);
+        const int64_t in = het_decode_inputs(s, l);
+        HET_LAUNCH_ACT(c, mask_gradient, het_blocks(k->rows * width), HET_BLOCK, d->dz[0], d->dh, d->mask[l],
+                       k->rows * width);
         if (l > 0) {
             HET_LAUNCH_MEET(c, bias_sums, slices, block, d->partial, d->dh, d->mask[l], k->rows, width);
-            HET_LAUNCH(c, join_bias, het_blocks(width), HET_BLOCK, dweights + width * width, d->partial,
-                       (int64_t)slices.x, width);
+            het_cuda_decode_join(c, dparams + het_decode_layer_at(s, l) + width * width, d->partial, slices.x, width);
         } else {
             HET_LAUNCH_MEET(c, image_bias_sums, dim3((unsigned)k->images, het_tiles(width, WIDE)), block, dbias, d->dh,
                             d->mask[0], *k, width);
         }
-        const het_product to_weights = {in, width, k->rows, 1, 0, c->narrow, 0, 1.0f};
-        het_cuda_product(c, &to_weights, dweights, l == 0 ? d->x : d->h[l - 1], d->dz);
+        het_cuda_decode_weights(d, k, dparams, l, d->dz[0]);
         const het_product to_inputs = {k->rows, in, width, 0, 1, c->narrow, 0, l > 0 && !s->plain ? 1.0f : 0.0f};
-        het_cuda_product(c, &to_inputs, l == 0 ? d->dx : d->dh, d->dz, weights_at(d, l));
+        het_cuda_product(c, &to_inputs, l == 0 ? d->dx : d->dh, d->dz[0], weights_at(d, l));
     }
 }
 
-static void backward_chunk(het_decode *d, const chunk *k, float *dparams, float *drot, float *dbias, const float *dslice,
+static void plain_backward(het_decode *d, const chunk *k, float *dparams, float *drot, float *dbias, const float *dslice,
                            const float *rot, const float *bias)
 {
     het_cuda *c = d->cuda;
     const het_decode_spec *s = &d->spec;
-    const int64_t f = s->frequencies, width = s->width, last = layer_at(s, s->layers);
+    const int64_t f = s->frequencies, width = s->width, last = het_decode_layer_at(s, s->layers);
     const dim3 block(WIDE, HIGH);
     run_hidden(d, k, rot, bias, NULL, 1);
     HET_LAUNCH(c, output_backward, row_grid(k, width), block, d->out, d->dh, dslice, d->params + last, d->rows, k->rows,
                k->points, width);
     HET_LAUNCH_ACT_MEET(c, output_sums, dim3(slices_of(k), het_tiles(width + 1, WIDE)), block, d->partial, d->h[s->layers - 1],
                         d->out, k->rows, width);
-    HET_LAUNCH(c, join_output, het_blocks(2 * (width + 1)), HET_BLOCK, dparams + last, d->partial,
-               (int64_t)slices_of(k), width);
+    het_cuda_decode_join(c, dparams + last, d->partial, slices_of(k), 2 * (width + 1));
     run_back(d, k, dparams, dbias);
     HET_LAUNCH_ACT_MEET(c, phase_sums, dim3((unsigned)k->images, het_tiles(f, WIDE)), block, d->dphase, d->dx, d->x, d->rows, *k,
                         f);
-    HET_LAUNCH(c, rotation_sums, het_blocks(k->images * 6), HET_BLOCK, drot, d->dphase, d->freq, *k, f, s->box);
+    het_cuda_decode_rotations(d, k, drot);
+}
+
+/* ---- calls ---- */
+
+void het_cuda_decode_forward(het_decode *d, float *slice, const float *rot, const float *bias, const float *kz, int64_t b,
+                             int64_t p)
+{
+    for (int64_t first = 0; first < b * p;) {
+        const chunk k = chunk_at(d, NULL, p, first, b * p);
+        (d->fused ? het_cuda_fused_forward : plain_forward)(d, &k, slice + 2 * first, rot, bias, kz);
+        first += k.rows;
+    }
 }
 
 void het_cuda_decode_backward(het_decode *d, float *dparams, float *drot, float *dbias, const float *dslice,
@@ -534,7 +531,7 @@ void het_cuda_decode_backward(het_decode *d, float *dparams, float *drot, float 
     HET_CUDA(c, cudaMemsetAsync(dbias, 0, (size_t)(d->spec.width * b) * sizeof *dbias, c->stream));
     for (int64_t first = 0; first < n * p;) {
         const chunk k = chunk_at(d, which, p, first, n * p);
-        backward_chunk(d, &k, dparams, drot, dbias, dslice, rot, bias);
+        (d->fused ? het_cuda_fused_backward : plain_backward)(d, &k, dparams, drot, dbias, dslice, rot, bias);
         first += k.rows;
     }
 }

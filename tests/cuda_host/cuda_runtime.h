@@ -4,8 +4,9 @@
  *
  *  Blocks run one after the other. A kernel launched with HET_KERNEL_RUN has its threads run one after the other too, and
  *  stops the test at a barrier; one launched with HET_KERNEL_RUN_MEET has a fiber for each thread, and at a barrier all
- *  must arrive (a thread that left before counts as a fault, as it would hang some GPUs). Threads go from last to first
- *  in every other block, so that code that needs an order is found out. "Device memory" is guarded (tests/guard.h): the
+ *  must arrive (a thread that left before counts as a fault, as it would hang some GPUs), at one of a warp its 32. Threads
+ *  go from last to first in every other block, so that code that needs an order is found out. Dynamic shared memory
+ *  begins as NaN, and what lies beyond its end is watched. "Device memory" is guarded (tests/guard.h): the
  *  host may touch it only inside kernels and copies. It shows wrong sums, indices, barriers and host accesses; it
  *  shows nothing about races between warps, memory spaces, or speed. */
 #include <math.h>
@@ -15,8 +16,10 @@
 
 #define __global__ static
 #define __device__
+#define __host__
 #define __shared__ static
 #define __restrict__ __restrict
+#define __launch_bounds__(...)
 
 struct dim3 {
     unsigned x, y, z;
@@ -25,6 +28,9 @@ struct dim3 {
 struct float2 {
     float x, y;
 };
+struct alignas(16) uint4 {
+    uint32_t x, y, z, w;
+};
 static inline float2 make_float2(float x, float y)
 {
     return {x, y};
@@ -32,6 +38,7 @@ static inline float2 make_float2(float x, float y)
 
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 void __syncthreads(void);
+void __syncwarp(void);
 
 static inline float __uint_as_float(uint32_t bits)
 {
@@ -49,6 +56,12 @@ static inline void sincospif(float x, float *sine, float *cosine)
 {
     *sine = (float)sin(3.14159265358979323846 * (double)x);
     *cosine = (float)cos(3.14159265358979323846 * (double)x);
+}
+#define __sincosf het_host_sincosf /* the C library has one of that name */
+static inline void het_host_sincosf(float x, float *sine, float *cosine)
+{
+    *sine = sinf(x);
+    *cosine = cosf(x);
 }
 static inline float sinpif(float x)
 {
@@ -68,6 +81,13 @@ template <class Call> static void het_host_launch(dim3 grid, dim3 block, int mee
 {
     het_host_run(grid, block, meet, stream, het_host_call<Call>, &call);
 }
+/* The next launch's dynamic shared memory; more than 48 KiB must have been asked for by cudaFuncSetAttribute. */
+void het_host_share(const void *kernel, int bytes);
+extern char het_host_shared[];
+#define HET_SHARED(name) char *const name = het_host_shared
+#define HET_UNROLL
+#define HET_KERNEL_RUN_SHARED(kernel, grid, block, bytes, stream, ...) \
+    (het_host_share((const void *)(kernel), bytes), HET_KERNEL_RUN_MEET(kernel, grid, block, stream, __VA_ARGS__))
 #define HET_KERNEL_RUN(kernel, grid, block, stream, ...) \
     het_host_launch(grid, block, 0, stream, [=] { kernel(__VA_ARGS__); })
 #define HET_KERNEL_RUN_MEET(kernel, grid, block, stream, ...) \
@@ -75,10 +95,12 @@ template <class Call> static void het_host_launch(dim3 grid, dim3 block, int mee
 
 /* ---- the runtime ---- */
 typedef int cudaError_t;
-enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100,
-       cudaErrorNotReady = 600, cudaErrorHostMemoryNotRegistered = 713, cudaErrorLaunchFailure = 719 };
+enum { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35,
+       cudaErrorNoDevice = 100, cudaErrorNotReady = 600, cudaErrorHostMemoryNotRegistered = 713, cudaErrorLaunchFailure = 719 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostRegisterDefault = 0 };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 typedef struct het_host_event *cudaEvent_t;
 struct cudaDeviceProp {
     char name[256];
@@ -112,3 +134,10 @@ cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *chip, int index);
 cudaError_t cudaSetDevice(int index);
+cudaError_t cudaGetDevice(int *index);
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int index);
+cudaError_t het_host_set_attribute(const void *kernel, cudaFuncAttribute attribute, int value);
+template <class Kernel> static cudaError_t cudaFuncSetAttribute(Kernel *kernel, cudaFuncAttribute attribute, int value)
+{
+    return het_host_set_attribute((const void *)kernel, attribute, value);
+}

@@ -18,11 +18,16 @@ enum { STACK = 64 << 10, THREADS_MAX = 1024 };
  * down by sanitizers. A fiber goes from block to block. */
 typedef void *jump_point[5];
 
+enum { WARP = 32 };
+
+/* Where a thread stands. */
+enum stand { RUNS, AT_WARP, AT_BLOCK, LEFT /* the kernel returned */ };
+
 typedef struct fiber {
     ucontext_t start;
     jump_point at;
     dim3 thread;
-    int started, left; /* left: the kernel returned */
+    int started, stand;
 } fiber;
 
 static fiber fibers[THREADS_MAX];
@@ -53,7 +58,7 @@ static void enter(void)
 {
     for (;;) {
         running(arguments);
-        current->left = 1;
+        current->stand = LEFT;
         leave_fiber();
     }
 }
@@ -81,12 +86,35 @@ __attribute__((noinline)) static void resume(fiber *f)
 void __syncthreads(void)
 {
     if (current == NULL) stop("a barrier in a kernel that was launched without MEET");
+    current->stand = AT_BLOCK;
+    leave_fiber();
+}
+
+void __syncwarp(void)
+{
+    if (current == NULL) stop("a warp's barrier in a kernel that was launched without MEET");
+    current->stand = AT_WARP;
     leave_fiber();
 }
 
 static dim3 thread_at(unsigned i)
 {
     return dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
+}
+
+/* The warp's threads to their next barrier of the block, or to the end; where they stand. */
+static int run_warp(unsigned first, unsigned end, int backwards)
+{
+    int stand = AT_WARP;
+    while (stand == AT_WARP) {
+        for (unsigned n = first; n < end; n++) {
+            fiber *f = &fibers[backwards ? end - 1 - n + first : n];
+            resume(f);
+            if (n == first) stand = f->stand;
+            if (f->stand != stand) stop("some threads of a warp wait at a barrier that others left out");
+        }
+    }
+    return stand;
 }
 
 /* One fiber each, all from barrier to barrier. */
@@ -96,15 +124,16 @@ static void run_together(unsigned threads, int backwards)
     if (stacks == NULL) stop("no memory for the threads of a block");
     for (unsigned i = 0; i < threads; i++) {
         fibers[i].thread = thread_at(i);
-        fibers[i].left = 0;
+        fibers[i].stand = RUNS;
     }
-    for (unsigned left = 0; left < threads;) {
+    const unsigned warps = (threads + WARP - 1) / WARP;
+    for (unsigned left = 0; left < warps;) {
         left = 0;
-        for (unsigned n = 0; n < threads; n++) {
-            resume(&fibers[backwards ? threads - 1 - n : n]);
-            left += (unsigned)current->left;
+        for (unsigned n = 0; n < warps; n++) {
+            const unsigned first = WARP * (backwards ? warps - 1 - n : n), end = first + WARP;
+            left += run_warp(first, end < threads ? end : threads, backwards) == LEFT;
         }
-        if (left > 0 && left < threads) stop("some threads of a block wait at a barrier that others left out");
+        if (left > 0 && left < warps) stop("some threads of a block wait at a barrier that others left out");
     }
     current = NULL;
 }
@@ -115,6 +144,55 @@ static void run_apart(unsigned threads, int backwards)
         threadIdx = thread_at(backwards ? threads - 1 - n : n);
         running(arguments);
     }
+}
+
+/* ---- dynamic shared memory ---- */
+
+enum { SHARED_USUAL = 48 << 10, SHARED_MOST = 227 << 10, SHARED_MARGIN = 1024, KERNELS_MAX = 64 };
+
+alignas(128) char het_host_shared[SHARED_MOST + SHARED_MARGIN];
+static struct {
+    const void *kernel;
+    int bytes;
+} allowed[KERNELS_MAX];
+static int shared_bytes;
+
+static int number_from(const char *name, int usual); /* of the environment */
+
+static int shared_most(void)
+{
+    return number_from("HET_HOST_SHARED", SHARED_MOST);
+}
+
+cudaError_t het_host_set_attribute(const void *kernel, cudaFuncAttribute, int value)
+{
+    int i = 0;
+    if (value > shared_most()) return cudaErrorInvalidValue;
+    while (i < KERNELS_MAX - 1 && allowed[i].kernel != NULL && allowed[i].kernel != kernel) i++;
+    allowed[i].kernel = kernel;
+    allowed[i].bytes = value;
+    return cudaSuccess;
+}
+
+void het_host_share(const void *kernel, int bytes)
+{
+    int most = SHARED_USUAL;
+    for (int i = 0; i < KERNELS_MAX; i++)
+        if (allowed[i].kernel == kernel && allowed[i].bytes > most) most = allowed[i].bytes;
+    if (bytes > most) stop("a kernel takes more shared memory than was asked for");
+    shared_bytes = bytes;
+}
+
+/* Of a block: all NaN; and nothing written beyond. */
+static void open_shared(void)
+{
+    memset(het_host_shared, 0xFF, (size_t)shared_bytes + SHARED_MARGIN);
+}
+
+static void check_shared(void)
+{
+    for (int i = 0; i < SHARED_MARGIN; i++)
+        if (het_host_shared[shared_bytes + i] != (char)0xFF) stop("a kernel wrote beyond its shared memory");
 }
 
 static cudaError_t last_error;
@@ -139,9 +217,12 @@ void het_host_run(dim3 grid, dim3 block, int meet, cudaStream_t stream, het_host
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
                 blockIdx = dim3(x, y, z);
+                if (shared_bytes > 0) open_shared();
                 if (meet) run_together(threads, x % 2);
                 else run_apart(threads, x % 2);
+                if (shared_bytes > 0) check_shared();
             }
+    shared_bytes = 0;
     het_guard_close();
 }
 
@@ -326,8 +407,8 @@ const char *cudaGetErrorString(cudaError_t error)
     return error == cudaErrorLaunchFailure ? "unspecified launch failure" : "an error of the test double";
 }
 
-/* HET_HOST_DRIVER, HET_HOST_DEVICES: what this machine is said to have. */
-static int said(const char *name, int usual)
+/* HET_HOST_DRIVER, HET_HOST_DEVICES, HET_HOST_SHARED: what this machine is said to have. */
+static int number_from(const char *name, int usual)
 {
     const char *text = getenv(name);
     return text == NULL ? usual : atoi(text);
@@ -335,7 +416,7 @@ static int said(const char *name, int usual)
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = said("HET_HOST_DRIVER", 13000);
+    *version = number_from("HET_HOST_DRIVER", 13000);
     return cudaSuccess;
 }
 
@@ -347,8 +428,8 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    if (said("HET_HOST_DRIVER", 13000) < 13000) return cudaErrorInsufficientDriver;
-    *count = said("HET_HOST_DEVICES", 1);
+    if (number_from("HET_HOST_DRIVER", 13000) < 13000) return cudaErrorInsufficientDriver;
+    *count = number_from("HET_HOST_DEVICES", 1);
     return *count == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
 
@@ -365,5 +446,17 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *chip, int index)
 cudaError_t cudaSetDevice(int index)
 {
     device_in_use = index;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int *index)
+{
+    *index = device_in_use;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int)
+{
+    *value = shared_most();
     return cudaSuccess;
 }

@@ -1,0 +1,91 @@
+#pragma once
+#include "act.h"
+#include "context.h"
+
+/** The plan of the coordinate network, and its two ways: layer by layer with cuBLASLt (decode.cu), which serves any shape and
+ *  precision, and all layers of a tile in one kernel on tensor cores (decode_fused.cu). */
+
+enum { HET_DECODE_IMAGES = 512 };  /* of a chunk, at most */
+enum { HET_DECODE_ROWS = 128 };    /* of a tile of the fused kernels */
+
+/* One row of a chunk. */
+typedef struct het_decode_row {
+    int32_t image, slot; /* of the batch; among the chunk's images */
+    int32_t point;
+    int16_t kx, ky;
+    float sign;
+} het_decode_row;
+
+/* Images and rows of a call, and the part of it that a chunk is. */
+typedef struct het_decode_chunk {
+    const int32_t *which, *kxy;
+    int64_t points, first, rows; /* rows [first, first + rows) of the call */
+    int64_t first_image, images; /* among the listed */
+} het_decode_chunk;
+
+struct het_decode {
+    het_cuda *cuda;
+    het_decode_spec spec;
+    int fused;
+    int64_t capacity; /* rows of a chunk */
+    int32_t *reach;   /* [host] (max_points) largest |kx|, |ky| of points 0..p */
+    int32_t *kxy;
+    float *freq, *params; /* copies; weights: params in the activations' type, or params itself */
+    void *weights;
+    het_decode_row *rows;
+    void *x, *h[HET_DECODE_LAYERS_MAX], *dz[HET_DECODE_LAYERS_MAX]; /* (rows, 2F), (rows, H); layer by layer dz[0] alone */
+    float *partial;       /* sums of slices of a chunk's rows, to be joined */
+    float *dphase;        /* (IMAGES, 2, F) */
+    /* layer by layer */
+    float *tables;        /* (IMAGES, 4, D/2, F): cos, sin over kx, cos, sin over ky */
+    float *z, *dh, *dx, *out; /* (rows, H), (rows, H), (rows, 2F), (rows, 2) */
+    uint8_t *mask[HET_DECODE_LAYERS_MAX];
+    /* fused */
+    het_narrow *forward, *backward; /* weights as tiles of W and of its transpose */
+    float *turns;         /* (IMAGES, 3, F): of a step in x and in y, and of the plane's offset */
+    float *slots;         /* (tiles + IMAGES, 2F + H): sums of a tile's rows of one image */
+};
+
+/** Inputs of a layer, and the offset of its weights in the block; its bias follows them (l > 0). l = layers: of W_out. */
+static inline int64_t het_decode_inputs(const het_decode_spec *s, int64_t l)
+{
+    return l == 0 ? 2 * s->frequencies : s->width;
+}
+
+static inline int64_t het_decode_layer_at(const het_decode_spec *s, int64_t l)
+{
+    return l == 0 ? 0 : 2 * s->frequencies * s->width + (l - 1) * (s->width * s->width + s->width);
+}
+
+__device__ static inline int32_t het_decode_image_of(const het_decode_chunk &c, int64_t listed)
+{
+    return c.which == NULL ? (int32_t)listed : c.which[listed];
+}
+
+/** The rows of the chunk that belong to its image number `slot`. */
+__device__ static inline void het_decode_rows_of(const het_decode_chunk &c, int64_t slot, int64_t *begin, int64_t *end)
+{
+    const int64_t from = (c.first_image + slot) * c.points - c.first, to = from + c.points;
+    *begin = from < 0 ? 0 : from;
+    *end = to > c.rows ? c.rows : to;
+}
+
+/* ---- steps that both ways share ---- */
+void het_cuda_decode_rows(het_decode *d, const het_decode_chunk *k, const float *rot, const float *kz);
+/** to (n) += the sum of partial (slices, n), in one order. */
+void het_cuda_decode_join(het_cuda *c, float *to, const float *partial, int64_t slices, int64_t n);
+/** dparams += in^T dz of layer l over the chunk's rows. */
+void het_cuda_decode_weights(het_decode *d, const het_decode_chunk *k, float *dparams, int64_t l, const void *dz);
+/** drot += from dphase. */
+void het_cuda_decode_rotations(het_decode *d, const het_decode_chunk *k, float *drot);
+
+/* ---- fused ---- */
+/** Whether the fused kernels serve this network here: bf16, a width they were made for, enough shared memory. */
+int het_cuda_fused_fits(het_cuda *c, const het_decode_spec *s);
+/** Memory of its own; 0 where there is not enough. */
+int het_cuda_fused_allocate(het_decode *d);
+void het_cuda_fused_load(het_decode *d);
+void het_cuda_fused_forward(het_decode *d, const het_decode_chunk *k, float *slice, const float *rot, const float *bias,
+                            const float *kz);
+void het_cuda_fused_backward(het_decode *d, const het_decode_chunk *k, float *dparams, float *drot, float *dbias,
+                             const float *dslice, const float *rot, const float *bias);
