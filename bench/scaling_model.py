@@ -6,11 +6,10 @@
   scaling_model.py predict [options]                      cycle and efficiency on 8 to 4,096 GPUs (--help: the assumptions)
 
 A sum of M bytes over N ranks, with alpha seconds for a message and beta for a byte (Thakur, Rabenseifner, Gropp 2005), takes by
-    binomial tree          2 log2(N) (alpha + M beta)                   to one rank and back
     ring                   2 (N-1) alpha + 2 (N-1)/N M beta
     recursive doubling     log2(N) (alpha + M beta)
     halving and doubling   2 log2(N) alpha + 2 (N-1)/N M beta
-fit and check: the tree, which Open MPI 4.1 takes for sums in the background, in place, of any size. predict: the fastest.
+fit and check: halving and doubling, which src/mpi/comm.c has Open MPI take for sums in the background. predict: the fastest.
 
 A cycle is a step of task one, which sums the gradients of all parameters, and steps of task two, which sum the encoder's:
     cycle = compute + exposed,   exposed of a step = max(sum/16, sum - hidden x compute of the step):
@@ -45,10 +44,6 @@ def halving(n, size, alpha, beta):
     return 2 * math.log2(n) * alpha + 2 * (n - 1) / n * size * beta
 
 
-def binomial(n, size, alpha, beta):
-    return 2 * math.log2(n) * (alpha + size * beta)
-
-
 def allreduce(n, size, alpha, beta):
     return 0.0 if n == 1 else min(f(n, size, alpha, beta) for f in (ring, doubling, halving))
 
@@ -59,8 +54,8 @@ def fit(path):
         lines = [json.loads(line) for line in file if line.startswith("{")]
     n = lines[0]["ranks"]
     small, large = lines[0]["sums"][0][0], lines[0]["sums"][-1][0]
-    alpha = statistics.median(line["sums"][0][1] for line in lines) / binomial(n, small, 1.0, 0.0)
-    beta = statistics.median(line["sums"][-1][1] for line in lines) / binomial(n, large, 0.0, 1.0)
+    alpha = statistics.median(line["sums"][0][1] for line in lines) / halving(n, small, 1.0, 0.0)
+    beta = statistics.median(line["sums"][-1][1] for line in lines) / halving(n, large, 0.0, 1.0)
     return n, alpha, beta
 
 
@@ -82,8 +77,8 @@ def check(path, networks):
             continue
         alpha, beta = networks[network, ranks]
         compute = statistics.median(g["compute"] + g["data"] + g["other"] for g in base)
-        sums = binomial(ranks, 4 * group[0]["parameters"], alpha, beta)
-        sums += group[0]["pose_steps"] * binomial(ranks, 4 * (group[0]["parameters"] - DECODER), alpha, beta)
+        sums = halving(ranks, 4 * group[0]["parameters"], alpha, beta)
+        sums += group[0]["pose_steps"] * halving(ranks, 4 * (group[0]["parameters"] - DECODER), alpha, beta)
         predicted = compute + sums
         measured = statistics.median(g["compute"] + g["data"] + g["other"] + g["sums"] for g in group)
         print("%-10s %-7s %6d %9.1f %12.0f %12.0f %14.0f %13.0f %6.1f%%" %

@@ -86,6 +86,45 @@ static void check_sums_in_flight(het_comm *comm)
     CHECK_OK(comm, het_comm_sum_wait(comm)); /* nothing in flight */
 }
 
+/* A number of a rank, of many bits, so that sums depend on their order. */
+static float number(int rank, size_t i)
+{
+    uint64_t x = (uint64_t)(i * 64 + (size_t)rank + 1) * 0x9e3779b97f4a7c15u;
+    x ^= x >> 29;
+    return (float)((double)(x % 2000003) / 1000001.5 - 1.0);
+}
+
+/* Whatever the ranks and the length: right, the same bits on all ranks, and again the same bits. */
+static void check_sums_of_any_length(het_comm *comm)
+{
+    static const size_t lengths[] = {1, 2, 3, 4, 5, 7, 1000, 16384, 16385, 100003};
+    enum { MOST = 100003 };
+    static float sum[MOST], again[MOST], root[MOST];
+    const int rank = het_comm_rank(comm), size = het_comm_size(comm);
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+        const size_t n = lengths[k];
+        for (size_t i = 0; i < n; i++) sum[i] = again[i] = number(rank, i);
+        CHECK_OK(comm, het_comm_sum_start(comm, sum, n));
+        CHECK_OK(comm, het_comm_sum_wait(comm));
+        CHECK_OK(comm, het_comm_sum_start(comm, again, n / 2)); /* in two pieces at once */
+        CHECK_OK(comm, het_comm_sum_start(comm, again + n / 2, n - n / 2));
+        CHECK_OK(comm, het_comm_sum_wait(comm));
+        for (size_t i = 0; i < n; i++) {
+            double right = 0.0;
+            for (int r = 0; r < size; r++) right += (double)number(r, i);
+            CHECK(comm, sum[i] - right < 1e-6 && right - sum[i] < 1e-6 && again[i] - right < 1e-6 && right - again[i] < 1e-6);
+            if (size == 2) CHECK(comm, sum[i] == number(0, i) + number(1, i)); /* the only order there is */
+        }
+        memcpy(root, sum, n * sizeof *root);
+        CHECK_OK(comm, het_comm_broadcast(comm, root, n * sizeof *root, 0));
+        CHECK(comm, memcmp(root, sum, n * sizeof *root) == 0);
+        for (size_t i = 0; i < n; i++) again[i] = number(rank, i);
+        CHECK_OK(comm, het_comm_sum_start(comm, again, n));
+        CHECK_OK(comm, het_comm_sum_wait(comm));
+        CHECK(comm, memcmp(again, sum, n * sizeof *again) == 0);
+    }
+}
+
 static void check_share(het_comm *comm)
 {
     for (int64_t n = 0; n < 30; n++) {
@@ -125,6 +164,7 @@ int main(int argc, char **argv)
     check_collectives(comm);
     check_agree(comm);
     check_sums_in_flight(comm);
+    check_sums_of_any_length(comm);
     check_share(comm);
     check_alarm(comm);
     CHECK_OK(comm, het_comm_open(&second, &argc, &argv)); /* beside the first: MPI goes on until that closes */

@@ -88,6 +88,14 @@ void het_comm_version(char *text, size_t size)
     snprintf(text, size, "%.*s", (int)strcspn(words, ",\n"), words);
 }
 
+/* How Open MPI 4 and 5 add up in the background: by halving and doubling (Rabenseifner), of which each rank sends and receives
+ * 2 (N-1)/N of the data, whatever N. Left to itself it takes, in place, a tree to one rank and back, whose root sends and receives
+ * 2 log2(N) times the data. What is set already stays. */
+static void choose_sums(void)
+{
+    setenv("OMPI_MCA_coll_libnbc_iallreduce_algorithm", "rabenseifner", 0);
+}
+
 het_status het_comm_open(het_comm **out, int *argc, char ***argv)
 {
     het_status status = HET_OK;
@@ -98,6 +106,7 @@ het_status het_comm_open(het_comm **out, int *argc, char ***argv)
     MPI_Finalized(&finished);
     if (finished) return het_fail(HET_E_PEER, "MPI cannot be started a second time in one process");
     if (!running) (void)het_archive_enter(NULL, 0);
+    if (!running) choose_sums();
     if (!running) HET_TRY(check(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level), "start of MPI"));
     comm = het_alloc(sizeof *comm);
     if (comm == NULL) {
