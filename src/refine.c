@@ -5,9 +5,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "arena.h"
 #include "given.h"
 #include "log.h"
 #include "refine_poses.h"
+#include "run_stage.h"
+
+enum { ABOUT = 512, ROUND_FIELDS = 5 + HET_LATENTS_FIELDS };
 
 typedef struct refiner {
     const het_refine_job *job;
@@ -82,6 +86,7 @@ static het_status save(const refiner *r, het_run *out)
     HET_TRY(het_run_save_last(out, r->model, r->job->survey, r->job->state));
     snprintf(path, sizeof path, "%s/predictions.h5", out->path);
     HET_TRY(het_predictions_save(r->job->comm, path, p->all.count, p->first, &part, HET_OK));
+    het_stage_forget(r->job->comm, out->path);
     het_info("refine: poses and volumes are in %s", out->path);
 done:
     return status;
@@ -125,13 +130,59 @@ done:
     return status;
 }
 
-static het_status rounds(refiner *r, int *stopped)
+/* All that the rounds depend on: settings, the trained parameters, and the poses and conformations that they begin with. */
+static het_status describe(const refiner *r, const het_run *out, char about[ABOUT])
 {
     het_status status = HET_OK;
+    const het_predictions *all = &r->poses.all;
+    const het_model *m = r->model;
+    const size_t bytes = (size_t)m->layout.total * sizeof *m->params;
+    char path[1200];
+    snprintf(path, sizeof path, "%s/config.yaml", out->path);
+    float *params = het_alloc(bytes);
+    if (params == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the refinement"));
+    m->dev->ops->download(m->dev, params, m->params, bytes);
+    snprintf(about, ABOUT, "{\"step\": %lld, \"config\": \"%016llx\", \"parameters\": \"%016llx\", \"rotation\": \"%016llx\", "
+             "\"shift\": \"%016llx\", \"z\": \"%016llx\"}", (long long)r->job->state->step,
+             (unsigned long long)het_stage_file(path), (unsigned long long)het_stage_bytes(params, bytes),
+             (unsigned long long)het_stage_bytes(all->rotation, (size_t)(9 * all->count) * sizeof(float)),
+             (unsigned long long)het_stage_bytes(all->shift, (size_t)(2 * all->count) * sizeof(float)),
+             (unsigned long long)het_stage_bytes(all->z, (size_t)(all->z_dim * all->count) * sizeof(float)));
+done:
+    het_release(params);
+    return status;
+}
+
+/* What a round changes: the number of rounds done, every image's pose and conformation, and the model. */
+static int round_fields(const refiner *r, het_field field[ROUND_FIELDS], int64_t *done)
+{
+    const het_predictions *all = &r->poses.all;
+    int count = 0;
+    field[count++] = (het_field){"rounds", {done, HET_I64, 1, {1}}};
+    field[count++] = (het_field){"rotation", {all->rotation, HET_F32, 3, {all->count, 3, 3}}};
+    field[count++] = (het_field){"shift", {all->shift, HET_F32, 2, {all->count, 2}}};
+    field[count++] = (het_field){"z", {all->z, HET_F32, 2, {all->count, all->z_dim}}};
+    field[count++] = (het_field){"loss", {all->loss, HET_F32, 1, {all->count}}};
+    if (r->latents != NULL) het_latents_fields(field + count, r->latents);
+    return r->latents != NULL ? count + HET_LATENTS_FIELDS : count;
+}
+
+static het_status rounds(refiner *r, const het_run *out, int *stopped)
+{
+    het_status status = HET_OK;
+    char about[ABOUT];
+    int there;
+    int64_t done = 0;
+    het_field field[ROUND_FIELDS];
     het_watch_stage(r->job->watch, "refinement", "first poses");
     HET_TRY(first_answers(r, stopped));
     if (*stopped) goto done;
-    for (int64_t round = 0; round < r->config->rounds; round++) {
+    HET_TRY(het_comm_agree(r->job->comm, describe(r, out, about)));
+    const het_stage stage = {.comm = r->job->comm, .folder = out->path, .name = "round", .about = about, .field = field,
+                             .count = round_fields(r, field, &done), .model = r->model};
+    HET_TRY(het_stage_recall(&stage, &there));
+    if (there) het_poses_forget_mirrors(&r->poses);
+    for (int64_t round = done; round < r->config->rounds; round++) {
         tell(r, "poses", round);
         HET_TRY(het_poses_improve(&r->poses, 1, stopped));
         if (*stopped) goto done;
@@ -139,6 +190,8 @@ static het_status rounds(refiner *r, int *stopped)
         tell(r, "volumes", round);
         HET_TRY(update_volumes(r, round, stopped));
         if (*stopped) goto done;
+        done = round + 1;
+        het_stage_keep(&stage);
     }
     het_watch_stage(r->job->watch, "refinement", "last poses");
     HET_TRY(het_poses_improve(&r->poses, 0, stopped));
@@ -169,10 +222,9 @@ het_status het_refine(const het_refine_job *job, int *interrupted)
     HET_TRY(het_run_open(&out, job->comm, path, 0, &config));
     HET_TRY(het_run_begin(&out, &config));
     HET_TRY(het_comm_agree(job->comm, prepare(&r)));
-    HET_TRY(rounds(&r, interrupted));
+    HET_TRY(rounds(&r, &out, interrupted));
     if (*interrupted)
-        het_warn("stopped before the refinement was done: nothing of it was saved, the same command begins "
-                 "it again");
+        het_warn("stopped before the refinement was done: its finished rounds are kept, the same command goes on with them");
     else
         HET_TRY(save(&r, &out));
 done:

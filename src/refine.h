@@ -10,8 +10,8 @@
  *  training learned one for each image (latents.h), they go on learning with the decoder.
  *
  *  Results are a run folder of their own, RUN/refined: configuration, a checkpoint of the run's step with the
- *  refined decoder, predictions.h5 with the refined poses, written last: the stage is done when it is there. A
- *  stage that was interrupted begins anew. Tests: tests/test_refine.c, tests/cli_refine.sh */
+ *  refined decoder, predictions.h5 with the refined poses, written last: the stage is done when it is there. After an
+ *  interruption it goes on with the last finished round (run_stage.h). Tests: tests/test_refine.c, tests/cli_refine.sh */
 typedef struct het_refine_job {
     het_comm *comm;
     const het_stack *stack;
@@ -23,6 +23,6 @@ typedef struct het_refine_job {
     het_watch *watch;     /* is told of every round */
 } het_refine_job;
 
-/** Refine, or say that it is done. *interrupted: by a signal, nothing was written. Collective.
+/** Refine, or say that it is done. *interrupted: by a signal, finished rounds are kept. Collective.
  *  Errors: HET_E_MEMORY, HET_E_IO, those of reading. */
 het_status het_refine(const het_refine_job *job, int *interrupted);

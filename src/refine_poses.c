@@ -325,6 +325,11 @@ done:
     return status;
 }
 
+void het_poses_forget_mirrors(het_poses *s)
+{
+    for (int64_t i = 0; i < s->count; i++) s->candidate[i * s->places + HET_POSE_MIRROR].image = -1;
+}
+
 het_status het_poses_improve(het_poses *s, int search, int *stopped)
 {
     het_status status = HET_OK;
@@ -337,7 +342,6 @@ het_status het_poses_improve(het_poses *s, int search, int *stopped)
     }
     if (search && s->places > HET_POSE_SEARCHED) status = het_poses_search(s, stopped);
     if (status == HET_OK && !*stopped) status = fit_all(s, stopped);
-    for (int64_t i = 0; i < s->count; i++)
-        s->candidate[i * s->places + HET_POSE_MIRROR].image = -1; /* tried once */
+    het_poses_forget_mirrors(s);
     return het_poses_share(s, status, stopped);
 }

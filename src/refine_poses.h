@@ -39,6 +39,9 @@ het_status het_poses_encode(het_poses *poses, int *stopped);
  *  as above. */
 het_status het_poses_improve(het_poses *poses, int search, int *stopped);
 
+/** The mirror images' poses are tried once, in the first improvement: it was done before. */
+void het_poses_forget_mirrors(het_poses *poses);
+
 /** Find the poses of all images, whatever the present ones are, by a search over all poses that gets finer from level
  *  to level (Zhong et al. 2021, CryoDRGN2, ICCV), within the model's present radius. z is the encoder's mean, or 0
  *  while the model is frozen; loss that of eq. 4. Collective; *stopped as above. */

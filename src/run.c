@@ -102,7 +102,7 @@ void het_run_close(het_run *run)
 }
 
 /* What a checkpoint holds of the model and the survey: blocks on the device, then arrays of the host. */
-enum { BLOCKS = 4, FIELDS = 7 };
+enum { FIELDS = HET_RUN_BLOCKS + 3 };
 
 typedef struct content {
     het_field fields[FIELDS];
@@ -114,19 +114,23 @@ static het_tensor vector(void *data, het_dtype type, int64_t count)
     return (het_tensor){.data = data, .type = type, .rank = 1, .shape = {count}};
 }
 
-/* A model for inference has no moments: they are neither read nor written. */
-static content content_of(const het_model *m, const het_survey *survey, het_run_state *state)
+int het_run_blocks(const het_model *m, het_field blocks[HET_RUN_BLOCKS])
 {
-    const struct { const char *name; float *data; int64_t count; } blocks[BLOCKS] = {
+    const struct { const char *name; float *data; int64_t count; } all[HET_RUN_BLOCKS] = {
         {"model/parameters", m->params, m->layout.total},
         {"optimiser/moment1", m->moment1, m->layout.total},
         {"optimiser/moment2", m->moment2, m->layout.total},
         {"model/running_statistics", m->running, HET_STATS_SETS * het_encoder_stats(m->encoder[0])}};
+    int count = 0;
+    for (int i = 0; i < HET_RUN_BLOCKS; i++)
+        if (all[i].data != NULL) blocks[count++] = (het_field){all[i].name, vector(all[i].data, HET_F32, all[i].count)};
+    return count;
+}
+
+static content content_of(const het_model *m, const het_survey *survey, het_run_state *state)
+{
     content c = {0};
-    for (int i = 0; i < BLOCKS; i++)
-        if (blocks[i].data != NULL)
-            c.fields[c.blocks++] = (het_field){blocks[i].name, vector(blocks[i].data, HET_F32, blocks[i].count)};
-    c.count = c.blocks;
+    c.blocks = c.count = het_run_blocks(m, c.fields);
     c.fields[c.count++] = (het_field){"survey/power", vector(survey->power, HET_F64, survey->shells)};
     c.fields[c.count++] = (het_field){"survey/envelope", vector(survey->envelope, HET_F32, survey->shells)};
     c.fields[c.count++] = (het_field){"state/tally", vector(&state->tally, HET_F64, sizeof state->tally / 8)};

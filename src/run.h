@@ -18,7 +18,7 @@ typedef struct het_run {
     het_checkpoint_writer *writer; /* root rank, from the first copy on */
 } het_run;
 
-enum { HET_RUN_EXTRAS = 8 };
+enum { HET_RUN_EXTRAS = 8, HET_RUN_BLOCKS = 4 };
 
 /** What a checkpoint holds besides the parameters. */
 typedef struct het_run_state {
@@ -30,6 +30,10 @@ typedef struct het_run_state {
     het_field extra[HET_RUN_EXTRAS]; /* what else to save: borrowed; not restored (het_checkpoint_load reads it) */
     int extras;
 } het_run_state;
+
+/** What makes up a model's state, on its device: parameters, Adam's moments (a model for inference has none), running statistics.
+ *  Borrowed. Returns how many. */
+int het_run_blocks(const het_model *model, het_field blocks[HET_RUN_BLOCKS]);
 
 /** Poses and conformations that training kept image by image to its end, in the form of predictions.h5; only then is it there. */
 #define HET_RUN_KEPT "kept.h5"

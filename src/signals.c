@@ -26,8 +26,12 @@ int het_signal_pending(void)
     return atomic_load(&pending);
 }
 
+het_status het_signal_stopped(void)
+{
+    return het_fail(HET_E_STOPPED, "stopped before the training began");
+}
+
 het_status het_signal_check(void)
 {
-    if (het_signal_pending() == 0) return HET_OK;
-    return het_fail(HET_E_STOPPED, "stopped before the training began");
+    return het_signal_pending() == 0 ? HET_OK : het_signal_stopped();
 }

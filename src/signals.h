@@ -7,3 +7,5 @@ void het_signals_note(void);
 int het_signal_pending(void);
 /** HET_E_STOPPED when a signal was noted: for long work before the first checkpoint. Ranks agree on it as on errors. */
 het_status het_signal_check(void);
+/** That status itself: some rank noted one. */
+het_status het_signal_stopped(void);

@@ -9,13 +9,22 @@
 #include "arena.h"
 #include "data/predictions.h"
 #include "log.h"
+#include "run_stage.h"
 #include "signals.h"
 #include "start_volume.h"
 
 enum { FIELDS = 2, CHUNK = 512, JSON = 512 };
 
-/* The poses of the images of one of this rank's parts of the stack, in place; the other rows stay as they are. */
-static het_status search_part(het_start *s, int64_t part, const het_first_volume *volume, const het_comm *comm,
+static int all_found(const float *found, int64_t n)
+{
+    int64_t i = 0;
+    while (i < n && found[i] != 0.0F) i++;
+    return i == n;
+}
+
+/* The poses of the images of one of this rank's parts of the stack, in place, but those that were found before the program was
+ * stopped; the other rows stay as they are. */
+static het_status search_part(het_start *s, float *found, int64_t part, const het_first_volume *volume, const het_comm *comm,
                               het_device *dev, const het_stack *stack, double radius, double shift_range)
 {
     het_status status = HET_OK;
@@ -28,6 +37,7 @@ static het_status search_part(het_start *s, int64_t part, const het_first_volume
     if (images == NULL || pose == NULL || ctf == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the start"));
     for (int64_t at = first; at < first + count; at += CHUNK) {
         const int64_t n = first + count - at < CHUNK ? first + count - at : CHUNK;
+        if (all_found(found + at, n)) continue;
         HET_TRY(het_signal_check());
         for (int64_t i = 0; i < n; i++) index[i] = at + i;
         HET_TRY(het_stack_read_standardised(stack, images, index, n));
@@ -43,6 +53,7 @@ static het_status search_part(het_start *s, int64_t part, const het_first_volume
         for (int64_t i = 0; i < n; i++) {
             memcpy(s->rotation + 9 * (at + i), pose[i].rotation, sizeof pose[i].rotation);
             memcpy(s->shift + 2 * (at + i), pose[i].shift, sizeof pose[i].shift);
+            found[at + i] = 1.0F;
         }
     }
 done:
@@ -94,19 +105,45 @@ static void fields_of(het_field field[FIELDS], const het_start *s)
     field[1] = (het_field){"shift", {s->shift, HET_F32, 2, {s->count, 2}}};
 }
 
+/* Rows of images that are another rank's to search: it has them too. */
+static void clear_others(const het_comm *comm, const het_field *field)
+{
+    int64_t first, count;
+    const int64_t all = field->tensor.shape[0], width = het_tensor_count(&field->tensor) / all;
+    float *data = field->tensor.data;
+    het_comm_share(comm, all, &first, &count);
+    memset(data, 0, (size_t)(first * width) * sizeof *data);
+    memset(data + (first + count) * width, 0, (size_t)((all - first - count) * width) * sizeof *data);
+}
+
 static het_status search(het_start *s, het_comm *comm, het_device *dev, const het_stack *stack,
                          const het_start_volume_spec *spec)
 {
     het_first_volume volume = {0};
     het_status status = HET_OK;
+    int there;
+    float *found = het_alloc((size_t)s->count * sizeof *found); /* 1: this image's pose is */
+    het_field field[FIELDS + 1];
+    fields_of(field, s);
+    field[FIELDS] = (het_field){"found", {found, HET_F32, 1, {s->count}}};
+    const het_stage stage = {.comm = comm, .folder = spec->folder, .name = "poses", .about = spec->about, .field = field,
+                             .count = FIELDS + 1};
+    HET_TRY(het_comm_agree(comm, found != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the start")));
     HET_TRY(het_start_volume(&volume, comm, dev, stack, spec));
+    HET_TRY(het_stage_recall(&stage, &there));
+    for (int i = 0; i <= FIELDS; i++) clear_others(comm, &field[i]);
     for (int64_t part = 0; part < het_comm_parts(comm) && status == HET_OK; part++)
-        status = search_part(s, part, &volume, comm, dev, stack, spec->radius, spec->shift_range);
-    HET_TRY(het_comm_agree(comm, status));
-    HET_TRY(het_comm_unite(comm, s->rotation, (size_t)(9 * s->count)));
-    HET_TRY(het_comm_unite(comm, s->shift, (size_t)(2 * s->count)));
+        status = search_part(s, found, part, &volume, comm, dev, stack, spec->radius, spec->shift_range);
+    status = het_comm_agree(comm, status);
+    if (status != HET_OK && status != HET_E_STOPPED) goto done;
+    const int stopped = status == HET_E_STOPPED;
+    for (int i = 0; i <= FIELDS; i++)
+        HET_TRY(het_comm_unite(comm, field[i].tensor.data, (size_t)het_tensor_count(&field[i].tensor)));
+    if (stopped) het_stage_keep(&stage);
+    if (stopped) status = het_signal_stopped();
 done:
     het_first_volume_free(&volume);
+    het_release(found);
     return status;
 }
 
@@ -115,11 +152,11 @@ het_status het_start_find(het_start *s, het_run *run, het_device *dev, const het
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
-    const het_start_volume_spec spec = {.init = &config->init, .seed = (uint64_t)config->train.seed,
-                                        .radius = fmin(config->init.radius, (double)(info->box / 2 - 1)),
-                                        .shift_range = model->shift_range, .noise_variance = survey->noise_variance};
     char path[1100], json[JSON];
     het_field field[FIELDS];
+    const het_start_volume_spec spec = {.folder = run->path, .about = json, .init = &config->init, .seed = (uint64_t)config->train.seed,
+                                        .radius = fmin(config->init.radius, (double)(info->box / 2 - 1)),
+                                        .shift_range = model->shift_range, .noise_variance = survey->noise_variance};
     HET_TRY(het_comm_agree(run->comm, het_start_new(s, info->count, config, model)));
     snprintf(path, sizeof path, "%s/start.h5", run->path);
     describe(json, info, &spec);
@@ -134,6 +171,7 @@ het_status het_start_find(het_start *s, het_run *run, het_device *dev, const het
     HET_TRY(search(s, run->comm, dev, stack, &spec));
     if (het_comm_rank(run->comm) == 0) status = het_checkpoint_save(path, field, FIELDS, json);
     status = het_comm_agree(run->comm, status);
+    if (status == HET_OK) het_stage_forget(run->comm, run->path);
 done:
     return status;
 }

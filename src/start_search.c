@@ -1,10 +1,12 @@
 /* Rough poses from random starts that have to agree. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "arena.h"
 #include "log.h"
 #include "physics/align.h"
+#include "run_stage.h"
 #include "signals.h"
 #include "start_search.h"
 
@@ -70,23 +72,54 @@ done:
     return status;
 }
 
-/* The next starts, one rank each; then every rank knows them. */
+/* A start as it is kept in the run's folder: rows of the trials. */
+typedef struct kept_start {
+    het_field field[4];
+    char name[40];
+    het_stage stage;
+} kept_start;
+
+static void keep_as(kept_start *k, const trials *t, int64_t start, het_comm *comm, const het_start_volume_spec *spec)
+{
+    const int64_t m = t->images;
+    snprintf(k->name, sizeof k->name, "random-%lld", (long long)(t->first + start) + 1);
+    k->field[0] = (het_field){"rotation", {t->rotation + start * m * 9, HET_F32, 3, {m, 3, 3}}};
+    k->field[1] = (het_field){"shift", {t->shift + start * m * 2, HET_F32, 2, {m, 2}}};
+    k->field[2] = (het_field){"loglik", {t->loglik + start, HET_F32, 1, {1}}};
+    k->field[3] = (het_field){"explained", {t->explained + start, HET_F32, 1, {1}}};
+    k->stage = (het_stage){.comm = comm, .folder = spec->folder, .name = k->name, .about = spec->about, .field = k->field, .count = 4};
+}
+
+/* The next starts, one rank each, but for those that were found before a stop; then every rank knows them. */
 static het_status try_some(trials *t, het_comm *comm, het_device *dev, const het_stack *stack, const het_chosen *c,
                            const het_start_volume_spec *spec)
 {
     het_status status = HET_OK;
-    const int64_t from = t->done, left = t->room - from, n = left < HET_START_AT_A_TIME ? left : HET_START_AT_A_TIME,
-                  m = t->images;
-    for (int64_t s = from; s < from + n && status == HET_OK; s++) {
-        status = het_signal_check();
-        if (status == HET_OK && (s - from) % het_comm_size(comm) == het_comm_rank(comm))
-            status = try_once(t, s, dev, stack, c, spec);
+    const int64_t from = t->done, left = t->room - from, n = left < HET_START_AT_A_TIME ? left : HET_START_AT_A_TIME;
+    kept_start kept[HET_START_AT_A_TIME];
+    int there[HET_START_AT_A_TIME];
+    float found[HET_START_AT_A_TIME] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        keep_as(&kept[i], t, from + i, comm, spec);
+        HET_TRY(het_stage_recall(&kept[i].stage, &there[i]));
     }
-    HET_TRY(het_comm_agree(comm, status));
-    HET_TRY(het_comm_unite(comm, t->rotation + from * m * 9, (size_t)(n * m * 9)));
-    HET_TRY(het_comm_unite(comm, t->shift + from * m * 2, (size_t)(n * m * 2)));
-    HET_TRY(het_comm_unite(comm, t->loglik + from, (size_t)n));
-    HET_TRY(het_comm_unite(comm, t->explained + from, (size_t)n));
+    for (int64_t i = 0; i < n && status == HET_OK; i++) {
+        if (there[i] || i % het_comm_size(comm) != het_comm_rank(comm)) continue;
+        status = het_signal_check();
+        if (status == HET_OK) status = try_once(t, from + i, dev, stack, c, spec);
+        found[i] = status == HET_OK;
+    }
+    status = het_comm_agree(comm, status);
+    if (status != HET_OK && status != HET_E_STOPPED) goto done;
+    const int stopped = status == HET_E_STOPPED;
+    HET_TRY(het_comm_unite(comm, found, (size_t)n));
+    for (int64_t i = 0; i < n; i++) {
+        if (found[i] == 0.0F) continue;
+        for (int j = 0; j < 4; j++)
+            HET_TRY(het_comm_unite(comm, kept[i].field[j].tensor.data, (size_t)het_tensor_count(&kept[i].field[j].tensor)));
+        het_stage_keep(&kept[i].stage);
+    }
+    if (stopped) HET_TRY(het_signal_stopped());
     for (int64_t s = from; s < from + n; s++)
         het_info("start: random start %lld: log-likelihood %.1f an image, explains %.0f %% of the signal",
                  (long long)(t->first + s) + 1, (double)t->loglik[s], 100.0 * (double)t->explained[s]);

@@ -5,6 +5,7 @@
 #include "arena.h"
 #include "log.h"
 #include "rng.h"
+#include "run_stage.h"
 #include "signals.h"
 #include "start_search.h"
 
@@ -88,38 +89,6 @@ done:
     return status;
 }
 
-/* Rank 0's volume for all. */
-static het_status share_volume(het_first_volume *volume, het_comm *comm, het_device *dev, int64_t box,
-                               double radius)
-{
-    het_status status = HET_OK;
-    const int root = het_comm_rank(comm) == 0;
-    struct {
-        int64_t box;
-        double apix, scale;
-    } head = {volume->map.box, volume->map.apix, volume->slice_scale};
-    HET_TRY(het_comm_broadcast(comm, &head, sizeof head, 0));
-    if (!root) {
-        volume->threads = dev->threads;
-        volume->slice_scale = head.scale;
-        status = het_points_new(&volume->points, box);
-        if (status == HET_OK) status = het_volume_new(&volume->map, head.box, head.apix);
-        if (status == HET_OK) {
-            volume->noise = het_alloc((size_t)volume->points.count * sizeof *volume->noise);
-            if (volume->noise == NULL) status = het_fail(HET_E_MEMORY, "no memory for the start");
-        }
-    }
-    HET_TRY(het_comm_agree(comm, status));
-    const size_t voxels = (size_t)(head.box * head.box * head.box),
-                 p = (size_t)het_points_within(&volume->points, radius);
-    HET_TRY(het_comm_broadcast(comm, volume->map.data, voxels * sizeof *volume->map.data, 0));
-    HET_TRY(het_comm_broadcast(comm, volume->noise, p * sizeof *volume->noise, 0));
-    if (!root) status = het_slicer_new(&volume->slicer, &volume->map);
-    HET_TRY(het_comm_agree(comm, status));
-done:
-    return status;
-}
-
 het_status het_start_volume_check(const het_config_init *init, int64_t images)
 {
     const int64_t all = images < init->images ? images : init->images;
@@ -128,22 +97,51 @@ het_status het_start_volume_check(const het_config_init *init, int64_t images)
                     IMAGES_LEAST, (long long)all);
 }
 
-het_status het_start_volume(het_first_volume *volume, het_comm *comm, het_device *dev, const het_stack *stack,
-                            const het_start_volume_spec *spec)
+/* The map and the noise of its likelihood: found by rank 0, for all. */
+static het_status find_volume(het_first_volume *volume, het_comm *comm, het_device *dev, const het_stack *stack,
+                              const het_start_volume_spec *spec)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
     const het_config_init *init = spec->init;
     const int64_t all = info->count < init->images ? info->count : init->images;
     const int rank = het_comm_rank(comm);
+    const size_t voxels = (size_t)(volume->map.box * volume->map.box * volume->map.box),
+                 p = (size_t)het_points_within(&volume->points, spec->radius);
     het_chosen c = {0};
+    het_first_volume found = {0};
     if (rank < HET_START_AT_A_TIME) status = read_chosen(&c, stack, rank == 0 ? all : het_start_search_images(all, init), all, spec->seed);
     HET_TRY(het_comm_agree(comm, status));
     HET_TRY(het_start_from_search(&c, all, comm, dev, stack, spec));
-    if (rank == 0) status = go_on(volume, dev, stack, &c, spec);
+    if (rank == 0) status = go_on(&found, dev, stack, &c, spec);
     HET_TRY(het_comm_agree(comm, status));
-    HET_TRY(share_volume(volume, comm, dev, info->box, spec->radius));
+    if (rank == 0) {
+        memcpy(volume->map.data, found.map.data, voxels * sizeof *found.map.data);
+        memcpy(volume->noise, found.noise, p * sizeof *found.noise);
+    }
+    HET_TRY(het_comm_broadcast(comm, volume->map.data, voxels * sizeof *volume->map.data, 0));
+    HET_TRY(het_comm_broadcast(comm, volume->noise, p * sizeof *volume->noise, 0));
 done:
+    het_first_volume_free(&found);
     chosen_free(&c);
+    return status;
+}
+
+het_status het_start_volume(het_first_volume *volume, het_comm *comm, het_device *dev, const het_stack *stack,
+                            const het_start_volume_spec *spec)
+{
+    het_status status = HET_OK;
+    int there;
+    const het_stack_info *info = het_stack_get_info(stack);
+    HET_TRY(het_comm_agree(comm, het_first_volume_blank(volume, dev, info->box, info->apix, spec->radius)));
+    const int64_t small = volume->map.box, p = het_points_within(&volume->points, spec->radius);
+    const het_field field[] = {{"map", {volume->map.data, HET_F32, 3, {small, small, small}}},
+                               {"noise", {volume->noise, HET_F32, 1, {p}}}};
+    const het_stage stage = {.comm = comm, .folder = spec->folder, .name = "volume", .about = spec->about, .field = field, .count = 2};
+    HET_TRY(het_stage_recall(&stage, &there));
+    if (!there) HET_TRY(find_volume(volume, comm, dev, stack, spec));
+    if (!there) het_stage_keep(&stage);
+    status = het_comm_agree(comm, het_slicer_new(&volume->slicer, &volume->map));
+done:
     return status;
 }

@@ -13,11 +13,12 @@ typedef struct het_start_volume_spec {
     double radius;         /* Fourier pixels, of the volume in the end */
     double shift_range;    /* px */
     double noise_variance; /* per pixel of the standardised images */
+    const char *folder, *about; /* where finished pieces are kept, and all that they depend on (run_stage.h) */
 } het_start_volume_spec;
 
 /** Whether a stack of so many images is enough. Errors: HET_E_USAGE. */
 het_status het_start_volume_check(const het_config_init *init, int64_t images);
-/** The volume, the same on every rank (its poses on rank 0 alone). Free with het_first_volume_free.
+/** The volume, the same on every rank, without poses. Free with het_first_volume_free.
  *  Collective. Errors: HET_E_MEMORY, those of reading. */
 het_status het_start_volume(het_first_volume *volume, het_comm *comm, het_device *dev, const het_stack *stack,
                             const het_start_volume_spec *spec);

@@ -195,7 +195,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     het_info("memory: at most %.1f MiB were in use", (double)het_arena_peak() / 1048576.0);
 done:
     if (status == HET_E_STOPPED) {
-        het_warn("%s: nothing is saved but what start.h5 holds, the same command begins again", het_status_message());
+        het_warn("%s: finished pieces of the start are kept, the same command goes on with them", het_status_message());
         *interrupted = 1;
         status = HET_OK;
     }

@@ -6,8 +6,11 @@
 
 #include "join.h"
 #include "log.h"
+#include "run_stage.h"
 #include "schedule.h"
 #include "start_volume.h"
+
+enum { ABOUT = 512 };
 
 het_status het_train_poses_check(const het_config *config, int64_t images)
 {
@@ -62,26 +65,56 @@ void het_train_poses_drop(const het_trainer *t)
     if (het_comm_rank(t->comm) == 0) remove(path);
 }
 
+/* All that the decoder's first steps depend on: settings, the stack, and poses that were found. */
+static void describe_teaching(const het_trainer *t, char about[ABOUT])
+{
+    const het_run_state *s = &t->state;
+    const size_t found = t->searching ? 0 : (size_t)s->count * sizeof(float);
+    char path[1100];
+    snprintf(path, sizeof path, "%s/config.yaml", t->run.path);
+    snprintf(about, ABOUT, "{\"config\": \"%016llx\", \"images\": %lld, \"box\": %lld, \"mean\": %.17g, \"std\": %.17g, "
+             "\"rotation\": \"%016llx\", \"shift\": \"%016llx\"}", (unsigned long long)het_stage_file(path), (long long)s->count,
+             (long long)s->box, s->mean, s->std, (unsigned long long)het_stage_bytes(t->start.rotation, 9 * found),
+             (unsigned long long)het_stage_bytes(t->start.shift, 2 * found));
+}
+
 /* The decoder learns the images at the poses found for them, or at random ones; the encoder waits. */
 static het_status teach_decoder(het_trainer *t, int64_t steps, double radius)
 {
     het_status status = HET_OK;
     const int64_t in_epoch = het_loader_steps_per_epoch(t->loader);
+    const double pause = 60.0 * t->config->run.checkpoint_minutes;
+    double kept = het_seconds();
+    char about[ABOUT];
+    int there;
+    int64_t done = 0;
+    const het_field field = {"steps", {&done, HET_I64, 1, {1}}};
+    const het_stage stage = {.comm = t->comm, .folder = t->run.path, .name = "decoder", .about = about, .field = &field, .count = 1,
+                             .model = t->model};
     het_model_set_radius(t->model, radius, &t->survey);
-    for (int64_t step = 0; step < steps; step++) {
+    describe_teaching(t, about);
+    HET_TRY(het_stage_recall(&stage, &there));
+    const int64_t first = done;
+    for (int64_t step = first; step < steps; step++) {
         het_batch batch;
         het_tally tally = {0};
         const het_decision d = {.step = step, .frozen = 1, .rate_decoder = 1.0};
         HET_TRY(het_comm_agree(t->comm, het_loader_next(t->loader, step, &batch)));
-        if (t->searching && step % in_epoch == 0) het_searched_scatter(&t->searched, step / in_epoch);
+        if (t->searching && (step % in_epoch == 0 || step == first)) het_searched_scatter(&t->searched, step / in_epoch);
         het_train_poses_give(t, &batch, 1);
         HET_TRY(het_step_once(&t->stepper, &d, &batch, &tally));
+        done = step + 1;
+        if (tally.stop > 0.0 || (pause > 0.0 && het_seconds() - kept > pause)) {
+            het_stage_keep(&stage);
+            kept = het_seconds();
+        }
         if (tally.stop > 0.0) HET_TRY(het_fail(HET_E_STOPPED, "stopped while the decoder learned its first volume"));
         if (step == 0 || step == steps - 1)
             het_info("start: the decoder %s: image loss %.4f (nothing %.4f)",
                      step == 0 ? "before" : "after learning", tally.image_loss / tally.images,
                      tally.zero_loss / tally.images);
     }
+    het_stage_forget(t->comm, t->run.path);
     het_model_forget_moments(t->model);
     t->state.radius = radius;
     t->state.frozen = 1;

@@ -294,13 +294,9 @@ static het_status allocate(work *w, het_first_volume *volume)
 {
     het_status status = HET_OK;
     const size_t n = (size_t)w->spec->count, p = (size_t)w->p, shells = (size_t)w->shells;
-    const int64_t box = 2 * ((int64_t)ceil(w->spec->radius) + 2);
-    const double d = (double)w->spec->box;
-    volume->slice_scale = d * d / (double)(box * box);
-    HET_TRY(het_volume_new(&volume->map, box, w->spec->apix * d / (double)box));
+    const int64_t box = volume->map.box;
     HET_TRY(het_backproject_new(&w->back, box, w->spec->box));
     volume->pose = het_alloc(n * sizeof *volume->pose);
-    volume->noise = het_alloc(p * sizeof *volume->noise);
     w->transform = het_alloc(n * 2 * p * sizeof *w->transform);
     w->ctf = het_alloc(n * p * sizeof *w->ctf);
     w->found = het_alloc(n * COARSE_RESULTS * sizeof *w->found);
@@ -332,12 +328,25 @@ static void work_free(work *w)
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
 }
 
+het_status het_first_volume_blank(het_first_volume *volume, het_device *dev, int64_t box, double apix, double radius)
+{
+    het_status status = HET_OK;
+    const int64_t small = 2 * ((int64_t)ceil(radius) + 2);
+    const double d = (double)box;
+    *volume = (het_first_volume){.threads = dev->threads, .slice_scale = d * d / (double)(small * small)};
+    HET_TRY(het_points_new(&volume->points, box));
+    HET_TRY(het_volume_new(&volume->map, small, apix * d / (double)small));
+    volume->noise = het_alloc((size_t)het_points_within(&volume->points, radius) * sizeof *volume->noise);
+    if (volume->noise == NULL) status = het_fail(HET_E_MEMORY, "no memory for a first volume");
+done:
+    return status;
+}
+
 het_status het_first_volume_find(het_first_volume *volume, het_device *dev, const het_first_volume_spec *spec)
 {
     het_status status = HET_OK;
     work w = {.spec = spec, .dev = dev};
-    *volume = (het_first_volume){.threads = dev->threads};
-    HET_TRY(het_points_new(&volume->points, spec->box));
+    HET_TRY(het_first_volume_blank(volume, dev, spec->box, spec->apix, spec->radius));
     w.p = het_points_within(&volume->points, spec->radius);
     w.kxy = volume->points.kxy;
     w.shells = shell_of(w.kxy + 2 * (w.p - 1)) + 1;

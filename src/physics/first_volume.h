@@ -46,6 +46,9 @@ typedef struct het_first_volume {
                              about 1 at best, less where particles differ; 0 where there is no such power */
 } het_first_volume;
 
+/** A volume for images of a box whose map and noise the caller fills in, and then its slicer. Free with het_first_volume_free,
+ *  also after an error. Errors: HET_E_MEMORY. Not collective. */
+het_status het_first_volume_blank(het_first_volume *volume, het_device *dev, int64_t box, double apix, double radius);
 /** Errors: HET_E_SHAPE, HET_E_MEMORY; HET_E_INPUT when no pose is valid. Not collective. */
 het_status het_first_volume_find(het_first_volume *volume, het_device *dev, const het_first_volume_spec *spec);
 /** Poses of other images of the same stack by the last search: spec as before but for images, ctf and count; what it says of

@@ -1,0 +1,110 @@
+# A start and a refinement that are stopped or killed go on with their finished pieces, and end in the same bits: killed after the first
+# random starts; stopped in the midst of the search of all poses, of the decoder's first steps, of the second round of refinement.
+. "$(dirname "$0")/support.sh"
+
+make_atoms atoms.pdb
+run simulate --atoms atoms.pdb --apix 6 --snr-db -20 --shift 0.5 -n 1600 -D 16 --seed 5 -o stack.h5
+# Noise, in which no two of the starts agree: all are made. 1600 images are four chunks of the search.
+settings=("${TINY[@]}" --set init.method=search --set init.radius=6 --set init.search_images=150 --set init.search_rounds=5
+          --set init.images=300 --set init.rounds=2 --set init.starts=4 --set init.epochs=2 --set train.epochs=0.1 --set init.join_epoch=0
+          --set refine.rounds=3 --set refine.epochs=0.2)
+launch=()
+pid=
+trap '[ -z "$pid" ] || kill -KILL $pid 2>/dev/null; rm -rf "$WORK"' EXIT
+
+# whole FOLDER ARGUMENTS: without an interruption.
+whole()
+{
+    local folder=$1 code=0
+    shift
+    timeout -k 5 300 "${launch[@]}" "$HETACUMN" train stack.h5 -o "$folder" "${settings[@]}" "$@" >out 2>err || code=$?
+    [ $code -eq 0 ] || fail "exit code $code of $folder"
+}
+
+# leaves FOLDER PIECE: it is there, and if it is the poses, some but not all of them are.
+leaves()
+{
+    local found
+    [ -e "$1/stages/$2.h5" ] || [ -e "$1/refined/stages/$2.h5" ] || return
+    [ "$2" != poses ] && return
+    found=$(h5dump -A 0 -d found -w 1 "$1/stages/poses.h5" | awk '/^ *\([0-9]+\):/ { n += $2 } END { print n + 0 }')
+    [ "$found" -gt 0 ] && [ "$found" -lt 1600 ]
+}
+
+# interrupt FOLDER SIGNAL WHEN PIECE ARGUMENTS: the program, which gets the signal when the file WHEN is there, or is in what it says, and
+# must leave the piece. Where the signal came too late or too early for that, again, and a little later.
+interrupt()
+{
+    local folder=$1 signal=$2 when=$3 piece=$4 try code
+    shift 4
+    rm -rf before
+    [ ! -e "$folder" ] || cp -r "$folder" before
+    for ((try = 0; try < 30; try++)); do
+        code=0
+        "${launch[@]}" "$HETACUMN" train stack.h5 -o "$folder" "${settings[@]}" "$@" >out 2>err &
+        pid=$!
+        while kill -0 $pid 2>/dev/null && ! [ -e "$folder/$when" ] && ! grep -qs "$when" err; do sleep 0.005; done
+        sleep $((try * 20 / 1000)).$(printf %03d $((try * 20 % 1000)))
+        kill -s "$signal" $pid 2>/dev/null
+        wait $pid 2>/dev/null || code=$?
+        pid=
+        if [ "$signal" = KILL ] && [ $code -gt 128 ] && leaves "$folder" "$piece"; then return; fi
+        if [ $code -eq 75 ] && leaves "$folder" "$piece"; then return; fi
+        [ $code -eq 0 ] || [ $code -eq 75 ] || [ "$signal" = KILL ] || fail "exit code $code after SIG$signal in $folder"
+        rm -rf "$folder"
+        [ ! -e before ] || cp -r before "$folder"
+    done
+    fail "no $piece after SIG$signal, $try times"
+}
+
+# goes_on FILE: what was said last has the words for it.
+goes_on()
+{
+    grep -q "going on from $1" err || fail "it does not go on from $1"
+}
+
+# all_of RANKS
+all_of()
+{
+    local a=whole$1 b=stopped$1
+    whole $a
+    [ ! -e $a/stages ] || fail "pieces stay: $(ls $a/stages)"
+    interrupt $b KILL stages/random-1.h5 random-1
+    interrupt $b USR1 stages/random-3.h5 random-3
+    goes_on $b/stages/random-1.h5
+    interrupt $b USR1 stages/volume.h5 poses
+    goes_on $b/stages/random-3.h5
+    interrupt $b USR1 'start: the decoder before' decoder
+    goes_on $b/stages/poses.h5
+    grep -q 'finished pieces of the start are kept' err || fail "the stop is not explained"
+    h5diff -q $a/start.h5 $b/start.h5 || fail "the start differs"
+    whole $b
+    goes_on $b/stages/decoder.h5
+    [ ! -e $b/stages ] || fail "pieces stay: $(ls $b/stages)"
+    for file in kept.h5 checkpoints/step-60.h5; do h5diff -q $a/$file $b/$file || fail "$file differs on $1 rank(s)"; done
+    whole $a --refine
+    interrupt $b USR1 refined/stages/round.h5 round --refine
+    grep -q 'its finished rounds are kept' err || fail "the stop is not explained"
+    whole $b --refine
+    goes_on $b/refined/stages/round.h5
+    [ ! -e $b/refined/stages ] || fail "pieces stay: $(ls $b/refined/stages)"
+    for file in predictions.h5 checkpoints/step-60.h5; do
+        h5diff -q $a/refined/$file $b/refined/$file || fail "refined/$file differs on $1 rank(s)"
+    done
+}
+
+all_of 1
+launch=(mpirun --oversubscribe --bind-to none -np 2)
+all_of 2
+
+# pieces of other settings are not used, nor is a damaged one
+launch=()
+interrupt other KILL stages/random-1.h5 random-1
+whole other --set train.seed=9
+! grep -q 'going on from' err || fail "a piece of another seed is used"
+interrupt cut KILL stages/random-1.h5 random-1
+head -c 3000 cut/stages/random-1.h5 >random && mv random cut/stages/random-1.h5
+whole cut
+grep -q 'warning: .*random-1.h5.*done again' err || fail "nothing is said of a damaged piece"
+h5diff -q whole1/start.h5 cut/start.h5 || fail "a damaged piece changed the start"
+echo passed
