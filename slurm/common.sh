@@ -69,10 +69,11 @@ hours_to()
     }'
 }
 
-# A word for how far the run has got: it changes with every finished file (checkpoints, the start).
+# A word for how far the run has got: it changes with every finished file (checkpoints, the start), and with every piece of one (which
+# is only written when there is more of it).
 progress_of()
 {
-    find "$1" -name '*.h5' -printf '%P %s\n' 2>/dev/null | sort | cksum | cut -d ' ' -f 1
+    find "$1" -name '*.h5' \( -path '*/stages/*' -printf '%P %s %T@\n' -o -printf '%P %s\n' \) 2>/dev/null | sort | cksum | cut -d ' ' -f 1
 }
 
 # note_start RUN: a line for this start in RUN/starts.txt. How many starts of this job in a row, this one included, began where

@@ -15,11 +15,11 @@
 
 enum { FIELDS = 2, CHUNK = 512, JSON = 512 };
 
-static int all_found(const float *found, int64_t n)
+static int64_t count_found(const float *found, int64_t n)
 {
-    int64_t i = 0;
-    while (i < n && found[i] != 0.0F) i++;
-    return i == n;
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) count += found[i] != 0.0F;
+    return count;
 }
 
 /* The poses of the images of one of this rank's parts of the stack, in place, but those that were found before the program was
@@ -37,7 +37,7 @@ static het_status search_part(het_start *s, float *found, int64_t part, const he
     if (images == NULL || pose == NULL || ctf == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the start"));
     for (int64_t at = first; at < first + count; at += CHUNK) {
         const int64_t n = first + count - at < CHUNK ? first + count - at : CHUNK;
-        if (all_found(found + at, n)) continue;
+        if (count_found(found + at, n) == n) continue;
         HET_TRY(het_signal_check());
         for (int64_t i = 0; i < n; i++) index[i] = at + i;
         HET_TRY(het_stack_read_standardised(stack, images, index, n));
@@ -131,6 +131,7 @@ static het_status search(het_start *s, het_comm *comm, het_device *dev, const he
     HET_TRY(het_comm_agree(comm, found != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the start")));
     HET_TRY(het_start_volume(&volume, comm, dev, stack, spec));
     HET_TRY(het_stage_recall(&stage, &there));
+    const int64_t before = count_found(found, s->count);
     for (int i = 0; i <= FIELDS; i++) clear_others(comm, &field[i]);
     for (int64_t part = 0; part < het_comm_parts(comm) && status == HET_OK; part++)
         status = search_part(s, found, part, &volume, comm, dev, stack, spec->radius, spec->shift_range);
@@ -139,7 +140,7 @@ static het_status search(het_start *s, het_comm *comm, het_device *dev, const he
     const int stopped = status == HET_E_STOPPED;
     for (int i = 0; i <= FIELDS; i++)
         HET_TRY(het_comm_unite(comm, field[i].tensor.data, (size_t)het_tensor_count(&field[i].tensor)));
-    if (stopped) het_stage_keep(&stage);
+    if (stopped && count_found(found, s->count) > before) het_stage_keep(&stage);
     if (stopped) status = het_signal_stopped();
 done:
     het_first_volume_free(&volume);
