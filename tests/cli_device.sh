@@ -4,6 +4,7 @@
 . "$(dirname "$0")/support.sh"
 DOUBLES=$(dirname "$HETACUMN")/tests/cuda_host
 unset HET_PLUGIN_PATH HET_TEST_DEVICE
+export HET_CUDA_CONV=columns # the doubles must not meet real libraries
 
 make_atoms atoms.pdb
 run simulate --atoms atoms.pdb --apix 6 --snr-db 3 --shift 0.5 -n 40 -D 16 --seed 5 -o stack.h5
@@ -73,8 +74,12 @@ slow=(--set train.rate_encoder=1e-6 --set train.rate_decoder=1e-6)
 run "${train[@]}" "${slow[@]}" -o slow --device cpu
 with "$DOUBLES" HET_CUDA_ROWS=2000 HET_CUDA_COLUMNS=100000 -- run "${train[@]}" "${slow[@]}" -o double --device cuda
 losses() { jq -r '.image_loss, .pose_loss, .kl, .zero_loss, .rotation_spread' "$1/log.jsonl"; }
-paste <(losses slow) <(losses double) | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 1e-4 * ($1 < 0 ? -$1 : $1)) { print; bad++ } n++ }
-    END { if (n < 20 || bad) { print n " numbers, " bad " differ"; exit 1 } }' >out || fail "the kernels on the host do not train as the CPU does"
+agree()
+{
+    paste <(losses "$1") <(losses "$2") | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 1e-4 * ($1 < 0 ? -$1 : $1)) { print; bad++ } n++ }
+        END { if (n < 20 || bad) { print n " numbers, " bad " differ"; exit 1 } }' >out || fail "$1 and $2 do not train alike"
+}
+agree slow double
 
 # The decoder's two ways on a GPU train it alike - the encoder stands still, as a rounding there changes the path - and not to the
 # same bits: so both were taken.
@@ -88,4 +93,16 @@ paste <(jq .image_loss plain/log.jsonl) <(jq .image_loss fused/log.jsonl) | awk 
     END { exit n < 4 || bad || $1 > 0.95 * first }' >out || fail "the fused decoder does not train as the plain one does"
 with "$DOUBLES" HET_CUDA_DECODE=fast -- ends_with 2 "${train[@]}" -o never --device cuda
 says_once 'HET_CUDA_DECODE=fast: it must be fused or plain'
+
+# The same with convolutions by cuDNN's double; without that library, or where it does not start, by columns and a warning.
+library=$DOUBLES/libraries/libcudnn.so.9
+export HET_CUDA_CONV=cudnn HET_CUDA_ROWS=2000 HET_CUDA_COLUMNS=100000
+with "$DOUBLES" HET_CUDNN_LIBRARY=$library HET_HOST_CUDNN_LEAST=885 -- run "${train[@]}" "${slow[@]}" -o cudnn --device cuda
+grep -q 'fp32, cuDNN 9.19.0' err || fail "the device's name does not hold cuDNN's"
+agree slow cudnn
+with "$DOUBLES" HET_CUDNN_LIBRARY=$library HET_HOST_CUDNN=dead -- run "${train[@]}" "${slow[@]}" -o without --device cuda
+grep -q 'warning: convolutions are computed by columns: cuDNN does not start: words' err || fail "it is not said that cuDNN does not start"
+same double/checkpoints/step-15.h5 without/checkpoints/step-15.h5
+export HET_CUDA_CONV=tensor
+with "$DOUBLES" -- refuse 2 'HET_CUDA_CONV=tensor: it must be columns or cudnn'
 echo passed

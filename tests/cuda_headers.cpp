@@ -49,3 +49,29 @@ static_assert(offsetof(nc_config, blocking) == offsetof(ncclConfig_t, blocking))
     static_assert(alike<nc_##name, decltype(&nccl##name)>::value, #name);
 NC_FUNCTIONS(AGREES)
 #endif
+
+#ifdef HET_HAVE_CUDNN
+#include <cudnn.h>
+
+#include "../kernels/cuda/cudnn_calls.h"
+
+static_assert(CD_SUCCESS == CUDNN_STATUS_SUCCESS && CD_BAD_PARAM == CUDNN_STATUS_BAD_PARAM);
+static_assert(CD_NOT_SUPPORTED == CUDNN_STATUS_NOT_SUPPORTED && CD_NOT_SUPPORTED_END > CUDNN_STATUS_NOT_SUPPORTED);
+static_assert(CD_NHWC == CUDNN_TENSOR_NHWC && CD_FLOAT == CUDNN_DATA_FLOAT && CD_BFLOAT16 == CUDNN_DATA_BFLOAT16);
+static_assert(CD_CROSS_CORRELATION == CUDNN_CROSS_CORRELATION && CD_DETERMINISTIC == CUDNN_DETERMINISTIC);
+static_assert(CD_TENSOR_OP_MATH == CUDNN_TENSOR_OP_MATH && CD_FMA_MATH == CUDNN_FMA_MATH);
+template <class Real> constexpr bool same_results()
+{
+    return sizeof(cd_algorithm) == sizeof(Real) && offsetof(cd_algorithm, status) == offsetof(Real, status) &&
+           offsetof(cd_algorithm, memory) == offsetof(Real, memory) && offsetof(cd_algorithm, math) == offsetof(Real, mathType) &&
+           offsetof(cd_algorithm, determinism) == offsetof(Real, determinism);
+}
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* the older interface */
+static_assert(same_results<cudnnConvolutionFwdAlgoPerf_t>() && same_results<cudnnConvolutionBwdDataAlgoPerf_t>() &&
+              same_results<cudnnConvolutionBwdFilterAlgoPerf_t>());
+#undef AGREES
+#define AGREES(result, name, arguments)                       \
+    typedef result(*cd_##name) arguments;                     \
+    static_assert(alike<cd_##name, decltype(&cudnn##name)>::value, #name);
+CD_FUNCTIONS(AGREES)
+#endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cudnn.h"
 #include "members.h"
 #include "product.h"
 
@@ -214,6 +215,7 @@ static void close_device(het_device *device)
 {
     het_cuda *c = het_cuda_of(device);
     if (c->stream != NULL) (void)cudaStreamSynchronize(c->stream);
+    het_cudnn_close(c);
     het_cuda_products_close(c);
     het_cuda_free(c, c->scratch);
     if (c->stream != NULL) (void)cudaStreamDestroy(c->stream);
@@ -226,6 +228,15 @@ static int64_t number(const char *name, int64_t usual)
     const char *text = getenv(name);
     const long long value = text == NULL ? 0 : atoll(text);
     return value > 0 ? value : usual;
+}
+
+/* To the device's name: the libraries that it could do without. */
+static void add_libraries(het_cuda *c)
+{
+    char text[40];
+    const size_t length = strlen(c->name);
+    het_cudnn_name(c, text, sizeof text);
+    snprintf(c->name + length, sizeof c->name - length, "%s%s", text[0] != '\0' ? ", " : "", text);
 }
 
 static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
@@ -244,8 +255,11 @@ static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
     c->narrow = wish->precision != HET_PRECISION_F32;
     snprintf(c->name, sizeof c->name, "GPU %d: %s, compute capability %d.%d, %.1f GiB, %s", index, chip.name, chip.major,
              chip.minor, (double)chip.totalGlobalMem / 1073741824.0, c->narrow ? "bf16" : "fp32");
-    const het_status status = het_cuda_reserve(c, SCRATCH);
-    return status != HET_OK ? status : het_cuda_products_open(c);
+    het_status status = het_cuda_reserve(c, SCRATCH);
+    if (status == HET_OK) status = het_cuda_products_open(c);
+    if (status == HET_OK) status = het_cudnn_open(c);
+    if (status == HET_OK) add_libraries(c);
+    return status;
 }
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))

@@ -13,6 +13,7 @@ extern "C" {
  *  het_ops.sync returns it. A fault inside a kernel shows at a later call, which is then the one named. */
 
 typedef struct het_products het_products; /* product.h */
+typedef struct het_cudnn het_cudnn;       /* cudnn.h */
 
 typedef struct het_cuda {
     const het_plugin_host *host;
@@ -21,6 +22,7 @@ typedef struct het_cuda {
     het_status status;
     char fault[400];
     het_products *products;
+    het_cudnn *cudnn;       /* NULL: none */
     void *scratch;          /* of the operation that runs; het_cuda_reserve makes it large enough */
     size_t scratch_bytes;
     int64_t rows_most, columns_most; /* of the decoder's chunks; bytes of columns of convolutions */

@@ -1,4 +1,4 @@
-/* Convolutions by columns: every output pixel's window becomes a row, and a matrix product does the rest.
+/* Convolutions, as far as cuDNN (cudnn.h) is not there or declines, by columns: every output pixel's window becomes a row, and a matrix product does the rest.
  *      y  = columns(x) w^T          rows: output pixels, (kernel, kernel, in_c) numbers each
  *      dx = windows(dy) w'^T        rows: input pixels, (kernel, kernel, out_c): dy where a tap reached the pixel, else 0
  *      dw = dy^T columns(x)         fp32 sums in both precisions, as ops.h wants
@@ -6,6 +6,7 @@
  * of 8 numbers, which tensor cores want; a 1x1 kernel of such a width needs no columns at all. Large layers go in chunks
  * of rows so that columns stay below columns_most bytes. */
 #include "act.h"
+#include "cudnn.h"
 #include "members.h"
 #include "product.h"
 
@@ -26,6 +27,7 @@ struct het_conv {
     gather_shape forward, backward;
     void *w, *w_turned; /* activations' type: (out_c, row of forward), (in_c, row of backward) */
     float *dw;       /* (out_c, row of forward) where rows are padded, else NULL */
+    het_cudnn_conv *library; /* NULL: it has no part in this one */
 };
 
 /* Columns of the rows from `first` on. Row r, number j: tap j / channels, channel j % channels. */
@@ -119,11 +121,14 @@ het_status het_cuda_conv_new(het_device *dev, het_conv **conv, const het_conv_sp
     c->backward = {(int)s->in_h, (int)s->in_w, (int)c->out_h, (int)c->out_w, (int)s->out_c, kernel, pad, 1, stride, -1,
                    padded_row(taps * s->out_c)};
     const size_t forward = scratch_of(c, &c->forward), backward = scratch_of(c, &c->backward);
+    size_t library = 0;
     c->w = het_cuda_alloc(cuda, (size_t)(s->out_c * c->forward.row) * element(cuda));
     c->w_turned = het_cuda_alloc(cuda, (size_t)(s->in_c * c->backward.row) * element(cuda));
     const int padded = c->forward.row != taps * s->in_c;
     if (padded) c->dw = (float *)het_cuda_alloc(cuda, (size_t)(s->out_c * c->forward.row) * sizeof(float));
-    status = het_cuda_reserve(cuda, forward > backward ? forward : backward);
+    if (!padded || !cuda->narrow) c->library = het_cudnn_conv_new(cuda, s, c->out_h, c->out_w, &library);
+    status = het_cuda_reserve(cuda, library > forward ? library : forward);
+    if (status == HET_OK) status = het_cuda_reserve(cuda, backward);
     if (status == HET_OK && (c->w == NULL || c->w_turned == NULL || (padded && c->dw == NULL)))
         status = cuda->host->fail(HET_E_MEMORY, "no memory on the GPU for a convolution");
     if (status == HET_OK) *conv = c;
@@ -137,6 +142,7 @@ void het_cuda_conv_free(het_conv *conv)
     het_cuda_free(conv->cuda, conv->w);
     het_cuda_free(conv->cuda, conv->w_turned);
     het_cuda_free(conv->cuda, conv->dw);
+    het_cudnn_conv_free(conv->library);
     delete conv;
 }
 
@@ -173,15 +179,9 @@ static void multiply(het_conv *c, const gather_shape *s, void *out, const void *
     }
 }
 
-void het_cuda_conv_forward(het_conv *c, void *y, const void *x, const float *w)
+/* dw += dy^T columns(x) */
+static void add_gradient(het_conv *c, float *dw, const void *dy, const void *x)
 {
-    convert(c, w);
-    multiply(c, &c->forward, y, x, c->w, c->spec.out_c);
-}
-
-void het_cuda_conv_backward(het_conv *c, void *dx, float *dw, const void *dy, const void *x, const float *w)
-{
-    (void)w; /* converted by conv_forward */
     const gather_shape *s = &c->forward;
     const int64_t all = c->spec.batch * s->rows_h * s->rows_w, chunk = chunk_of(c, s), out_c = c->spec.out_c;
     for (int64_t first = 0; first < all; first += chunk) {
@@ -194,5 +194,19 @@ void het_cuda_conv_backward(het_conv *c, void *dx, float *dw, const void *dy, co
     const int64_t k = c->spec.kernel * c->spec.kernel * c->spec.in_c;
     if (c->dw != NULL)
         HET_LAUNCH(c->cuda, add_weights, het_blocks(out_c * k), HET_BLOCK, dw, c->dw, out_c, k, (int64_t)s->row);
-    if (dx != NULL) multiply(c, &c->backward, dx, dy, c->w_turned, c->spec.in_c);
+}
+
+void het_cuda_conv_forward(het_conv *c, void *y, const void *x, const float *w)
+{
+    convert(c, w);
+    if (het_cudnn_forward(c->library, y, x, c->cuda->narrow ? c->w : w)) return;
+    multiply(c, &c->forward, y, x, c->w, c->spec.out_c);
+}
+
+void het_cuda_conv_backward(het_conv *c, void *dx, float *dw, const void *dy, const void *x, const float *w)
+{
+    /* c->w and c->w_turned: converted by conv_forward */
+    if (!het_cudnn_backward_filter(c->library, dw, dy, x)) add_gradient(c, dw, dy, x);
+    if (dx == NULL || het_cudnn_backward_data(c->library, dx, dy, c->cuda->narrow ? c->w : w)) return;
+    multiply(c, &c->backward, dx, dy, c->w_turned, c->spec.in_c);
 }

@@ -1,0 +1,225 @@
+#include "cudnn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cudnn_calls.h"
+#include "library.h"
+
+/* The older of its two interfaces: it knows NHWC, bf16 with fp32 sums and which algorithms are deterministic, in a few calls.
+ * What it declines when it plans, or later at a call, is computed by columns from then on. */
+
+enum { ALGORITHMS = 16, WORKSPACE_MOST = 256 << 20 };
+
+typedef struct cd_calls {
+    CD_FUNCTIONS(HET_CALL_MEMBER)
+} cd_calls;
+
+struct het_cudnn : cd_calls {
+    void *handle;
+};
+
+/* One direction: the convolution's descriptor carries the mode of arithmetic, which algorithms come with. */
+typedef struct way {
+    void *conv;
+    int algorithm, usable;
+    size_t workspace;
+} way;
+
+struct het_cudnn_conv {
+    het_cuda *cuda;
+    void *x, *y, *w, *dw; /* descriptors */
+    way forward, data, filter;
+};
+
+/* ---- the library ---------------------------------------------------------------------------------------------------- */
+
+/* 0, with the reason, where it cannot be used. */
+static int load(het_cuda *c, het_cudnn *d, char *why, size_t size)
+{
+#define NAME(result, name, arguments) "cudnn" #name,
+    static const char *const names[] = {"libcudnn.so.9", NULL}, *const functions[] = {CD_FUNCTIONS(NAME)};
+    static_assert(sizeof(cd_calls) == sizeof functions, "a table of functions");
+    if (!het_cuda_library("cuDNN", "HET_CUDNN_LIBRARY", names, functions, CD_FUNCTIONS(HET_CALL_COUNT), (cd_calls *)d, why,
+                          size))
+        return 0;
+    if (d->GetVersion() / 10000 != 9) {
+        snprintf(why, size, "cuDNN's version counts as %zu, but 9 is wanted", d->GetVersion());
+        return 0;
+    }
+    int status = d->Create(&d->handle);
+    if (status == CD_SUCCESS) status = d->SetStream(d->handle, (void *)c->stream);
+    (void)cudaGetLastError(); /* what fails here must not be taken for a fault of a kernel */
+    if (status != CD_SUCCESS) snprintf(why, size, "cuDNN does not start: %s", d->GetErrorString(status));
+    return status == CD_SUCCESS;
+}
+
+het_status het_cudnn_open(het_cuda *c)
+{
+    const char *wanted = getenv("HET_CUDA_CONV");
+    const int asked = wanted != NULL && strcmp(wanted, "cudnn") == 0;
+    char why[300];
+    if (wanted != NULL && strcmp(wanted, "columns") == 0) return HET_OK;
+    if (wanted != NULL && !asked)
+        return c->host->fail(HET_E_USAGE, "HET_CUDA_CONV=%s: it must be columns or cudnn", wanted);
+    c->cudnn = new het_cudnn();
+    if (load(c, c->cudnn, why, sizeof why)) return HET_OK;
+    het_cudnn_close(c);
+    if (asked) c->host->warn("convolutions are computed by columns: %s", why);
+    return HET_OK;
+}
+
+void het_cudnn_close(het_cuda *c)
+{
+    if (c->cudnn != NULL && c->cudnn->handle != NULL) (void)c->cudnn->Destroy(c->cudnn->handle);
+    delete c->cudnn;
+    c->cudnn = NULL;
+}
+
+void het_cudnn_name(const het_cuda *c, char *text, size_t size)
+{
+    const size_t version = c->cudnn == NULL ? 0 : c->cudnn->GetVersion();
+    text[0] = '\0';
+    if (version > 0) snprintf(text, size, "cuDNN %zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
+}
+
+/* ---- plans ---------------------------------------------------------------------------------------------------------- */
+
+static int describe(het_cudnn_conv *p, const het_conv_spec *s, int64_t out_h, int64_t out_w)
+{
+    const het_cudnn *d = p->cuda->cudnn;
+    const int type = p->cuda->narrow ? (int)CD_BFLOAT16 : (int)CD_FLOAT, kernel = (int)s->kernel;
+    const int in = (int)s->in_c, out = (int)s->out_c, batch = (int)s->batch;
+    return d->CreateTensorDescriptor(&p->x) == CD_SUCCESS && d->CreateTensorDescriptor(&p->y) == CD_SUCCESS &&
+           d->CreateFilterDescriptor(&p->w) == CD_SUCCESS && d->CreateFilterDescriptor(&p->dw) == CD_SUCCESS &&
+           d->SetTensor4dDescriptor(p->x, CD_NHWC, type, batch, in, (int)s->in_h, (int)s->in_w) == CD_SUCCESS &&
+           d->SetTensor4dDescriptor(p->y, CD_NHWC, type, batch, out, (int)out_h, (int)out_w) == CD_SUCCESS &&
+           d->SetFilter4dDescriptor(p->w, type, CD_NHWC, out, in, kernel, kernel) == CD_SUCCESS &&
+           d->SetFilter4dDescriptor(p->dw, CD_FLOAT, CD_NHWC, out, in, kernel, kernel) == CD_SUCCESS;
+}
+
+static int describe_way(const het_cudnn_conv *p, way *w, const het_conv_spec *s)
+{
+    const het_cudnn *d = p->cuda->cudnn;
+    const int pad = (int)s->pad, stride = (int)s->stride;
+    return d->CreateConvolutionDescriptor(&w->conv) == CD_SUCCESS &&
+           d->SetConvolution2dDescriptor(w->conv, pad, pad, stride, stride, 1, 1, CD_CROSS_CORRELATION, CD_FLOAT) ==
+               CD_SUCCESS &&
+           d->SetConvolutionMathType(w->conv, p->cuda->narrow ? CD_TENSOR_OP_MATH : CD_FMA_MATH) == CD_SUCCESS;
+}
+
+/* The first, which it takes for the fastest, of those that have one order and little workspace. */
+static void choose(const het_cudnn_conv *p, way *w, int status, int found, const cd_algorithm *all)
+{
+    for (int i = 0; status == CD_SUCCESS && i < found && !w->usable; i++) {
+        const cd_algorithm *a = &all[i];
+        if (a->status != CD_SUCCESS || a->determinism != CD_DETERMINISTIC || a->memory > WORKSPACE_MOST) continue;
+        if (!p->cuda->narrow && a->math == CD_TENSOR_OP_MATH) continue; /* TF32 */
+        if (p->cuda->narrow && p->cuda->cudnn->SetConvolutionMathType(w->conv, a->math) != CD_SUCCESS) continue;
+        w->algorithm = a->algorithm;
+        w->workspace = a->memory;
+        w->usable = 1;
+    }
+}
+
+static void plan_ways(het_cudnn_conv *p, const het_conv_spec *s)
+{
+    const het_cudnn *d = p->cuda->cudnn;
+    cd_algorithm all[ALGORITHMS];
+    int found = 0, status;
+    if (!describe_way(p, &p->forward, s) || !describe_way(p, &p->data, s) || !describe_way(p, &p->filter, s)) return;
+    status = d->GetConvolutionForwardAlgorithm_v7(d->handle, p->x, p->w, p->forward.conv, p->y, ALGORITHMS, &found, all);
+    choose(p, &p->forward, status, found, all);
+    found = 0;
+    status = d->GetConvolutionBackwardDataAlgorithm_v7(d->handle, p->w, p->y, p->data.conv, p->x, ALGORITHMS, &found, all);
+    choose(p, &p->data, status, found, all);
+    found = 0;
+    status = d->GetConvolutionBackwardFilterAlgorithm_v7(d->handle, p->x, p->y, p->filter.conv, p->dw, ALGORITHMS, &found, all);
+    choose(p, &p->filter, status, found, all);
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+het_cudnn_conv *het_cudnn_conv_new(het_cuda *c, const het_conv_spec *s, int64_t out_h, int64_t out_w, size_t *scratch)
+{
+    const int64_t most = (int64_t)1 << 31; /* numbers in a tensor */
+    *scratch = 0;
+    if (c->cudnn == NULL || s->batch >= most || s->batch * s->in_h * s->in_w * s->in_c >= most ||
+        s->batch * out_h * out_w * s->out_c >= most)
+        return NULL;
+    het_cudnn_conv *p = new het_cudnn_conv();
+    p->cuda = c;
+    if (describe(p, s, out_h, out_w)) plan_ways(p, s);
+    (void)cudaGetLastError();
+    *scratch = larger(p->forward.workspace, larger(p->data.workspace, p->filter.workspace));
+    if (p->forward.usable || p->data.usable || p->filter.usable) return p;
+    het_cudnn_conv_free(p);
+    return NULL;
+}
+
+void het_cudnn_conv_free(het_cudnn_conv *p)
+{
+    if (p == NULL) return;
+    const het_cudnn *d = p->cuda->cudnn;
+    if (p->x != NULL) (void)d->DestroyTensorDescriptor(p->x);
+    if (p->y != NULL) (void)d->DestroyTensorDescriptor(p->y);
+    if (p->w != NULL) (void)d->DestroyFilterDescriptor(p->w);
+    if (p->dw != NULL) (void)d->DestroyFilterDescriptor(p->dw);
+    void *convs[] = {p->forward.conv, p->data.conv, p->filter.conv};
+    for (int i = 0; i < 3; i++)
+        if (convs[i] != NULL) (void)d->DestroyConvolutionDescriptor(convs[i]);
+    delete p;
+}
+
+/* ---- calls ---------------------------------------------------------------------------------------------------------- */
+
+static int usable(const het_cudnn_conv *p, const way *w)
+{
+    return p->cuda->status == HET_OK && w->usable;
+}
+
+/* What it will not do it says at once; anything else is a fault of the device. */
+static int done(het_cudnn_conv *p, way *w, const char *call, int status)
+{
+    if (status == CD_SUCCESS) return 1;
+    w->usable = 0;
+    if (status >= CD_BAD_PARAM && status < CD_NOT_SUPPORTED_END) return 0;
+    het_cuda_fault(p->cuda, call, p->cuda->cudnn->GetErrorString(status), __FILE__, __LINE__);
+    return 1;
+}
+
+static const float zero = 0.0f, one = 1.0f;
+
+int het_cudnn_forward(het_cudnn_conv *p, void *y, const void *x, const void *w)
+{
+    if (p == NULL || !usable(p, &p->forward)) return 0;
+    const het_cudnn *d = p->cuda->cudnn;
+    way *v = &p->forward;
+    return done(p, v, "cudnnConvolutionForward",
+                d->ConvolutionForward(d->handle, &one, p->x, x, p->w, w, v->conv, v->algorithm, p->cuda->scratch,
+                                      v->workspace, &zero, p->y, y));
+}
+
+int het_cudnn_backward_data(het_cudnn_conv *p, void *dx, const void *dy, const void *w)
+{
+    if (p == NULL || !usable(p, &p->data)) return 0;
+    const het_cudnn *d = p->cuda->cudnn;
+    way *v = &p->data;
+    return done(p, v, "cudnnConvolutionBackwardData",
+                d->ConvolutionBackwardData(d->handle, &one, p->w, w, p->y, dy, v->conv, v->algorithm, p->cuda->scratch,
+                                           v->workspace, &zero, p->x, dx));
+}
+
+int het_cudnn_backward_filter(het_cudnn_conv *p, float *dw, const void *dy, const void *x)
+{
+    if (p == NULL || !usable(p, &p->filter)) return 0;
+    const het_cudnn *d = p->cuda->cudnn;
+    way *v = &p->filter;
+    return done(p, v, "cudnnConvolutionBackwardFilter",
+                d->ConvolutionBackwardFilter(d->handle, &one, p->x, x, p->y, dy, v->conv, v->algorithm, p->cuda->scratch,
+                                             v->workspace, &one, p->dw, dw));
+}
