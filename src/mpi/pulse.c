@@ -42,13 +42,14 @@ typedef struct word {
 } word;
 
 typedef struct peer {
-    struct sockaddr_in at;
+    struct sockaddr_in6 at;
     word last;
     int heard, silent, refused; /* ever; ms since; its port is closed */
 } peer;
 
 struct het_pulse {
     int rank, size, fd, wake;
+    int family;      /* of the socket: AF_INET6 serves IPv4 too; AF_INET where the system has no IPv6 */
     het_pulse_root root;
     char host[64];
     pthread_t thread;
@@ -132,11 +133,38 @@ static word own_word(het_pulse *h, sort kind)
     return out;
 }
 
-/* An error on the way of an earlier word stops the next one: again. */
-static void send_to(const het_pulse *h, const word *out, const struct sockaddr_in *to)
+/* Addresses are IPv6 ones here, of which the last four bytes are an IPv4 address where it is mapped. An IPv4 socket takes and
+ * gives the others. */
+typedef union name {
+    struct sockaddr any;
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+} name;
+
+static struct sockaddr_in6 mapped(const struct sockaddr_in *four)
 {
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = four->sin_port};
+    six.sin6_addr.s6_addr[10] = six.sin6_addr.s6_addr[11] = 0xff;
+    memcpy(six.sin6_addr.s6_addr + 12, &four->sin_addr, 4);
+    return six;
+}
+
+static struct sockaddr_in6 from_socket(const name *from)
+{
+    return from->any.sa_family == AF_INET6 ? from->six : mapped(&from->four);
+}
+
+/* An error on the way of an earlier word stops the next one: again. */
+static void send_to(const het_pulse *h, const word *out, const struct sockaddr_in6 *to)
+{
+    name at = {.six = *to};
+    if (h->family == AF_INET) {
+        if (!IN6_IS_ADDR_V4MAPPED(&to->sin6_addr)) return;
+        at.four = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = to->sin6_port};
+        memcpy(&at.four.sin_addr, to->sin6_addr.s6_addr + 12, 4);
+    }
     for (int i = 0; i < 3; i++)
-        if (sendto(h->fd, out, sizeof *out, MSG_DONTWAIT, (const struct sockaddr *)to, sizeof *to) >= 0 ||
+        if (sendto(h->fd, out, sizeof *out, MSG_DONTWAIT, &at.any, h->family == AF_INET ? sizeof at.four : sizeof at.six) >= 0 ||
             errno == EAGAIN)
             return;
 }
@@ -147,24 +175,25 @@ static void send_words(het_pulse *h, sort kind)
     for (int i = h->first; i < h->end; i++)
         if (h->peers[i].heard) send_to(h, &out, &h->peers[i].at);
     if (h->rank == 0 || h->peers[0].heard) return;
-    for (int i = 0; i < h->root.count; i++) /* whichever answers */
-        send_to(h, &out, &(struct sockaddr_in){.sin_family = AF_INET,
-                                               .sin_port = h->root.port,
-                                               .sin_addr = {h->root.address[i]}});
+    for (int i = 0; i < h->root.count; i++) { /* whichever answers */
+        struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_port = h->root.port};
+        memcpy(to.sin6_addr.s6_addr, h->root.address[i], 16);
+        send_to(h, &out, &to);
+    }
 }
 
 static void receive_words(het_pulse *h)
 {
     word in;
-    struct sockaddr_in from;
+    name from;
     for (int i = 0; i < 4 * h->size + 64; i++) {
         socklen_t length = sizeof from;
-        const ssize_t got = recvfrom(h->fd, &in, sizeof in, MSG_DONTWAIT, (struct sockaddr *)&from, &length);
+        const ssize_t got = recvfrom(h->fd, &in, sizeof in, MSG_DONTWAIT, &from.any, &length);
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
         if (got != sizeof in || in.key != h->root.key || in.rank < h->first || in.rank >= h->end) continue;
         if (in.kind == END) _Exit(HET_EXIT_LOST);
         peer *p = &h->peers[in.rank];
-        if (!p->heard) p->at = from;
+        if (!p->heard) p->at = from_socket(&from);
         p->heard = 1;
         p->silent = 0;
         p->last = in;
@@ -175,7 +204,7 @@ static void receive_words(het_pulse *h)
 static void receive_refusals(het_pulse *h)
 {
     word body;
-    struct sockaddr_in to;
+    name to;
     char control[512];
     struct iovec data = {&body, sizeof body};
     for (;;) {
@@ -184,12 +213,15 @@ static void receive_refusals(het_pulse *h)
         if (recvmsg(h->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return;
         for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
             struct sock_extended_err error;
-            if (c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_RECVERR) continue;
+            if (!(c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR) &&
+                !(c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR))
+                continue;
             memcpy(&error, CMSG_DATA(c), sizeof error);
             if (error.ee_errno != ECONNREFUSED) continue;
+            const struct sockaddr_in6 there = from_socket(&to);
             for (int i = h->first; i < h->end; i++)
-                if (h->peers[i].heard && h->peers[i].at.sin_port == to.sin_port &&
-                    h->peers[i].at.sin_addr.s_addr == to.sin_addr.s_addr)
+                if (h->peers[i].heard && h->peers[i].at.sin6_port == there.sin6_port &&
+                    IN6_ARE_ADDR_EQUAL(&h->peers[i].at.sin6_addr, &there.sin6_addr))
                     h->peers[i].refused = 1;
         }
     }
@@ -339,33 +371,51 @@ static void *beat(void *context)
 
 /* ---- set-up ---- */
 
-/* All addresses of this host, the loopback too: ranks on the same host take it. */
-static void find_addresses(het_pulse_root *root)
+/* All addresses of this host, the loopback too: ranks on the same host take it. Not those of a link: they mean nothing elsewhere. */
+static void find_addresses(het_pulse_root *root, int family)
 {
     struct ifaddrs *all = NULL;
     if (getifaddrs(&all) != 0) return;
-    for (const struct ifaddrs *a = all; a != NULL && root->count < HET_PULSE_ADDRESSES; a = a->ifa_next)
-        if (a->ifa_addr != NULL && a->ifa_addr->sa_family == AF_INET && (a->ifa_flags & IFF_UP))
-            root->address[root->count++] = ((const struct sockaddr_in *)(const void *)a->ifa_addr)->sin_addr.s_addr;
+    for (const struct ifaddrs *a = all; a != NULL && root->count < HET_PULSE_ADDRESSES; a = a->ifa_next) {
+        const name *own = (const name *)(const void *)a->ifa_addr;
+        if (own == NULL || own->any.sa_family != family || (a->ifa_flags & IFF_UP) == 0) continue;
+        const struct sockaddr_in6 at = from_socket(own);
+        if (!IN6_IS_ADDR_LINKLOCAL(&at.sin6_addr)) memcpy(root->address[root->count++], at.sin6_addr.s6_addr, 16);
+    }
     freeifaddrs(all);
+}
+
+/* One socket for both IPv6 and IPv4, or for IPv4 alone. */
+static int bind_socket(het_pulse *h)
+{
+    const int on = 1, off = 0;
+    const name six = {.six = {.sin6_family = AF_INET6}}, four = {.four = {.sin_family = AF_INET}};
+    h->family = AF_INET6;
+    h->fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (h->fd >= 0 && setsockopt(h->fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) == 0 &&
+        setsockopt(h->fd, IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof on) == 0 &&
+        setsockopt(h->fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on) == 0 && bind(h->fd, &six.any, sizeof six.six) == 0)
+        return 1;
+    if (h->fd >= 0) close(h->fd);
+    h->family = AF_INET;
+    h->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    return h->fd >= 0 && setsockopt(h->fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on) == 0 &&
+           bind(h->fd, &four.any, sizeof four.four) == 0;
 }
 
 static int open_socket(het_pulse *h, het_pulse_root *root)
 {
-    const int on = 1;
-    struct sockaddr_in here = {.sin_family = AF_INET};
+    name here;
     socklen_t length = sizeof here;
-    h->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     h->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (h->fd < 0 || h->wake < 0) return 0;
-    if (setsockopt(h->fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on) != 0) return 0;
-    if (bind(h->fd, (const struct sockaddr *)&here, sizeof here) != 0) return 0;
+    if (h->wake < 0 || !bind_socket(h)) return 0;
     if (h->rank == 0) {
         *root = (het_pulse_root){0};
         if (getrandom(&root->key, sizeof root->key, 0) != sizeof root->key) return 0;
-        if (getsockname(h->fd, (struct sockaddr *)&here, &length) != 0) return 0;
-        root->port = here.sin_port;
-        find_addresses(root);
+        if (getsockname(h->fd, &here.any, &length) != 0) return 0;
+        root->port = from_socket(&here).sin6_port;
+        find_addresses(root, AF_INET);
+        if (h->family == AF_INET6) find_addresses(root, AF_INET6);
     }
     h->root = *root;
     return 1;

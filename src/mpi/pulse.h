@@ -21,14 +21,14 @@
 
 typedef struct het_pulse het_pulse;
 
-enum { HET_PULSE_ADDRESSES = 16 };
+enum { HET_PULSE_ADDRESSES = 32 };
 
 /** Where rank 0 listens; the same for all ranks. */
 typedef struct het_pulse_root {
     uint64_t key; /* of this job: other words are not for us */
     int32_t count;
-    uint32_t address[HET_PULSE_ADDRESSES]; /* IPv4, network order */
-    uint16_t port;                         /* network order */
+    uint8_t address[HET_PULSE_ADDRESSES][16]; /* IPv6, or IPv4 mapped into it (RFC 4291, 2.5.5.2): network order */
+    uint16_t port;                            /* network order */
 } het_pulse_root;
 
 /** Hears what is said past the log, from the pulse's own thread; `last`: when it returns the process ends. */
