@@ -50,19 +50,28 @@ static void path_of(char *path, size_t size, const het_stage *s)
     snprintf(path, size, "%s/stages/%s.h5", s->folder, s->name);
 }
 
-/* Whether the file is there, of this piece, and whole. Root rank. */
-static int load(const het_stage *s, const piece *p)
+/* Whether a file is there, and of this piece. Root rank. */
+static int is_there(const het_stage *s)
 {
     char path[1200];
     char *there = NULL;
     path_of(path, sizeof path, s);
     if (access(path, R_OK) != 0) return 0;
-    het_status status = het_checkpoint_json(path, &there);
+    const het_status status = het_checkpoint_json(path, &there);
     const int same = status == HET_OK && strcmp(there, s->about) == 0;
-    if (same) status = het_checkpoint_load(path, p->field, p->count);
     if (status != HET_OK) het_warn("%s; it is done again", het_status_message());
     free(there);
-    return same && status == HET_OK;
+    return same;
+}
+
+/* Root rank. */
+static int load(const het_stage *s, const piece *p)
+{
+    char path[1200];
+    path_of(path, sizeof path, s);
+    if (het_checkpoint_load(path, p->field, p->count) == HET_OK) return 1;
+    het_warn("%s; it is done again", het_status_message());
+    return 0;
 }
 
 static size_t bytes_of(const piece *p, int i)
@@ -100,11 +109,15 @@ static void take_in(const piece *p, const het_stage *s)
 
 het_status het_stage_recall(const het_stage *s, int *there)
 {
-    piece p;
-    het_status status = piece_new(&p, s);
-    int64_t found = status == HET_OK && het_comm_rank(s->comm) == 0 && load(s, &p);
+    het_status status = HET_OK;
+    piece p = {0};
+    const int root = het_comm_rank(s->comm) == 0;
+    int64_t found = root && is_there(s);
     *there = 0;
-    HET_TRY(het_comm_agree(s->comm, status));
+    HET_TRY(het_comm_sum_i64(s->comm, &found, 1));
+    if (found == 0) goto done;
+    HET_TRY(het_comm_agree(s->comm, piece_new(&p, s)));
+    found = root && load(s, &p);
     HET_TRY(het_comm_sum_i64(s->comm, &found, 1));
     if (found == 0) goto done;
     for (int i = 0; i < p.count; i++) HET_TRY(het_comm_broadcast(s->comm, p.field[i].tensor.data, bytes_of(&p, i), 0));
