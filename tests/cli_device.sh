@@ -4,7 +4,7 @@
 . "$(dirname "$0")/support.sh"
 DOUBLES=$(dirname "$HETACUMN")/tests/cuda_host
 unset HET_PLUGIN_PATH HET_TEST_DEVICE
-export HET_CUDA_CONV=columns # the doubles must not meet real libraries
+export HET_CUDA_CONV=columns HET_CUDA_FFT=sums # the doubles must not meet real libraries
 
 make_atoms atoms.pdb
 run simulate --atoms atoms.pdb --apix 6 --snr-db 3 --shift 0.5 -n 40 -D 16 --seed 5 -o stack.h5
@@ -94,15 +94,21 @@ paste <(jq .image_loss plain/log.jsonl) <(jq .image_loss fused/log.jsonl) | awk 
 with "$DOUBLES" HET_CUDA_DECODE=fast -- ends_with 2 "${train[@]}" -o never --device cuda
 says_once 'HET_CUDA_DECODE=fast: it must be fused or plain'
 
-# The same with convolutions by cuDNN's double; without that library, or where it does not start, by columns and a warning.
+# The same with convolutions and Fourier points by the doubles of cuDNN and cuFFT; where one is missing or does not start, without
+# it and with a warning.
 library=$DOUBLES/libraries/libcudnn.so.9
 export HET_CUDA_CONV=cudnn HET_CUDA_ROWS=2000 HET_CUDA_COLUMNS=100000
-with "$DOUBLES" HET_CUDNN_LIBRARY=$library HET_HOST_CUDNN_LEAST=885 -- run "${train[@]}" "${slow[@]}" -o cudnn --device cuda
-grep -q 'fp32, cuDNN 9.19.0' err || fail "the device's name does not hold cuDNN's"
+with "$DOUBLES" HET_CUDNN_LIBRARY=$library HET_HOST_CUDNN_LEAST=885 HET_CUDA_FFT=cufft HET_HOST_CUFFT_LEAST=21 \
+    HET_CUFFT_LIBRARY=$DOUBLES/libraries/libcufft.so.12 -- run "${train[@]}" "${slow[@]}" -o cudnn --device cuda
+grep -q 'fp32, cuDNN 9.19.0, cuFFT 12.0' err || fail "the device's name does not hold its libraries"
 agree slow cudnn
+export HET_CUDA_FFT=cufft HET_CUFFT_LIBRARY=/nowhere/libcufft.so.12
 with "$DOUBLES" HET_CUDNN_LIBRARY=$library HET_HOST_CUDNN=dead -- run "${train[@]}" "${slow[@]}" -o without --device cuda
 grep -q 'warning: convolutions are computed by columns: cuDNN does not start: words' err || fail "it is not said that cuDNN does not start"
+grep -q 'warning: Fourier points are computed by sums: the library cuFFT (/nowhere/libcufft.so.12) is missing' err || fail "it is not said that cuFFT is missing"
 same double/checkpoints/step-15.h5 without/checkpoints/step-15.h5
 export HET_CUDA_CONV=tensor
 with "$DOUBLES" -- refuse 2 'HET_CUDA_CONV=tensor: it must be columns or cudnn'
+export HET_CUDA_CONV=columns HET_CUDA_FFT=slow
+with "$DOUBLES" -- refuse 2 'HET_CUDA_FFT=slow: it must be sums or cufft'
 echo passed

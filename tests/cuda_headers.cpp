@@ -75,3 +75,16 @@ static_assert(same_results<cudnnConvolutionFwdAlgoPerf_t>() && same_results<cudn
     static_assert(alike<cd_##name, decltype(&cudnn##name)>::value, #name);
 CD_FUNCTIONS(AGREES)
 #endif
+
+#ifdef HET_HAVE_CUFFT
+#include <cufft.h>
+
+#include "../kernels/cuda/cufft_calls.h"
+
+static_assert(CF_SUCCESS == CUFFT_SUCCESS && CF_R2C == CUFFT_R2C && CF_C2R == CUFFT_C2R && sizeof(cufftHandle) == sizeof(int));
+#undef AGREES
+#define AGREES(result, name, arguments)                       \
+    typedef result(*cf_##name) arguments;                     \
+    static_assert(alike<cf_##name, decltype(&cufft##name)>::value, #name);
+CF_FUNCTIONS(AGREES)
+#endif

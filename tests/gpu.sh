@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, for a machine that has one: the table of operations on the device, the same under compute-sanitizer,
 # bits that repeat, and 20 steps of a training on the GPU against the CPU in fp32 (and, for the eye, in bf16).
-#   tests/gpu.sh BUILD    a build folder with the plugin (cmake -DHET_CUDA=ON); LD_LIBRARY_PATH finds libcublasLt.so.13
+#   tests/gpu.sh BUILD    a build folder with the plugin (cmake -DHET_CUDA=ON); LD_LIBRARY_PATH finds libcublasLt.so.13,
+#                         libcudnn.so.9, libcufft.so.12 and libnccl.so.2
 # Exit code 77 where no GPU can be used. HET_GPU_QUICK=1 leaves compute-sanitizer out.
 set -uo pipefail
 build=$(cd "${1:?usage: tests/gpu.sh BUILD}" && pwd)
@@ -42,6 +43,9 @@ for name in test_ops_conv test_decode; do
 done
 
 step "test_decode layer by layer" env HET_CUDA_DECODE=plain "$build/tests/test_decode"
+# Each library where it can be, and without.
+for way in columns cudnn; do step "test_ops_conv by $way" env HET_CUDA_CONV=$way "$build/tests/test_ops_conv"; done
+for way in sums cufft; do step "test_ops_physics by $way" env HET_CUDA_FFT=$way "$build/tests/test_ops_physics"; done
 
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ -n "${HET_GPU_QUICK:-}" ] || [ -z "$sanitizer" ]; then
@@ -72,7 +76,17 @@ train() # train NAME DEVICE ARGUMENTS..
 {
     local name=$1 device=$2
     shift 2
-    step "training $name" "${common[@]}" -o "$work/$name" --device "$device" "$@"
+    step "training $name" said "$name" "${launch[@]}" "${common[@]}" -o "$work/$name" --device "$device" "$@"
+}
+launch=()
+
+said() # said NAME COMMAND..: what it says is kept
+{
+    local code=0 file=$work/$1.err
+    shift
+    "$@" 2>"$file" || code=$?
+    [ $code -eq 0 ] || cat "$file"
+    return $code
 }
 
 # within NAME A B TOLERANCE: the first 20 lines' losses agree
@@ -92,6 +106,27 @@ train bf16 cuda --set train.precision=bf16 "${slow[@]}"
 train bf16-again cuda --set train.precision=bf16 "${slow[@]}"
 HET_CUDA_DECODE=plain train bf16-plain cuda --set train.precision=bf16 "${slow[@]}"
 within "fp32 on the GPU against the CPU" cpu fp32 1e-4
+
+# Convolutions, Fourier points and, on one rank as it is, the sum over ranks, by library and without.
+HET_CUDA_CONV=cudnn HET_CUDA_FFT=cufft HET_CUDA_SUMS=nccl train libraries cuda --set train.precision=fp32 "${slow[@]}"
+step "cuDNN, cuFFT and NCCL were used" grep -Ezq 'added up by NCCL.*cuDNN [0-9.]+, cuFFT' "$work/libraries.err"
+HET_CUDA_CONV=columns HET_CUDA_FFT=sums train own cuda --set train.precision=fp32 "${slow[@]}"
+within "by libraries against own kernels" own libraries 1e-4
+HET_CUDA_SUMS=nccl train alone cuda --set train.precision=fp32 "${slow[@]}"
+step "the same bits with NCCL on one rank" h5diff "$(ls "$work"/fp32/checkpoints/*.h5)" "$(ls "$work"/alone/checkpoints/*.h5)"
+
+# Two ranks: on one GPU through host memory, on two by NCCL.
+launch=(mpirun --oversubscribe --bind-to none -np 2)
+train shared cuda:0 --set train.precision=fp32 --set train.shards=2 "${slow[@]}"
+step "two ranks on one GPU go by MPI" grep -q 'through pinned host memory: ranks 0 and 1 share a GPU' "$work/shared.err"
+if [ "$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')" -ge 2 ]; then
+    train two cuda --set train.precision=fp32 --set train.shards=2 "${slow[@]}"
+    step "two ranks on two GPUs go by NCCL" grep -q 'added up by NCCL' "$work/two.err"
+    within "NCCL against MPI" shared two 1e-4
+else
+    echo "left out two ranks on two GPUs: there is one"
+fi
+launch=()
 within "bf16 on the GPU against fp32 on the CPU" cpu bf16 1e-2
 within "the fused decoder against the plain one, bf16" bf16-plain bf16 1e-2
 step "the same bits twice" h5diff "$(ls "$work"/fp32/checkpoints/*.h5)" "$(ls "$work"/again/checkpoints/*.h5)"

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cudnn.h"
+#include "cufft.h"
 #include "members.h"
 #include "product.h"
 
@@ -215,6 +216,7 @@ static void close_device(het_device *device)
 {
     het_cuda *c = het_cuda_of(device);
     if (c->stream != NULL) (void)cudaStreamSynchronize(c->stream);
+    het_cufft_close(c);
     het_cudnn_close(c);
     het_cuda_products_close(c);
     het_cuda_free(c, c->scratch);
@@ -233,10 +235,13 @@ static int64_t number(const char *name, int64_t usual)
 /* To the device's name: the libraries that it could do without. */
 static void add_libraries(het_cuda *c)
 {
-    char text[40];
-    const size_t length = strlen(c->name);
-    het_cudnn_name(c, text, sizeof text);
-    snprintf(c->name + length, sizeof c->name - length, "%s%s", text[0] != '\0' ? ", " : "", text);
+    char text[2][40];
+    het_cudnn_name(c, text[0], sizeof text[0]);
+    het_cufft_name(c, text[1], sizeof text[1]);
+    for (int i = 0; i < 2; i++) {
+        const size_t length = strlen(c->name);
+        snprintf(c->name + length, sizeof c->name - length, "%s%s", text[i][0] != '\0' ? ", " : "", text[i]);
+    }
 }
 
 static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
@@ -258,6 +263,7 @@ static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
     het_status status = het_cuda_reserve(c, SCRATCH);
     if (status == HET_OK) status = het_cuda_products_open(c);
     if (status == HET_OK) status = het_cudnn_open(c);
+    if (status == HET_OK) status = het_cufft_open(c);
     if (status == HET_OK) add_libraries(c);
     return status;
 }

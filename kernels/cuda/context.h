@@ -14,6 +14,7 @@ extern "C" {
 
 typedef struct het_products het_products; /* product.h */
 typedef struct het_cudnn het_cudnn;       /* cudnn.h */
+typedef struct het_cufft het_cufft;       /* cufft.h */
 
 typedef struct het_cuda {
     const het_plugin_host *host;
@@ -23,6 +24,7 @@ typedef struct het_cuda {
     char fault[400];
     het_products *products;
     het_cudnn *cudnn;       /* NULL: none */
+    het_cufft *cufft;       /* NULL: none */
     void *scratch;          /* of the operation that runs; het_cuda_reserve makes it large enough */
     size_t scratch_bytes;
     int64_t rows_most, columns_most; /* of the decoder's chunks; bytes of columns of convolutions */

@@ -10,9 +10,10 @@ struct het_fourier {
     int32_t *mirror;     /* (P) point of (-kx,ky), or ~point of (kx,-ky): its conjugate */
     int32_t *turn;       /* (P) the same of (ky,-kx) */
     float2 *circle;      /* (D) cos, sin of 2 pi i/D */
-    float2 *rows;        /* (IMAGES, D, D/2): half-transformed images */
-    float2 *spectrum;    /* (IMAGES, D/2, D): the points on their grid */
+    float2 *rows;        /* (IMAGES, D, D/2): half-transformed images; cuFFT's spectra, (IMAGES, D, D/2+1) */
+    float2 *spectrum;    /* (IMAGES, D/2, D): the points on their grid; images for cuFFT, (IMAGES, D, D) floats */
     double *parts;       /* (GROUPS_MAX, PARTS) */
+    struct het_fft *fft; /* cufft.h; NULL: none */
 };
 
 enum { HET_FOURIER_IMAGES = 64, HET_FOURIER_PARTS = 64, HET_FOURIER_GROUPS = 1024 };
