@@ -41,7 +41,7 @@ struct het_decode {
     float *z, *dh, *dx, *out; /* (rows, H), (rows, H), (rows, 2F), (rows, 2) */
     uint8_t *mask[HET_DECODE_LAYERS_MAX];
     /* fused */
-    het_narrow *forward, *backward; /* weights as tiles of W and of its transpose */
+    uint4 *forward, *backward; /* weights in squares of W and of its transpose */
     float *turns;         /* (IMAGES, 3, F): of a step in x and in y, and of the plane's offset */
     float *slots;         /* (tiles + IMAGES, 2F + H): sums of a tile's rows of one image */
 };

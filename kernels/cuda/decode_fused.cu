@@ -1,8 +1,8 @@
 /* The coordinate network with all layers of a tile in one kernel, on tensor cores (nvcuda::wmma: bf16 in, fp32 sums).
  *
  * A block takes a tile of 128 rows and has one warp for each 32 columns of the width: 128 or 256 threads. A warp computes
- * its columns of all rows, 8 x 2 squares of 16 x 16 sums in its registers, and so reads each weight once: straight from L2,
- * where weights lie square by square, one step of k ahead. Activations of the tile stay in shared memory, in one
+ * its columns of all rows, 8 x 2 squares of 16 x 16 sums in its registers, and so reads each weight once: straight from L2, one
+ * step of k ahead; weights lie there as a warp's lanes hold them, a square in one access. Activations of the tile stay in shared memory, in one
  * place: a layer's inputs are read by all before any output is written over them. Between two layers there are two
  * barriers and nothing else. Where a number of a square lies in it is the hardware's secret; a warp asks for it once, by
  * loading a square that counts.
@@ -41,6 +41,7 @@ typedef wmma::fragment<wmma::accumulator, 16, 16, 16, float> sum_square;
 
 enum { ROWS = HET_DECODE_ROWS, HIGH = ROWS / 16, LANE = 8, SQUARE = 256 };
 enum { STAGE = 20 }; /* numbers from row to row of a square of sums in shared memory: other banks */
+enum { PIECES = sizeof(right_square::x) / 16 }; /* of 16 bytes, in a lane's part of a square of weights */
 static_assert((int)sum_square::num_elements == (int)LANE, "a lane holds 8 of the 256 numbers of a square");
 
 /* The warp's sums, and where the lane's numbers lie in a square. */
@@ -54,7 +55,7 @@ typedef struct job {
     const row *rows;
     int64_t count, tiles, points;
     const float *turns, *bias, *params;
-    const het_narrow *forward, *backward; /* weights in squares */
+    const uint4 *forward, *backward; /* weights in squares */
     int frequencies, layers, plain;
     float *slice; /* of the forward; the rest is of the backward */
     const float *dslice;
@@ -142,10 +143,26 @@ __device__ static inline void clear(sums *s)
         HET_UNROLL for (int j = 0; j < 2; j++) wmma::fill_fragment(s->of[i][j], 0.0f);
 }
 
-__device__ static inline void load_right(right_square *b, const het_narrow *first, const het_narrow *second, int at)
+/* A square of the tile. The compiler (13.0) does not see that wmma::load_matrix_sync of bf16 reads shared memory, and has
+   each lane fetch its numbers one by one; told, it has the warp fetch the square. */
+__device__ static inline void load_left(left_square *a, const het_narrow *from, int ld)
 {
-    wmma::load_matrix_sync(b[0], (const __nv_bfloat16 *)(first + at), 16);
-    wmma::load_matrix_sync(b[1], (const __nv_bfloat16 *)(second + at), 16);
+#ifdef __CUDACC__
+    uint32_t *to = (uint32_t *)a->x;
+    asm volatile("wmma.load.a.sync.aligned.row.m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(from)), "r"(ld)
+                 : "memory");
+#else
+    wmma::load_matrix_sync(*a, (const __nv_bfloat16 *)from, (unsigned)ld);
+#endif
+}
+
+/* Squares lie one after the other, in each the lanes' parts. */
+__device__ static inline void load_right(right_square *b, const uint4 *weights, int square)
+{
+    const uint4 *from = weights + (square * 32 + (int)threadIdx.x % 32) * PIECES;
+    HET_UNROLL for (int i = 0; i < PIECES; i++) ((uint4 *)b->x)[i] = from[i];
 }
 
 __device__ static inline void add_step(sums *s, const het_narrow *a, int ld, const right_square *b)
@@ -153,22 +170,27 @@ __device__ static inline void add_step(sums *s, const het_narrow *a, int ld, con
     HET_UNROLL for (int i = 0; i < HIGH; i++)
     {
         left_square left;
-        wmma::load_matrix_sync(left, (const __nv_bfloat16 *)(a + 16 * i * ld), (unsigned)ld);
+        load_left(&left, a + 16 * i * ld, ld);
         HET_UNROLL for (int j = 0; j < 2; j++) wmma::mma_sync(s->of[i][j], left, b[j], s->of[i][j]);
     }
 }
 
-/* s += a (ROWS, 16 steps) times two columns of squares that begin at `first` and `second`, `stride` numbers from one step of
-   16 k to the next. steps is even. */
-__device__ static inline void multiply(sums *s, const het_narrow *a, int ld, const het_narrow *first,
-                                       const het_narrow *second, int stride, int steps)
+/* s += a (ROWS, 16 steps) times two columns of squares of weights, the first squares of which are given, `stride` squares from one
+   step of 16 k to the next. steps is even. */
+__device__ static inline void multiply(sums *s, const het_narrow *a, int ld, const uint4 *weights, int first, int second,
+                                       int stride, int steps)
 {
     right_square even[2], odd[2];
-    load_right(even, first, second, 0);
+    load_right(&even[0], weights, first);
+    load_right(&even[1], weights, second);
     for (int k = 0; k < steps; k += 2) {
-        load_right(odd, first, second, (k + 1) * stride);
+        load_right(&odd[0], weights, first + (k + 1) * stride);
+        load_right(&odd[1], weights, second + (k + 1) * stride);
         add_step(s, a + 16 * k, ld, even);
-        if (k + 2 < steps) load_right(even, first, second, (k + 2) * stride);
+        if (k + 2 < steps) {
+            load_right(&even[0], weights, first + (k + 2) * stride);
+            load_right(&even[1], weights, second + (k + 2) * stride);
+        }
         add_step(s, a + 16 * k + 16, ld, odd);
     }
 }
@@ -226,13 +248,18 @@ template <int WIDTH> __device__ static inline void activate(const sums *s, const
     HET_UNROLL for (int e = 0; e < LANE; e++)
     {
         const int r = s->place[e] / 16, c = first + s->place[e] % 16;
+        float b[2] = {bias[c], bias[c + 16]};
         HET_UNROLL for (int i = 0; i < HIGH; i++)
         {
-            const int64_t of_image = layer == 0 ? (int64_t)t.rows[16 * i + r].image * WIDTH : 0;
+            if (layer == 0) {
+                const float *of_image = bias + (int64_t)t.rows[16 * i + r].image * WIDTH + c;
+                b[0] = of_image[0];
+                b[1] = of_image[16];
+            }
             HET_UNROLL for (int j = 0; j < 2; j++)
             {
                 const int at = (16 * i + r) * (WIDTH + 8) + c + 16 * j, bit = 8 * (2 * i + j) + e;
-                const float v = s->of[i][j].x[e] + bias[of_image + c + 16 * j];
+                const float v = s->of[i][j].x[e] + b[j];
                 const float relu = v <= 0.0f ? 0.0f : v; /* so that NaN passes */
                 het_store(t.act, at, relu + (residual ? het_load(t.act, at) : 0.0f));
                 mask[bit / 32] |= (v > 0.0f ? 1u : 0u) << (bit % 32);
@@ -246,16 +273,16 @@ template <int WIDTH> __device__ static inline void activate(const sums *s, const
 /* Rows to the last hidden activation; x and the others are written out where they are kept. */
 template <int WIDTH> __device__ static inline void run_layers(sums *s, const job &q, const tile &t, bool keep)
 {
-    const int stride = WIDTH / 16 * SQUARE, inputs = 2 * q.frequencies;
-    const het_narrow *weights = q.forward + (int)threadIdx.x / 32 * 2 * SQUARE;
+    const int inputs = 2 * q.frequencies, columns = WIDTH / 16;
+    int square = (int)threadIdx.x / 32 * 2;
     fill_features(q, t);
     __syncthreads();
     if (keep) copy_out(q.x, t, inputs);
     for (int l = 0; l < q.layers; l++) {
         const int k = l == 0 ? inputs : WIDTH;
         clear(s);
-        multiply(s, t.act, k + 8, weights, weights + SQUARE, stride, k / 16);
-        weights += k * WIDTH;
+        multiply(s, t.act, k + 8, q.forward, square, square + 1, columns, k / 16);
+        square += k / 16 * columns;
         __syncthreads();
         activate<WIDTH>(s, q, t, l, keep);
         __syncthreads();
@@ -411,7 +438,7 @@ template <int WIDTH> __global__ void __launch_bounds__(WIDTH, 256 / WIDTH) fused
 {
     HET_SHARED(shared);
     const tile t = tile_of(q, shared, WIDTH, 1);
-    const int warp = (int)threadIdx.x / 32, units = q.frequencies / 16;
+    const int warp = (int)threadIdx.x / 32, units = q.frequencies / 16, columns = WIDTH / 16;
     sums s;
     find_places(&s, shared);
     run_layers<WIDTH>(&s, q, t, true);
@@ -424,14 +451,13 @@ template <int WIDTH> __global__ void __launch_bounds__(WIDTH, 256 / WIDTH) fused
         copy_out(q.dz[l], t, WIDTH);
         sum_bias<WIDTH>(q, t, l);
         if (l == 0) break;
-        const het_narrow *weights = q.backward + 2 * q.frequencies * WIDTH + (l - 1) * WIDTH * WIDTH + 2 * warp * SQUARE;
+        const int square = (2 * units + (l - 1) * columns) * columns + 2 * warp;
         if (q.plain) clear(&s);
-        multiply(&s, t.act, WIDTH + 8, weights, weights + SQUARE, WIDTH / 16 * SQUARE, WIDTH / 16);
+        multiply(&s, t.act, WIDTH + 8, q.backward, square, square + 1, columns, columns);
     }
     for (int unit = warp; unit < units; unit += WIDTH / 32) {
-        const het_narrow *weights = q.backward + unit * SQUARE;
         clear(&s);
-        multiply(&s, t.act, WIDTH + 8, weights, weights + units * SQUARE, 2 * units * SQUARE, WIDTH / 16);
+        multiply(&s, t.act, WIDTH + 8, q.backward, unit, units + unit, 2 * units, columns);
         sum_phases(&s, q, t, unit);
     }
 }
@@ -453,16 +479,17 @@ __global__ void fill_turns(float *turns, chunk c, const float *freq, const float
     }
 }
 
-/* W (inputs, H) in squares of 16 x 16: for products with W, down k = inputs and column by column within a square; and for
-   those with its transpose. */
-__global__ void pack_squares(het_narrow *forward, het_narrow *backward, const float *w, int64_t inputs, int64_t width)
+/* A matrix with element (k, n) at w[k down + n across], in squares of 16 x 16, `columns` from one step of 16 k to the next. Grid
+   (squares), one warp each. */
+__global__ void pack_squares(uint4 *to, const float *w, int columns, int64_t down, int64_t across)
 {
-    HET_FOR(n, inputs * width)
-    {
-        const int64_t i = n / width, j = n % width;
-        het_store(forward, (i / 16 * (width / 16) + j / 16) * SQUARE + j % 16 * 16 + i % 16, w[n]);
-        het_store(backward, (j / 16 * (inputs / 16) + i / 16) * SQUARE + i % 16 * 16 + j % 16, w[n]);
-    }
+    alignas(32) __shared__ het_narrow square[SQUARE];
+    const int64_t k = (int64_t)blockIdx.x / columns * 16, n = (int64_t)blockIdx.x % columns * 16;
+    for (int i = (int)threadIdx.x; i < SQUARE; i += 32) het_store(square, i, w[(k + i % 16) * down + (n + i / 16) * across]);
+    __syncwarp();
+    right_square b;
+    wmma::load_matrix_sync(b, (const __nv_bfloat16 *)square, 16);
+    for (int i = 0; i < PIECES; i++) to[((int64_t)blockIdx.x * 32 + threadIdx.x) * PIECES + i] = ((const uint4 *)b.x)[i];
 }
 
 /* dphase (images, 2, F) = and dbias (B, H) += the sums of each image's slots. */
@@ -506,10 +533,10 @@ int het_cuda_fused_allocate(het_decode *d)
 {
     const het_decode_spec *s = &d->spec;
     const int64_t tiles = het_tiles(d->capacity, ROWS), f2 = 2 * s->frequencies, four = sizeof(float);
-    const int64_t weights = f2 * s->width + (s->layers - 1) * s->width * s->width;
+    const int64_t squares = (f2 + (s->layers - 1) * s->width) * s->width / SQUARE, square = 32 * PIECES * sizeof(uint4);
     const int64_t sums_of_tile = 2 * (s->width + 1) + (s->layers - 1) * s->width;
-    d->forward = (het_narrow *)het_cuda_alloc(d->cuda, (size_t)weights * sizeof(het_narrow));
-    d->backward = (het_narrow *)het_cuda_alloc(d->cuda, (size_t)weights * sizeof(het_narrow));
+    d->forward = (uint4 *)het_cuda_alloc(d->cuda, (size_t)(squares * square));
+    d->backward = (uint4 *)het_cuda_alloc(d->cuda, (size_t)(squares * square));
     d->turns = (float *)het_cuda_alloc(d->cuda, (size_t)(HET_DECODE_IMAGES * 3 * s->frequencies * four));
     d->slots = (float *)het_cuda_alloc(d->cuda, (size_t)((tiles + HET_DECODE_IMAGES) * (f2 + s->width) * four));
     d->partial = (float *)het_cuda_alloc(d->cuda, (size_t)(tiles * sums_of_tile * four));
@@ -518,13 +545,14 @@ int het_cuda_fused_allocate(het_decode *d)
 
 void het_cuda_fused_load(het_decode *d)
 {
-    const int64_t width = d->spec.width;
+    const int64_t width = d->spec.width, square = 32 * PIECES;
     int64_t at = 0;
     for (int64_t l = 0; l < d->spec.layers; l++) {
-        const int64_t inputs = het_decode_inputs(&d->spec, l);
-        HET_LAUNCH(d->cuda, pack_squares, het_blocks(inputs * width), HET_BLOCK, d->forward + at, d->backward + at,
-                   d->params + het_decode_layer_at(&d->spec, l), inputs, width);
-        at += inputs * width;
+        const int64_t inputs = het_decode_inputs(&d->spec, l), squares = inputs * width / SQUARE;
+        const float *w = d->params + het_decode_layer_at(&d->spec, l);
+        HET_LAUNCH_MEET(d->cuda, pack_squares, (unsigned)squares, 32, d->forward + at, w, (int)width / 16, width, (int64_t)1);
+        HET_LAUNCH_MEET(d->cuda, pack_squares, (unsigned)squares, 32, d->backward + at, w, (int)inputs / 16, (int64_t)1, width);
+        at += squares * square;
     }
 }
 

@@ -28,7 +28,8 @@ public:
 template <> class fragment<matrix_b, 16, 16, 16, __nv_bfloat16, col_major>
 {
 public:
-    float column[4][16];
+    enum { num_elements = 64 };
+    alignas(16) __nv_bfloat16 x[num_elements]; /* four columns */
 };
 template <> class fragment<accumulator, 16, 16, 16, float>
 {
@@ -63,21 +64,21 @@ static inline void check(const void *at, unsigned row_bytes)
     abort();
 }
 
-static inline void load_numbers(float *to, const __nv_bfloat16 *from)
+static inline float number(__nv_bfloat16 x)
 {
-    for (int k = 0; k < 16; k++) to[k] = __uint_as_float((uint32_t)from[k].bits << 16);
+    return __uint_as_float((uint32_t)x.bits << 16);
 }
 
 static inline void load_matrix_sync(left &a, const __nv_bfloat16 *from, unsigned ld)
 {
     check(from, ld * 2);
-    for (unsigned i = 0; i < 2; i++) load_numbers(a.row[i], from + (lane() % 8 + 8 * i) * ld);
+    for (unsigned i = 0; i < 32; i++) a.row[i / 16][i % 16] = number(from[(lane() % 8 + i / 16 * 8) * ld + i % 16]);
 }
 
 static inline void load_matrix_sync(right &b, const __nv_bfloat16 *from, unsigned ld)
 {
     check(from, ld * 2);
-    for (unsigned j = 0; j < 4; j++) load_numbers(b.column[j], from + (lane() / 8 * 4 + j) * ld);
+    for (unsigned i = 0; i < right::num_elements; i++) b.x[i] = from[(lane() / 8 * 4 + i / 16) * ld + i % 16];
 }
 
 static inline void load_matrix_sync(sum &c, const float *from, unsigned ld, layout_t)
@@ -101,7 +102,7 @@ static inline void mma_sync(sum &d, const left &a, const right &b, const sum &c)
 {
     for (int e = 0; e < sum::num_elements; e++) {
         float total = 0.0f;
-        for (int k = 0; k < 16; k++) total += a.row[e % 2][k] * b.column[e / 2][k];
+        for (int k = 0; k < 16; k++) total += a.row[e % 2][k] * number(b.x[e / 2 * 16 + k]);
         d.x[e] = c.x[e] + total;
     }
 }
