@@ -2,7 +2,7 @@
 #include "act.h"
 #include "context.h"
 
-/** The plan of the coordinate network, and its two ways: layer by layer with cuBLASLt (decode.cu), which serves any shape and
+/** The plan of the coordinate network, and its two ways: layer by layer with cuBLASLt (decode_plain.cu), which serves any shape and
  *  precision, and all layers of a tile in one kernel on tensor cores (decode_fused.cu). */
 
 enum { HET_DECODE_IMAGES = 512 };  /* of a chunk, at most */
@@ -30,17 +30,17 @@ struct het_decode {
     int64_t capacity; /* rows of a chunk */
     int32_t *reach;   /* [host] (max_points) largest |kx|, |ky| of points 0..p */
     int32_t *kxy;
-    float *freq, *params; /* copies; weights: params in the activations' type, or params itself */
-    void *weights;
+    float *freq, *params; /* copies */
     het_decode_row *rows;
-    void *x, *h[HET_DECODE_LAYERS_MAX], *dz[HET_DECODE_LAYERS_MAX]; /* (rows, 2F), (rows, H); layer by layer dz[0] alone */
+    void *x, *h[HET_DECODE_LAYERS_MAX], *dz[HET_DECODE_LAYERS_MAX]; /* (rows, 2F), (rows, H) */
     float *partial;       /* sums of slices of a chunk's rows, to be joined */
     float *dphase;        /* (IMAGES, 2, F) */
-    /* layer by layer */
+    /* layer by layer; of dz the first alone */
+    void *weights;        /* params in bf16, or NULL */
     float *tables;        /* (IMAGES, 4, D/2, F): cos, sin over kx, cos, sin over ky */
     float *z, *dh, *dx, *out; /* (rows, H), (rows, H), (rows, 2F), (rows, 2) */
     uint8_t *mask[HET_DECODE_LAYERS_MAX];
-    /* fused */
+    /* fused; of h all but the last */
     uint4 *forward, *backward; /* weights in squares of W and of its transpose */
     float *turns;         /* (IMAGES, 3, F): of a step in x and in y, and of the plane's offset */
     float *slots;         /* (tiles + IMAGES, 2F + H): sums of a tile's rows of one image */
@@ -79,10 +79,16 @@ void het_cuda_decode_weights(het_decode *d, const het_decode_chunk *k, float *dp
 /** drot += from dphase. */
 void het_cuda_decode_rotations(het_decode *d, const het_decode_chunk *k, float *drot);
 
-/* ---- fused ---- */
+/* ---- layer by layer: memory of its own (0 where there is not enough), and a chunk's share of a call ---- */
+int het_cuda_plain_allocate(het_decode *d);
+void het_cuda_plain_forward(het_decode *d, const het_decode_chunk *k, float *slice, const float *rot, const float *bias,
+                            const float *kz);
+void het_cuda_plain_backward(het_decode *d, const het_decode_chunk *k, float *dparams, float *drot, float *dbias,
+                             const float *dslice, const float *rot, const float *bias);
+
+/* ---- fused: the same, and weights in another form ---- */
 /** Whether the fused kernels serve this network here: bf16, a width they were made for, enough shared memory. */
 int het_cuda_fused_fits(het_cuda *c, const het_decode_spec *s);
-/** Memory of its own; 0 where there is not enough. */
 int het_cuda_fused_allocate(het_decode *d);
 void het_cuda_fused_load(het_decode *d);
 void het_cuda_fused_forward(het_decode *d, const het_decode_chunk *k, float *slice, const float *rot, const float *bias,
