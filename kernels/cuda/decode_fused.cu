@@ -19,11 +19,12 @@
  * Precision is that of the CPU's bf16 tiles: x, W_l, h_l (the residual sum's, too) and dz_l are rounded, sums, dh, biases
  * and W_out are fp32; biases' gradients are sums of the rounded dz_l. Phases are fp32 in turns, reduced axis by axis.
  *
- * Computed, not measured, for 192 frequencies, width 256, 4 layers (the defaults): forward 590 kFLOP a row, 75 MFLOP and 590 KB
- * of weights from L2 a tile: 128 FLOP a byte, or 3.5 TB/s of L2 at 450 TFLOP/s. Backward 1.2 MFLOP a row here and
- * 0.6 in cuBLASLt; writes 4.4 KB a row, which cuBLASLt reads once. Shared memory: 101 KiB forward, 138 KiB backward (at
- * width 128 with 64 frequencies and 3 layers 37 and 54); registers let one block on an SM at width 256, two at 128. To try on a GPU: epilogues store single bf16 numbers, pairs would take half the
- * time; 64 rows a tile would leave room for two blocks, one computing while the other makes features. */
+ * Computed, not measured, for 192 frequencies, width 256, 4 layers (the defaults): forward 590 kFLOP a row, 75 MFLOP and
+ * 590 KB of weights from L2 a tile: 128 FLOP a byte, or 3.5 TB/s of L2 at 450 TFLOP/s. Backward 1.2 MFLOP a row here and
+ * 0.6 in cuBLASLt; writes 4.4 KB a row, which cuBLASLt reads once. Shared memory: 101 KiB forward, 138 KiB backward; at
+ * width 128 with 128 frequencies and 3 layers 69 and 86. Registers let one block on an SM at width 256, two at 128.
+ * To try on a GPU: epilogues store single bf16 numbers, pairs would take half the time; 64 rows a tile would leave room
+ * for two blocks, one computing while the other makes features. */
 #include "decode_tile.h"
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
