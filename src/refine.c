@@ -167,6 +167,19 @@ static int round_fields(const refiner *r, het_field field[ROUND_FIELDS], int64_t
     return r->latents != NULL ? count + HET_LATENTS_FIELDS : count;
 }
 
+/* Poses that were lost in training, with the conformations that had bent to fit them. */
+static het_status find_lost(refiner *r, int *stopped)
+{
+    het_status status = HET_OK;
+    tell(r, "lost poses", 0);
+    HET_TRY(het_poses_relocate(&r->poses, 1, stopped));
+    if (*stopped) goto done;
+    het_latents_put(r->latents, r->poses.all.z);
+    say(r, "lost poses", 0, mean_loss(&r->poses));
+done:
+    return status;
+}
+
 static het_status rounds(refiner *r, const het_run *out, int *stopped)
 {
     het_status status = HET_OK;
@@ -183,6 +196,8 @@ static het_status rounds(refiner *r, const het_run *out, int *stopped)
     HET_TRY(het_stage_recall(&stage, &there));
     if (there) het_poses_forget_mirrors(&r->poses);
     for (int64_t round = done; round < r->config->rounds; round++) {
+        if (round == 0 && r->latents != NULL) HET_TRY(find_lost(r, stopped));
+        if (*stopped) goto done;
         tell(r, "poses", round);
         HET_TRY(het_poses_improve(&r->poses, 1, stopped));
         if (*stopped) goto done;

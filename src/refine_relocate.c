@@ -26,7 +26,8 @@ typedef struct relocator {
     het_slicer slicer;
     float *envelope; /* (points of the disc) */
     int64_t k;      /* the conformation's number */
-    int64_t *doubtful, *best; /* (images): whether to search (NULL: all); the likeliest conformation so far */
+    const int64_t *doubtful;  /* (images): whether to search; NULL: all */
+    int64_t *best;            /* (images): the likeliest conformation so far */
     het_search_pose *pose;    /* (images): and its pose */
     het_search_pose *found;   /* (batch) */
 } relocator;
@@ -96,7 +97,7 @@ done:
 
 /* This rank's images at the likeliest of all poses and conformations, the k centres (k,Z): those that are doubtful, or all (NULL).
    Where that is the image's own cluster, its z stays; label NULL: it has none. */
-static het_status search_all(het_poses *s, int64_t *doubtful, const double *centre, int64_t k, const int64_t *label, int *stopped)
+static het_status search_all(het_poses *s, const int64_t *doubtful, const double *centre, int64_t k, const int64_t *label, int *stopped)
 {
     het_status status = HET_OK;
     const int64_t n = s->all.count, z = s->all.z_dim, points = s->model->points.count;
@@ -137,23 +138,15 @@ done:
     return status;
 }
 
-/* The doubtful ones among this rank's images, in the conformations of all. */
-static het_status search_doubtful(het_poses *s, int *stopped)
+/* The centres (k,Z) of at most CONFORMATIONS clusters of n conformations, and the label (n) of each. */
+static het_status cluster(const het_poses *s, double **centre, int64_t **label, int64_t *k, const float *z, int64_t n)
 {
-    het_status status = HET_OK;
-    const int64_t n = s->all.count, z = s->all.z_dim, k = n < CONFORMATIONS ? n : CONFORMATIONS;
-    double *centre = het_alloc((size_t)(k * z) * sizeof *centre);
-    int64_t *label = het_alloc((size_t)n * sizeof *label), *doubtful = het_alloc((size_t)n * sizeof *doubtful);
-    if (centre == NULL || label == NULL || doubtful == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
-    HET_TRY(find_doubtful(doubtful, &s->all));
-    HET_TRY(het_kmeans(centre, label, NULL, s->all.z, n, z, k, (uint64_t)s->model->config.train.seed));
-    status = search_all(s, doubtful, centre, k, label, stopped);
-done:
-    het_release(centre);
-    het_release(label);
-    het_release(doubtful);
-    return status;
+    const int64_t dim = s->all.z_dim;
+    *k = n < CONFORMATIONS ? n : CONFORMATIONS;
+    *centre = het_alloc((size_t)(*k * dim) * sizeof **centre);
+    *label = het_alloc((size_t)n * sizeof **label);
+    if (*centre == NULL || *label == NULL) return het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations");
+    return het_kmeans(*centre, *label, NULL, z, n, dim, *k, (uint64_t)s->model->config.train.seed);
 }
 
 /* What is no better than it was goes back. */
@@ -177,36 +170,54 @@ static void take_better(het_poses *s, const het_predictions *before)
              100.0 * (double)moved / (double)all->count, 100.0 * (double)changed / (double)all->count);
 }
 
-het_status het_poses_relocate(het_poses *s, int *stopped)
+/* The doubtful images, in the conformations of all. */
+static het_status search_doubtful(het_poses *s, const int64_t *doubtful, int *stopped)
+{
+    het_status status = HET_OK;
+    double *centre = NULL;
+    int64_t *label = NULL, k;
+    HET_TRY(cluster(s, &centre, &label, &k, s->all.z, s->all.count));
+    status = search_all(s, doubtful, centre, k, label, stopped);
+done:
+    het_release(centre);
+    het_release(label);
+    return status;
+}
+
+het_status het_poses_relocate(het_poses *s, int bend, int *stopped)
 {
     het_status status = HET_OK;
     const size_t n = (size_t)s->all.count;
     het_predictions before = {0};
+    int64_t *doubtful = het_alloc(n * sizeof *doubtful);
+    if (doubtful == NULL) status = het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations");
+    if (status == HET_OK) status = find_doubtful(doubtful, &s->all);
+    if (status == HET_OK) status = het_predictions_new(&before, s->all.count, s->all.z_dim);
+    HET_TRY(het_comm_agree(s->comm, status));
     HET_TRY(het_poses_improve(s, 0, stopped));
     if (*stopped) goto done;
-    HET_TRY(het_comm_agree(s->comm, het_predictions_new(&before, s->all.count, s->all.z_dim)));
     memcpy(before.rotation, s->all.rotation, 9 * n * sizeof *before.rotation);
     memcpy(before.shift, s->all.shift, 2 * n * sizeof *before.shift);
     memcpy(before.z, s->all.z, n * (size_t)s->all.z_dim * sizeof *before.z);
     memcpy(before.loss, s->all.loss, n * sizeof *before.loss);
-    HET_TRY(het_poses_share(s, search_doubtful(s, stopped), stopped));
-    if (*stopped) goto done;
-    HET_TRY(het_poses_improve(s, 0, stopped));
+    HET_TRY(het_poses_share(s, search_doubtful(s, doubtful, stopped), stopped));
+    if (!*stopped) HET_TRY(het_poses_improve(s, 0, stopped));
+    if (bend && !*stopped) HET_TRY(het_poses_conform(s, doubtful, stopped));
+    if (bend && !*stopped) HET_TRY(het_poses_improve(s, 0, stopped));
     if (!*stopped) take_better(s, &before);
 done:
+    het_release(doubtful);
     het_predictions_free(&before);
     return status;
 }
 
-/* All of this rank's images, in the conformations of others. */
+/* All images, in the conformations of others. */
 static het_status search_unseen(het_poses *s, const float *known, int64_t n, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t z = s->all.z_dim, k = n < CONFORMATIONS ? n : CONFORMATIONS;
-    double *centre = het_alloc((size_t)(k * z) * sizeof *centre);
-    int64_t *label = het_alloc((size_t)n * sizeof *label);
-    if (centre == NULL || label == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
-    HET_TRY(het_kmeans(centre, label, NULL, known, n, z, k, (uint64_t)s->model->config.train.seed));
+    double *centre = NULL;
+    int64_t *label = NULL, k;
+    HET_TRY(cluster(s, &centre, &label, &k, known, n));
     het_info("searching the poses of %lld images in %lld conformations", (long long)s->all.count, (long long)k);
     status = search_all(s, NULL, centre, k, NULL, stopped);
 done:
@@ -221,7 +232,7 @@ het_status het_poses_place(het_poses *s, const float *known, int64_t n, int *sto
     HET_TRY(het_poses_share(s, search_unseen(s, known, n, stopped), stopped));
     for (int round = 0; round < PLACE_ROUNDS && !*stopped; round++) {
         HET_TRY(het_poses_improve(s, 0, stopped));
-        if (!*stopped) HET_TRY(het_poses_conform(s, stopped));
+        if (!*stopped) HET_TRY(het_poses_conform(s, NULL, stopped));
     }
 done:
     return status;
