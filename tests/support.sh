@@ -22,7 +22,7 @@ fail()
 run()
 {
     local code=0
-    timeout -k 5 300 "$HETACUMN" "$@" >out 2>err || code=$?
+    timeout -k 5 900 "$HETACUMN" "$@" >out 2>err || code=$?
     [ $code -eq 0 ] || fail "exit code $code: hetacumn $*"
 }
 
@@ -57,7 +57,7 @@ ranks()
     local count=$1
     shift
     CODE=0
-    timeout -k 5 120 mpirun --oversubscribe --bind-to none -np "$count" "$HETACUMN" "$@" >out 2>err || CODE=$?
+    timeout -k 5 600 mpirun --oversubscribe --bind-to none -np "$count" "$HETACUMN" "$@" >out 2>err || CODE=$?
 }
 
 # wait_for WHAT COMMAND..: until the command succeeds, at most two minutes.
