@@ -52,7 +52,7 @@ done:
     return status;
 }
 
-static het_status conform(het_poses *s, const int64_t *wanted, int *stopped)
+static het_status conform_all(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
     const size_t batch = (size_t)het_poses_batch(s), z = (size_t)s->all.z_dim, f = sizeof(float);
@@ -75,14 +75,14 @@ static het_status conform(het_poses *s, const int64_t *wanted, int *stopped)
     if (c.rotation == NULL || c.shift == NULL || c.z == NULL || c.zstd == NULL || c.loss == NULL || c.turned == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for conformations"));
     for (int64_t part = 0; part < het_comm_parts(s->comm) && !*stopped; part++)
-        HET_TRY(het_poses_each(s, part, wanted, 1, conform_batch, &c, stopped));
+        HET_TRY(het_poses_each(s, part, NULL, 0, conform_batch, &c, stopped));
 done:;
     void *const mine[] = {c.rotation, c.shift, c.z, c.zstd, c.loss, c.turned};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
     return status;
 }
 
-het_status het_poses_conform(het_poses *s, const int64_t *wanted, int *stopped)
+het_status het_poses_conform(het_poses *s, int *stopped)
 {
-    return het_poses_share(s, conform(s, wanted, stopped), stopped);
+    return het_poses_share(s, conform_all(s, stopped), stopped);
 }

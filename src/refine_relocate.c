@@ -77,19 +77,20 @@ done:
     return status;
 }
 
-/* 1 for the images that are farthest from the mean z, 0 for the others. */
-static het_status find_doubtful(int64_t *doubtful, const het_predictions *all)
+/* doubtful (images): 1 for those that are farthest from the mean z, 0 for the others; the caller's, also after an error. */
+static het_status find_doubtful(int64_t **doubtful, const het_predictions *all)
 {
     het_status status = HET_OK;
     const int64_t n = all->count, dim = all->z_dim;
     double mean[64] = {0}, *far = het_alloc((size_t)(2 * n) * sizeof *far);
-    if (far == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
+    *doubtful = het_alloc((size_t)n * sizeof **doubtful);
+    if (far == NULL || *doubtful == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
     for (int64_t i = 0; i < n * dim; i++) mean[i % dim] += (double)all->z[i] / (double)n;
     for (int64_t i = 0; i < n * dim; i++) far[i / dim] += pow((double)all->z[i] - mean[i % dim], 2);
     memcpy(far + n, far, (size_t)n * sizeof *far);
     het_sort(far + n, n);
     const double limit = far[n + (int64_t)((1.0 - SHARE) * (double)n)];
-    for (int64_t i = 0; i < n; i++) doubtful[i] = far[i] >= limit;
+    for (int64_t i = 0; i < n; i++) (*doubtful)[i] = far[i] >= limit;
 done:
     het_release(far);
     return status;
@@ -170,8 +171,8 @@ static void take_better(het_poses *s, const het_predictions *before)
              100.0 * (double)moved / (double)all->count, 100.0 * (double)changed / (double)all->count);
 }
 
-/* The doubtful images, in the conformations of all. */
-static het_status search_doubtful(het_poses *s, const int64_t *doubtful, int *stopped)
+/* The doubtful images, or all (NULL), in the conformations of all. */
+static het_status search_again(het_poses *s, const int64_t *doubtful, int *stopped)
 {
     het_status status = HET_OK;
     double *centre = NULL;
@@ -184,14 +185,13 @@ done:
     return status;
 }
 
-het_status het_poses_relocate(het_poses *s, int bend, int *stopped)
+het_status het_poses_relocate(het_poses *s, int thorough, int *stopped)
 {
     het_status status = HET_OK;
     const size_t n = (size_t)s->all.count;
     het_predictions before = {0};
-    int64_t *doubtful = het_alloc(n * sizeof *doubtful);
-    if (doubtful == NULL) status = het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations");
-    if (status == HET_OK) status = find_doubtful(doubtful, &s->all);
+    int64_t *doubtful = NULL;
+    if (!thorough) status = find_doubtful(&doubtful, &s->all);
     if (status == HET_OK) status = het_predictions_new(&before, s->all.count, s->all.z_dim);
     HET_TRY(het_comm_agree(s->comm, status));
     HET_TRY(het_poses_improve(s, 0, stopped));
@@ -200,10 +200,10 @@ het_status het_poses_relocate(het_poses *s, int bend, int *stopped)
     memcpy(before.shift, s->all.shift, 2 * n * sizeof *before.shift);
     memcpy(before.z, s->all.z, n * (size_t)s->all.z_dim * sizeof *before.z);
     memcpy(before.loss, s->all.loss, n * sizeof *before.loss);
-    HET_TRY(het_poses_share(s, search_doubtful(s, doubtful, stopped), stopped));
+    HET_TRY(het_poses_share(s, search_again(s, doubtful, stopped), stopped));
     if (!*stopped) HET_TRY(het_poses_improve(s, 0, stopped));
-    if (bend && !*stopped) HET_TRY(het_poses_conform(s, doubtful, stopped));
-    if (bend && !*stopped) HET_TRY(het_poses_improve(s, 0, stopped));
+    if (thorough && !*stopped) HET_TRY(het_poses_conform(s, stopped));
+    if (thorough && !*stopped) HET_TRY(het_poses_improve(s, 0, stopped));
     if (!*stopped) take_better(s, &before);
 done:
     het_release(doubtful);
@@ -232,7 +232,7 @@ het_status het_poses_place(het_poses *s, const float *known, int64_t n, int *sto
     HET_TRY(het_poses_share(s, search_unseen(s, known, n, stopped), stopped));
     for (int round = 0; round < PLACE_ROUNDS && !*stopped; round++) {
         HET_TRY(het_poses_improve(s, 0, stopped));
-        if (!*stopped) HET_TRY(het_poses_conform(s, NULL, stopped));
+        if (!*stopped) HET_TRY(het_poses_conform(s, stopped));
     }
 done:
     return status;

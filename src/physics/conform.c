@@ -3,7 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "../../kernels/cpu/clones.h"
 #include "../arena.h"
 #include "solve.h"
 
@@ -27,14 +26,6 @@ typedef struct bench {
     float *matrix;  /* (CHUNK,1+Z,row,2): residuals, then the columns of J */
     search *searches; /* (CHUNK) */
 } bench;
-
-static HET_CLONES double dot(const float *restrict a, const float *restrict b, int64_t n)
-{
-    double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
-    return sum;
-}
 
 /* The shift is taken out of the image instead of into each slice. */
 static void take_image(const bench *b, int64_t j, const float *transform, const float *ctf, const float shift[2])
@@ -82,9 +73,9 @@ static void normal_equations(const bench *b, search *s, const float *matrix)
     const int64_t n = 2 * b->spec->row;
     for (int i = 0; i < dim; i++) {
         for (int j = 0; j <= i; j++)
-            s->jtj[dim * i + j] = s->jtj[dim * j + i] = dot(matrix + (1 + i) * n, matrix + (1 + j) * n, n);
+            s->jtj[dim * i + j] = s->jtj[dim * j + i] = het_dot(matrix + (1 + i) * n, matrix + (1 + j) * n, n);
         s->jtj[dim * i + i] += 0.5 * b->spec->prior;
-        s->jtr[i] = dot(matrix + (1 + i) * n, matrix, n) - 0.5 * b->spec->prior * (double)s->now[i];
+        s->jtr[i] = het_dot(matrix + (1 + i) * n, matrix, n) - 0.5 * b->spec->prior * (double)s->now[i];
     }
 }
 
@@ -92,7 +83,7 @@ static void normal_equations(const bench *b, search *s, const float *matrix)
 static void advance(const bench *b, search *s, const float *matrix)
 {
     const int dim = b->spec->z_dim;
-    const double loss = dot(matrix, matrix, 2 * b->spec->row), cost = loss + 0.5 * b->spec->prior * dot(s->trial, s->trial, dim);
+    const double loss = het_dot(matrix, matrix, 2 * b->spec->row), cost = loss + 0.5 * b->spec->prior * het_dot(s->trial, s->trial, dim);
     double step[HET_SOLVE_MOST];
     if (cost < s->cost) {
         s->cost = cost;

@@ -30,14 +30,6 @@ typedef struct bench {
                       turned */
 } bench;
 
-static HET_CLONES double dot(const float *restrict a, const float *restrict b, int64_t n)
-{
-    double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
 /* R <- exp([omega]x) R */
 static void turn_by(float rotation[9], const double omega[3])
 {
@@ -98,8 +90,8 @@ static void normal_of(const bench *b, double *jtj, double *jtr, const float *mat
     const int64_t n = 2 * b->p;
     for (int i = 0; i < UNKNOWNS; i++) {
         for (int j = 0; j <= i; j++)
-            jtj[UNKNOWNS * i + j] = jtj[UNKNOWNS * j + i] = dot(matrix + i * n, matrix + j * n, n);
-        jtr[i] = dot(matrix + i * n, matrix + UNKNOWNS * n, n);
+            jtj[UNKNOWNS * i + j] = jtj[UNKNOWNS * j + i] = het_dot(matrix + i * n, matrix + j * n, n);
+        jtr[i] = het_dot(matrix + i * n, matrix + UNKNOWNS * n, n);
     }
 }
 
@@ -141,7 +133,7 @@ static void propose(fit *f)
 static void advance(const bench *b, fit *f, const float *matrix)
 {
     const float *r = matrix + UNKNOWNS * 2 * b->p;
-    const float loss = (float)dot(r, r, 2 * b->p);
+    const float loss = (float)het_dot(r, r, 2 * b->p);
     if (loss < f->now.loss) {
         f->now = f->trial;
         f->now.loss = loss;

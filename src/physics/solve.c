@@ -2,6 +2,16 @@
 
 #include <math.h>
 
+#include "../../kernels/cpu/clones.h"
+
+HET_CLONES double het_dot(const float *restrict a, const float *restrict b, int64_t n)
+{
+    double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
 int het_solve_damped(double *x, const double *a, const double *y, int n, double lambda)
 {
     double l[HET_SOLVE_MOST][HET_SOLVE_MOST];
