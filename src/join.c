@@ -16,7 +16,7 @@ het_status het_join(het_start *s, het_comm *comm, het_model *model, const het_st
     memcpy(all->rotation, s->rotation, 9 * n * sizeof *s->rotation);
     memcpy(all->shift, s->shift, 2 * n * sizeof *s->shift);
     memcpy(all->z, s->latents.z, (size_t)s->latents.z_dim * n * sizeof *s->latents.z);
-    HET_TRY(het_poses_relocate(&poses, 0, stopped));
+    HET_TRY(het_poses_relocate(&poses, stopped));
     if (*stopped) goto done;
     HET_TRY(het_frames_join(&poses, stopped));
     if (*stopped) goto done;

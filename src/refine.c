@@ -167,12 +167,12 @@ static int round_fields(const refiner *r, het_field field[ROUND_FIELDS], int64_t
     return r->latents != NULL ? count + HET_LATENTS_FIELDS : count;
 }
 
-/* Poses that were lost in training, with the conformations that had bent to fit them. */
+/* Poses that were lost in training, and conformations that had bent to fit them, are found when nothing is taken from it. */
 static het_status find_lost(refiner *r, int *stopped)
 {
     het_status status = HET_OK;
     tell(r, "lost poses", 0);
-    HET_TRY(het_poses_relocate(&r->poses, 1, stopped));
+    HET_TRY(het_poses_place(&r->poses, r->poses.all.z, r->poses.all.count, stopped));
     if (*stopped) goto done;
     het_latents_put(r->latents, r->poses.all.z);
     say(r, "lost poses", 0, mean_loss(&r->poses));

@@ -8,7 +8,7 @@
  *  pose of every image is improved against the decoder (refine_poses.h), then the decoder alone learns the images
  *  at these poses. Conformations are those of training (HET_RUN_KEPT), or the encoder's means, and stay; but where
  *  training learned one for each image (latents.h), they go on learning with the decoder, and the first round begins with
- *  the search for lost poses (het_poses_relocate).
+ *  a search of all poses anew (het_poses_place).
  *
  *  Results are a run folder of their own, RUN/refined: configuration, a checkpoint of the run's step with the
  *  refined decoder, predictions.h5 with the refined poses, written last: the stage is done when it is there. After an

@@ -50,15 +50,16 @@ het_status het_poses_locate(het_poses *poses, int *stopped);
 /** Find lost poses together with the conformation: the images that are farthest out in z are searched against the decoder's
  *  maps at the centres of clusters of z. The likeliest pose, with the centre's z or, in the image's own cluster, its own, is
  *  brought to its minimum and replaces the present one, brought to its minimum as well, where its loss is lower.
- *  thorough: not only those images but all, and with the pose z goes to its minimum as well. Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
-het_status het_poses_relocate(het_poses *poses, int thorough, int *stopped);
+ *  Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
+het_status het_poses_relocate(het_poses *poses, int *stopped);
 
 /** Conformations brought to their minima at the present poses (physics/conform.h), with their deviations; the prior is
  *  that of training (init.prior_z). Collective; *stopped as above. Errors: HET_E_MEMORY,
  *  those of reading. */
 het_status het_poses_conform(het_poses *poses, int *stopped);
-/** Poses and conformations of images that training has not seen: all are searched as by het_poses_relocate, in the conformations of
- *  those that it has, known (n,Z); pose and conformation are then brought to their minima by turns.
+/** Poses and conformations of all images as if nothing were known of them: searched as by het_poses_relocate, in conformations
+ *  of the trained images, known (n,Z), and pose and conformation then brought to their minima by turns. Where training's own answers
+ *  had a wrong pose and a z that had bent to fit it, these are better, though their loss may be higher. known may be poses->all.z.
  *  Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
 het_status het_poses_place(het_poses *poses, const float *known, int64_t n, int *stopped);
 

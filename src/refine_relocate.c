@@ -171,8 +171,8 @@ static void take_better(het_poses *s, const het_predictions *before)
              100.0 * (double)moved / (double)all->count, 100.0 * (double)changed / (double)all->count);
 }
 
-/* The doubtful images, or all (NULL), in the conformations of all. */
-static het_status search_again(het_poses *s, const int64_t *doubtful, int *stopped)
+/* The doubtful images, in the conformations of all. */
+static het_status search_doubtful(het_poses *s, const int64_t *doubtful, int *stopped)
 {
     het_status status = HET_OK;
     double *centre = NULL;
@@ -185,13 +185,13 @@ done:
     return status;
 }
 
-het_status het_poses_relocate(het_poses *s, int thorough, int *stopped)
+het_status het_poses_relocate(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
     const size_t n = (size_t)s->all.count;
     het_predictions before = {0};
     int64_t *doubtful = NULL;
-    if (!thorough) status = find_doubtful(&doubtful, &s->all);
+    status = find_doubtful(&doubtful, &s->all);
     if (status == HET_OK) status = het_predictions_new(&before, s->all.count, s->all.z_dim);
     HET_TRY(het_comm_agree(s->comm, status));
     HET_TRY(het_poses_improve(s, 0, stopped));
@@ -200,10 +200,8 @@ het_status het_poses_relocate(het_poses *s, int thorough, int *stopped)
     memcpy(before.shift, s->all.shift, 2 * n * sizeof *before.shift);
     memcpy(before.z, s->all.z, n * (size_t)s->all.z_dim * sizeof *before.z);
     memcpy(before.loss, s->all.loss, n * sizeof *before.loss);
-    HET_TRY(het_poses_share(s, search_again(s, doubtful, stopped), stopped));
+    HET_TRY(het_poses_share(s, search_doubtful(s, doubtful, stopped), stopped));
     if (!*stopped) HET_TRY(het_poses_improve(s, 0, stopped));
-    if (thorough && !*stopped) HET_TRY(het_poses_conform(s, stopped));
-    if (thorough && !*stopped) HET_TRY(het_poses_improve(s, 0, stopped));
     if (!*stopped) take_better(s, &before);
 done:
     het_release(doubtful);

@@ -303,7 +303,7 @@ static void test_relocated(void **state)
     assert_true(share_found(w, &poses) <= 0.8);
     assert_ok(het_poses_improve(&poses, 0, &stopped)); /* minima are not what is lacking */
     assert_true(share_found(w, &poses) <= 0.85);
-    assert_ok(het_poses_relocate(&poses, 0, &stopped));
+    assert_ok(het_poses_relocate(&poses, &stopped));
     assert_int_equal(stopped, 0);
     assert_true(share_found(w, &poses) > 0.9);
     int right = 0;
