@@ -20,7 +20,7 @@ typedef struct place {
 /* What rank 0 makes of it. */
 typedef struct plan {
     int between, quiet; /* by the devices themselves; no warning if not */
-    char why[400];
+    char why[512];
     het_sum_name name;
 } plan;
 
