@@ -94,6 +94,10 @@ for name in learned kept; do
 done
 jq -en --slurpfile a learned.json --slurpfile b kept.json '$a[0].err < $b[0].err and $a[0].rot < 0.1' >/dev/null ||
     fail "learning did not help: $(jq -c '[.err, .rot]' learned.json kept.json)"
+if [ -n "${HET_SHORT:-}" ]; then # minutes under a sanitizer
+    echo passed
+    exit
+fi
 ranks 2 "${train[@]/#learned/pair}" --refine
 [ $CODE -eq 0 ] || fail "exit code $CODE on two ranks"
 # sums round otherwise on two ranks, and learning carries that far in a few images: not in one number of a hundred

@@ -18,6 +18,8 @@ fail()
     exit 1
 }
 
+# HET_SHORT: set for the sanitizers (CMakePresets.json), leaves out what other tests run there and takes minutes.
+
 # run ARGUMENTS: the program, which must succeed; its output is in the files out and err.
 run()
 {
