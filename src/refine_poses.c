@@ -126,13 +126,6 @@ done:
 
 /* ---- what the ranks know of each other's images ---- */
 
-static void clear_others(const het_poses *s, float *data, int64_t width)
-{
-    memset(data, 0, (size_t)(s->first * width) * sizeof *data);
-    const int64_t end = s->first + s->count;
-    memset(data + end * width, 0, (size_t)((s->all.count - end) * width) * sizeof *data);
-}
-
 het_status het_poses_share(het_poses *s, het_status mine, int *stopped)
 {
     het_status status = HET_OK;
@@ -148,11 +141,9 @@ het_status het_poses_share(het_poses *s, het_status mine, int *stopped)
     HET_TRY(het_comm_agree(s->comm, mine));
     HET_TRY(het_comm_sum_i64(s->comm, &stop, 1));
     *stopped = stop > 0;
-    if (*stopped || het_comm_size(s->comm) == 1) goto done;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        clear_others(s, parts[i].data, parts[i].width);
-        HET_TRY(het_comm_unite(s->comm, parts[i].data, (size_t)(s->all.count * parts[i].width)));
-    }
+    if (*stopped) goto done;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        HET_TRY(het_comm_unite_shares(s->comm, parts[i].data, s->all.count, parts[i].width));
 done:
     return status;
 }

@@ -24,8 +24,8 @@ typedef struct relocator {
     het_search *search;
     het_volume map; /* of one conformation: its slices cost less than the decoder's */
     het_slicer slicer;
-    float *envelope; /* (points of the disc) */
-    int64_t k;      /* the conformation's number */
+    float *envelope;          /* (points of the disc) */
+    int64_t k;                /* the conformation's number */
     const int64_t *doubtful;  /* (images): whether to search; NULL: all */
     int64_t *best;            /* (images): the likeliest conformation so far */
     het_search_pose *pose;    /* (images): and its pose */
@@ -96,18 +96,26 @@ done:
     return status;
 }
 
-/* This rank's images at the likeliest of all poses and conformations, the k centres (k,Z): those that are doubtful, or all (NULL).
-   Where that is the image's own cluster, its z stays; label NULL: it has none. */
-static het_status search_all(het_poses *s, const int64_t *doubtful, const double *centre, int64_t k, const int64_t *label, int *stopped)
+/* The conformations that are searched where n are known. */
+static int64_t conformations_of(int64_t n)
+{
+    return n < CONFORMATIONS ? n : CONFORMATIONS;
+}
+
+/* This rank's images at the likeliest of all poses and conformations: the centres of clusters of known (count,Z). doubtful (images): only
+   these, and `known` is their own z, which stays where the likeliest conformation is their own cluster's. NULL: all. */
+static het_status search_all(het_poses *s, const int64_t *doubtful, const float *known, int64_t count, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t n = s->all.count, z = s->all.z_dim, points = s->model->points.count;
+    const int64_t n = s->all.count, z = s->all.z_dim, k = conformations_of(count), points = s->model->points.count;
     const double radius = fmin(RADIUS, het_poses_radius(s)) + 1e-6; /* else its square may be rounded down */
+    double *centre = het_alloc((size_t)(k * z) * sizeof *centre);
+    int64_t *label = het_alloc((size_t)count * sizeof *label);
     relocator r = {.poses = s, .doubtful = doubtful, .best = het_alloc((size_t)n * sizeof *r.best),
                    .envelope = het_alloc((size_t)points * sizeof *r.envelope),
                    .pose = het_alloc((size_t)n * sizeof *r.pose),
                    .found = het_alloc((size_t)het_poses_batch(s) * sizeof *r.found)};
-    if (r.found == NULL || r.best == NULL || r.pose == NULL || r.envelope == NULL)
+    if (centre == NULL || label == NULL || r.found == NULL || r.best == NULL || r.pose == NULL || r.envelope == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
     HET_TRY(het_volume_new(&r.map, s->model->spec.box, 1.0));
     HET_TRY(het_search_new(&r.search, s->model->dev,
@@ -118,6 +126,7 @@ static het_status search_all(het_poses *s, const int64_t *doubtful, const double
                                               .levels = LEVELS,
                                               .keep = KEPT,
                                               .result = 1}));
+    HET_TRY(het_kmeans(centre, label, NULL, known, count, z, k, (uint64_t)s->model->config.train.seed));
     for (int64_t i = 0; i < n; i++) r.best[i] = -1;
     for (int64_t j = 0; j < points; j++) {
         const int32_t *xy = s->model->points.kxy + 2 * j;
@@ -128,26 +137,15 @@ static het_status search_all(het_poses *s, const int64_t *doubtful, const double
         if (r.best[at] < 0) continue; /* not searched, or the image holds NaN */
         memcpy(s->all.rotation + 9 * at, r.pose[at].rotation, sizeof r.pose[at].rotation);
         memcpy(s->all.shift + 2 * at, r.pose[at].shift, sizeof r.pose[at].shift);
-        if (label != NULL && r.best[at] == label[at]) continue;
+        if (doubtful != NULL && r.best[at] == label[at]) continue;
         for (int64_t j = 0; j < z; j++) s->all.z[at * z + j] = (float)centre[r.best[at] * z + j];
     }
 done:
     het_search_free(r.search);
     het_volume_free(&r.map);
-    void *const mine[] = {r.best, r.envelope, r.pose, r.found};
+    void *const mine[] = {r.best, r.envelope, r.pose, r.found, centre, label};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
     return status;
-}
-
-/* The centres (k,Z) of at most CONFORMATIONS clusters of n conformations, and the label (n) of each. */
-static het_status cluster(const het_poses *s, double **centre, int64_t **label, int64_t *k, const float *z, int64_t n)
-{
-    const int64_t dim = s->all.z_dim;
-    *k = n < CONFORMATIONS ? n : CONFORMATIONS;
-    *centre = het_alloc((size_t)(*k * dim) * sizeof **centre);
-    *label = het_alloc((size_t)n * sizeof **label);
-    if (*centre == NULL || *label == NULL) return het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations");
-    return het_kmeans(*centre, *label, NULL, z, n, dim, *k, (uint64_t)s->model->config.train.seed);
 }
 
 /* What is no better than it was goes back. */
@@ -171,27 +169,12 @@ static void take_better(het_poses *s, const het_predictions *before)
              100.0 * (double)moved / (double)all->count, 100.0 * (double)changed / (double)all->count);
 }
 
-/* The doubtful images, in the conformations of all. */
-static het_status search_doubtful(het_poses *s, const int64_t *doubtful, int *stopped)
-{
-    het_status status = HET_OK;
-    double *centre = NULL;
-    int64_t *label = NULL, k;
-    HET_TRY(cluster(s, &centre, &label, &k, s->all.z, s->all.count));
-    status = search_all(s, doubtful, centre, k, label, stopped);
-done:
-    het_release(centre);
-    het_release(label);
-    return status;
-}
-
 het_status het_poses_relocate(het_poses *s, int *stopped)
 {
-    het_status status = HET_OK;
     const size_t n = (size_t)s->all.count;
     het_predictions before = {0};
     int64_t *doubtful = NULL;
-    status = find_doubtful(&doubtful, &s->all);
+    het_status status = find_doubtful(&doubtful, &s->all);
     if (status == HET_OK) status = het_predictions_new(&before, s->all.count, s->all.z_dim);
     HET_TRY(het_comm_agree(s->comm, status));
     HET_TRY(het_poses_improve(s, 0, stopped));
@@ -200,7 +183,7 @@ het_status het_poses_relocate(het_poses *s, int *stopped)
     memcpy(before.shift, s->all.shift, 2 * n * sizeof *before.shift);
     memcpy(before.z, s->all.z, n * (size_t)s->all.z_dim * sizeof *before.z);
     memcpy(before.loss, s->all.loss, n * sizeof *before.loss);
-    HET_TRY(het_poses_share(s, search_doubtful(s, doubtful, stopped), stopped));
+    HET_TRY(het_poses_share(s, search_all(s, doubtful, s->all.z, s->all.count, stopped), stopped));
     if (!*stopped) HET_TRY(het_poses_improve(s, 0, stopped));
     if (!*stopped) take_better(s, &before);
 done:
@@ -209,25 +192,11 @@ done:
     return status;
 }
 
-/* All images, in the conformations of others. */
-static het_status search_unseen(het_poses *s, const float *known, int64_t n, int *stopped)
-{
-    het_status status = HET_OK;
-    double *centre = NULL;
-    int64_t *label = NULL, k;
-    HET_TRY(cluster(s, &centre, &label, &k, known, n));
-    het_info("searching the poses of %lld images in %lld conformations", (long long)s->all.count, (long long)k);
-    status = search_all(s, NULL, centre, k, NULL, stopped);
-done:
-    het_release(centre);
-    het_release(label);
-    return status;
-}
-
 het_status het_poses_place(het_poses *s, const float *known, int64_t n, int *stopped)
 {
     het_status status = HET_OK;
-    HET_TRY(het_poses_share(s, search_unseen(s, known, n, stopped), stopped));
+    het_info("searching the poses of %lld images in %lld conformations", (long long)s->all.count, (long long)conformations_of(n));
+    HET_TRY(het_poses_share(s, search_all(s, NULL, known, n, stopped), stopped));
     for (int round = 0; round < PLACE_ROUNDS && !*stopped; round++) {
         HET_TRY(het_poses_improve(s, 0, stopped));
         if (!*stopped) HET_TRY(het_poses_conform(s, stopped));

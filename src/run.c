@@ -1,27 +1,17 @@
 /* The run folder: configuration, log and checkpoints. */
 #include "run.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "arena.h"
 #include "data/checkpoint.h"
 #include "log.h"
 #include "schedule.h"
-
-static het_status make_folder(const char *path)
-{
-    struct stat info;
-    if (mkdir(path, 0777) == 0) return HET_OK;
-    if (errno == EEXIST && stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return HET_OK;
-    return het_fail(HET_E_IO, "cannot make the run folder %s: %s", path, strerror(errno));
-}
 
 /* Compare with the configuration the folder was started with. Root rank. */
 static het_status settle_config(const het_run *run, het_config *config)
@@ -72,10 +62,11 @@ done:
 static het_status begin_root(het_run *run, const het_config *config)
 {
     het_status status = HET_OK;
+    int made;
     char path[1100];
-    HET_TRY(make_folder(run->path));
+    HET_TRY(het_run_folder(run->path, &made));
     snprintf(path, sizeof path, "%s/checkpoints", run->path);
-    HET_TRY(make_folder(path));
+    HET_TRY(het_run_folder(path, &made));
     HET_TRY(het_checkpoint_clean(path));
     snprintf(path, sizeof path, "%s/config.yaml", run->path);
     HET_TRY(het_config_save(config, path));

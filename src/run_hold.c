@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "data/json_number.h"
+#include "data/json.h"
 #include "log.h"
 #include "mpi/coordinator.h"
 #include "run_process.h"
@@ -62,12 +62,6 @@ static void remove_dead(const het_run_hold *h, const char *seen)
     else rename(aside, h->file);
 }
 
-static const char *id_of(const json_t *record)
-{
-    const char *id = json_string_value(json_object_get(record, "id"));
-    return id != NULL ? id : "";
-}
-
 /* ---- the sign of life ---- */
 
 _Noreturn static void end_process(const het_run_hold *h, const json_t *other)
@@ -83,7 +77,7 @@ static void renew(het_run_hold *h)
     char text[HET_HOLD_RECORD + 1];
     read_file(h->file, text);
     json_t *there = json_loads(text, 0, NULL);
-    if (there != NULL && strcmp(id_of(there), h->id) != 0) end_process(h, there);
+    if (there != NULL && strcmp(het_json_text(there, "id"), h->id) != 0) end_process(h, there);
     json_decref(there);
     /* What fails fails again or not at the next beat. A file that somebody has removed comes back. */
     if (write_file(h, 0) == ENOENT) write_file(h, O_CREAT | O_EXCL);
@@ -157,11 +151,11 @@ static het_status refuse(const het_run_hold *h, const json_t *there, const char 
 
 static void note(sight *s, const json_t *there, const char *text)
 {
-    const int changed = strcmp(s->text, text) != 0, same = s->id[0] != '\0' && strcmp(s->id, id_of(there)) == 0;
+    const int changed = strcmp(s->text, text) != 0, same = s->id[0] != '\0' && strcmp(s->id, het_json_text(there, "id")) == 0;
     s->beats = same ? s->beats + changed : 0;
     if (changed) s->since = het_seconds();
     strcpy(s->text, text);
-    snprintf(s->id, sizeof s->id, "%s", id_of(there));
+    snprintf(s->id, sizeof s->id, "%s", het_json_text(there, "id"));
 }
 
 /* One look at somebody else's file: it is removed where its holder is dead. */
@@ -194,13 +188,12 @@ done:
     return status;
 }
 
-static het_status make_folder(het_run_hold *h)
+het_status het_run_folder(const char *path, int *made)
 {
     struct stat info;
-    if (mkdir(h->folder, 0777) == 0) h->made = 1;
-    else if (errno != EEXIST || stat(h->folder, &info) != 0 || !S_ISDIR(info.st_mode))
-        return het_fail(HET_E_IO, "cannot make the run folder %s: %s", h->folder, strerror(errno));
-    return HET_OK;
+    *made = mkdir(path, 0777) == 0;
+    if (*made || (errno == EEXIST && stat(path, &info) == 0 && S_ISDIR(info.st_mode))) return HET_OK;
+    return het_fail(HET_E_IO, "cannot make the run folder %s: %s", path, strerror(errno));
 }
 
 static void describe(het_run_hold *h, int ranks)
@@ -218,7 +211,7 @@ static void describe(het_run_hold *h, int ranks)
 het_status het_run_hold_take(het_run_hold *h, const char *folder, int ranks)
 {
     het_status status = HET_OK;
-    int why;
+    int why, made;
     sight s = {.began = het_seconds()};
     s.since = s.began;
     *h = (het_run_hold){0};
@@ -226,7 +219,8 @@ het_status het_run_hold_take(het_run_hold *h, const char *folder, int ranks)
     snprintf(h->file, sizeof h->file, "%s/" HET_HOLD_FILE, folder);
     describe(h, ranks);
     do {
-        status = make_folder(h);
+        status = het_run_folder(h->folder, &made);
+        h->made |= made;
         why = status != HET_OK ? 0 : write_file(h, O_CREAT | O_EXCL);
         if (why == EEXIST) status = look(h, &s);
     } while (status == HET_OK && (why == EEXIST || why == ENOENT)); /* ENOENT: who had made the folder has removed it */

@@ -32,6 +32,8 @@ typedef struct het_run_hold {
     int has_thread, stop;
 } het_run_hold;
 
+/** Make a folder if it is not there; *made: it was not. Errors: HET_E_IO. Not collective. */
+het_status het_run_folder(const char *path, int *made);
 /** Make the folder if it is not there, and hold it: the root rank alone; the others have nothing to do. Waits as said above, at most
  *  HET_HOLD_PATIENCE seconds. Until the release `hold` must stay where it is. Errors: HET_E_IO, when another one holds it too; HET_E_STOPPED
  *  when a signal came while it waited. Not collective. */

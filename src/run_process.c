@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "data/json_number.h"
+#include "data/json.h"
 
 /* A name for this machine, as far as process numbers are concerned: they are of one boot and one PID namespace. */
 static void name_machine(char *text, size_t size)
@@ -38,12 +38,6 @@ static long long born(long long pid)
     return state == 'Z' || state == 'X' ? 0 : ticks;
 }
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text != NULL ? text : "";
-}
-
 void het_process_put(json_t *object, int ranks)
 {
     char host[256] = "", machine[160];
@@ -65,7 +59,7 @@ int het_process_is_here(const json_t *object)
     char host[256] = "", machine[160];
     gethostname(host, sizeof host - 1);
     name_machine(machine, sizeof machine);
-    return strcmp(machine, text_of(object, "machine")) == 0 && strcmp(host, text_of(object, "host")) == 0;
+    return strcmp(machine, het_json_text(object, "machine")) == 0 && strcmp(host, het_json_text(object, "host")) == 0;
 }
 
 int het_process_is_gone(const json_t *object)
@@ -78,7 +72,7 @@ int het_process_is_gone(const json_t *object)
 
 void het_process_words(const json_t *object, char *text, size_t size)
 {
-    const char *host = text_of(object, "host"), *job = text_of(object, "job");
+    const char *host = het_json_text(object, "host"), *job = het_json_text(object, "job");
     text[0] = '\0';
     if (*host == '\0') return;
     snprintf(text, size, "host %s, process %.0f, %.0f rank(s)%s%s", host, het_json_number(object, "pid"),

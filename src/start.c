@@ -105,17 +105,6 @@ static void fields_of(het_field field[FIELDS], const het_start *s)
     field[1] = (het_field){"shift", {s->shift, HET_F32, 2, {s->count, 2}}};
 }
 
-/* Rows of images that are another rank's to search: it has them too. */
-static void clear_others(const het_comm *comm, const het_field *field)
-{
-    int64_t first, count;
-    const int64_t all = field->tensor.shape[0], width = het_tensor_count(&field->tensor) / all;
-    float *data = field->tensor.data;
-    het_comm_share(comm, all, &first, &count);
-    memset(data, 0, (size_t)(first * width) * sizeof *data);
-    memset(data + (first + count) * width, 0, (size_t)((all - first - count) * width) * sizeof *data);
-}
-
 static het_status search(het_start *s, het_comm *comm, het_device *dev, const het_stack *stack,
                          const het_start_volume_spec *spec)
 {
@@ -132,14 +121,13 @@ static het_status search(het_start *s, het_comm *comm, het_device *dev, const he
     HET_TRY(het_start_volume(&volume, comm, dev, stack, spec));
     HET_TRY(het_stage_recall(&stage, &there));
     const int64_t before = count_found(found, s->count);
-    for (int i = 0; i <= FIELDS; i++) clear_others(comm, &field[i]);
     for (int64_t part = 0; part < het_comm_parts(comm) && status == HET_OK; part++)
         status = search_part(s, found, part, &volume, comm, dev, stack, spec->radius, spec->shift_range);
     status = het_comm_agree(comm, status);
     if (status != HET_OK && status != HET_E_STOPPED) goto done;
     const int stopped = status == HET_E_STOPPED;
     for (int i = 0; i <= FIELDS; i++)
-        HET_TRY(het_comm_unite(comm, field[i].tensor.data, (size_t)het_tensor_count(&field[i].tensor)));
+        HET_TRY(het_comm_unite_shares(comm, field[i].tensor.data, s->count, het_tensor_count(&field[i].tensor) / s->count));
     if (stopped && count_found(found, s->count) > before) het_stage_keep(&stage);
     if (stopped) status = het_signal_stopped();
 done:

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "arena.h"
-#include "data/json_number.h"
+#include "data/json.h"
 #include "log.h"
 #include "schedule.h"
 

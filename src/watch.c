@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "data/checkpoint.h"
-#include "data/json_number.h"
+#include "data/json.h"
 #include "log.h"
 #include "run_process.h"
 #include "signals.h"

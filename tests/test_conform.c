@@ -21,16 +21,16 @@ typedef struct scene {
     int64_t p;
     float *basis;              /* (IMAGES, 1 + Z, p, 2) */
     float *transform, *ctf;    /* (IMAGES,p,2), (IMAGES,p) */
-    float shift[2 * IMAGES], truth[Z * IMAGES];
+    float rot[9 * IMAGES], shift[2 * IMAGES], truth[Z * IMAGES];
     float bend; /* of the second coordinate */
 } scene;
 
 /* V_z = B_0 + z_0 B_1 + (z_1 + bend z_1^2) B_2 */
-static void slices(void *context, float *out, const float *z, const int64_t *image, int64_t n, int64_t p)
+static void slices(void *context, float *out, const float *rot, const float *z, int64_t n, int64_t p)
 {
     const scene *s = context;
     for (int64_t i = 0; i < n; i++) {
-        const float *b = s->basis + image[i] * (1 + Z) * 2 * s->p;
+        const float *b = s->basis + (int64_t)rot[9 * i] * (1 + Z) * 2 * s->p; /* the image's number */
         const float u = z[Z * i], v = z[Z * i + 1] + s->bend * z[Z * i + 1] * z[Z * i + 1];
         for (int64_t j = 0; j < 2 * p; j++) out[i * 2 * p + j] = b[j] + u * b[2 * s->p + j] + v * b[4 * s->p + j];
     }
@@ -51,7 +51,8 @@ static void scene_open(scene *s, float bend, float noise)
         float *x = s->transform + i * 2 * s->p;
         for (int j = 0; j < Z; j++) s->truth[Z * i + j] = het_rng_normal(&rng);
         for (int j = 0; j < 2; j++) s->shift[2 * i + j] = het_rng_normal(&rng);
-        slices(s, x, s->truth + Z * i, &i, 1, s->p);
+        s->rot[9 * i] = (float)i;
+        slices(s, x, s->rot + 9 * i, s->truth + Z * i, 1, s->p);
         for (int64_t k = 0; k < s->p; k++) {
             const double angle = -2.0 * M_PI / BOX * (s->points.kxy[2 * k] * (double)s->shift[2 * i] + s->points.kxy[2 * k + 1] * (double)s->shift[2 * i + 1]);
             const double re = x[2 * k], im = x[2 * k + 1], c = s->ctf[i * s->p + k];
@@ -84,7 +85,7 @@ static void test_recovered(void **state)
     const het_conform_spec spec = spec_of(&s, 0.0);
     s.transform[2 * (5 * s.p + 3)] = NAN;
     z[Z * 5] = 0.25f;
-    assert_int_equal(het_conform_run(&spec, z, zstd, loss, s.transform, s.ctf, s.shift, IMAGES), HET_OK);
+    assert_int_equal(het_conform_run(&spec, z, zstd, loss, s.transform, s.ctf, s.rot, s.shift, IMAGES), HET_OK);
     assert_true(isinf(loss[5]));
     assert_true(z[Z * 5] == 0.25f && z[Z * 5 + 1] == 0.0f);
     for (int64_t i = 0; i < IMAGES; i++) {
@@ -104,7 +105,7 @@ static void test_linear(void **state)
     float z[Z * IMAGES] = {0}, zstd[Z * IMAGES], loss[IMAGES];
     scene_open(&s, 0.0f, 0.7f);
     const het_conform_spec spec = spec_of(&s, prior);
-    assert_int_equal(het_conform_run(&spec, z, zstd, loss, s.transform, s.ctf, s.shift, IMAGES), HET_OK);
+    assert_int_equal(het_conform_run(&spec, z, zstd, loss, s.transform, s.ctf, s.rot, s.shift, IMAGES), HET_OK);
     for (int64_t i = 0; i < IMAGES; i++) {
         double a[Z][Z] = {{0.5 * prior, 0}, {0, 0.5 * prior}}, y[Z] = {0}, left = 0.0;
         for (int64_t k = 0; k < s.p; k++) {

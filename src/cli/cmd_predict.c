@@ -120,11 +120,12 @@ static het_status searched_share(job *j, het_comm *comm)
         goto done;
     }
     HET_TRY(het_comm_agree(comm, het_poses_open(&poses, comm, j->model, j->stack, j->survey.noise_variance)));
-    if (j->known[0] != '\0')
+    if (j->known[0] != '\0') {
         HET_TRY(het_poses_place(&poses, there.z, there.count, &stopped));
-    else
+    } else {
         HET_TRY(searches(j) ? het_poses_locate(&poses, &stopped) : het_poses_encode(&poses, &stopped));
-    if (j->refined && j->known[0] == '\0') HET_TRY(het_poses_improve(&poses, !searches(j), &stopped));
+        if (j->refined) HET_TRY(het_poses_improve(&poses, !searches(j), &stopped));
+    }
     take_share(j, comm, &poses.all);
 done:
     het_poses_close(&poses);

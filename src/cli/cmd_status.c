@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "../data/checkpoint.h"
-#include "../data/json_number.h"
+#include "../data/json.h"
 #include "../physics/collapse.h"
 #include "../run.h"
 #include "../run_process.h"
@@ -33,12 +33,6 @@ static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {"help
 
 /* Longer than this between two reports, and a running training is said to be silent. */
 static const double SILENT_FACTOR = 10.0, SILENT_SECONDS = 60.0;
-
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text != NULL ? text : "";
-}
 
 /* Seconds since a file changed; NAN without it. */
 static double age_of(const char *path)
@@ -103,13 +97,13 @@ static void gather_holder(json_t *object, const char *run)
 /* The state in one word, and whether a running training has not reported for too long. */
 static const char *judge(const json_t *object, const json_t *state, double sign, int *silent)
 {
-    const char *word = text_of(state, "state");
+    const char *word = het_json_text(state, "state");
     *silent = 0;
     if (state == NULL) return json_is_null(json_object_get(object, "checkpoint")) ? "not started" : "stopped";
     if (strcmp(word, "running") != 0) return word;
     if (het_process_is_gone(state) || sign > HET_WATCH_LOST) return "lost";
     const double usual = het_json_number(state, "report_seconds");
-    *silent = strcmp(text_of(state, "stage"), "training") == 0 && usual > 0.0 &&
+    *silent = strcmp(het_json_text(state, "stage"), "training") == 0 && usual > 0.0 &&
               het_json_number(object, "report_age_seconds") > SILENT_FACTOR * usual + SILENT_SECONDS;
     return word;
 }
@@ -158,7 +152,7 @@ static const char *span(double seconds)
 
 static int is(const json_t *object, const char *state)
 {
-    return strcmp(text_of(object, "state"), state) == 0;
+    return strcmp(het_json_text(object, "state"), state) == 0;
 }
 
 static void health_of(const json_t *report, char *text, size_t size)
@@ -169,10 +163,10 @@ static void health_of(const json_t *report, char *text, size_t size)
 /* What stands after the state: the stage of a running one, the reason of one that ended. */
 static void print_state(const json_t *object)
 {
-    const char *reason = text_of(object, "reason"), *detail = text_of(object, "detail");
+    const char *reason = het_json_text(object, "reason"), *detail = het_json_text(object, "detail");
     const int checkpoint = !json_is_null(json_object_get(object, "checkpoint"));
     if (is(object, "running")) {
-        printf(" (%s%s%s), for %s", text_of(object, "stage"), *detail != '\0' ? ", " : "", detail,
+        printf(" (%s%s%s), for %s", het_json_text(object, "stage"), *detail != '\0' ? ", " : "", detail,
                span((double)time(NULL) - het_json_number(object, "started")));
         if (json_is_true(json_object_get(object, "silent")))
             printf("; but silent: no report for %s", span(het_json_number(object, "report_age_seconds")));
@@ -228,7 +222,7 @@ static void print_report(const json_t *object)
 static void print_text(const json_t *object)
 {
     const json_t *checkpoint = json_object_get(object, "checkpoint"), *warning = json_object_get(object, "warning");
-    printf("%s: %s", text_of(object, "run"), text_of(object, "state"));
+    printf("%s: %s", het_json_text(object, "run"), het_json_text(object, "state"));
     print_state(object);
     print_where(object);
     print_report(object);
@@ -239,10 +233,10 @@ static void print_text(const json_t *object)
     } else printf("  checkpoint   none yet\n");
     if (json_is_object(warning))
         printf("  warnings     %.0f; the last, at step %.0f: %s\n", het_json_number(object, "warnings"), het_json_number(warning, "step"),
-               text_of(warning, "text"));
+               het_json_text(warning, "text"));
     else printf("  warnings     none\n");
-    if (strcmp(text_of(object, "stage"), "refinement") == 0 && !is(object, "finished"))
-        printf("  refinement   %s, %s\n", is(object, "running") ? "going on" : "not done", text_of(object, "detail"));
+    if (strcmp(het_json_text(object, "stage"), "refinement") == 0 && !is(object, "finished"))
+        printf("  refinement   %s, %s\n", is(object, "running") ? "going on" : "not done", het_json_text(object, "detail"));
     else printf("  refinement   %s\n", json_is_true(json_object_get(object, "refined")) ? "done" : "none");
 }
 
@@ -250,7 +244,7 @@ static void print_line(const json_t *object)
 {
     const json_t *report = json_object_get(object, "report"), *checkpoint = json_object_get(object, "checkpoint");
     char health[80];
-    printf("%-24s %-11s", text_of(object, "run"), text_of(object, "state"));
+    printf("%-24s %-11s", het_json_text(object, "run"), het_json_text(object, "state"));
     if (json_is_object(report)) {
         health_of(report, health, sizeof health);
         printf("  step %.0f", het_json_number(report, "step"));

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "../arena.h"
-#include "../data/json_number.h"
+#include "../data/json.h"
 #include "figures.h"
 #include "plot.h"
 

@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "../data/json_number.h"
+#include "../data/json.h"
 #include "measures.h"
 
 /* Columns of the tables and arrays of the JSON file: one number per class. A table begins where

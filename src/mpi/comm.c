@@ -301,6 +301,16 @@ het_status het_comm_unite(het_comm *comm, float *data, size_t count)
     return reduce(comm, data, count, sizeof *data, MPI_UINT32_T, MPI_BOR);
 }
 
+het_status het_comm_unite_shares(het_comm *comm, float *data, int64_t n, int64_t width)
+{
+    int64_t first, count;
+    if (comm->size == 1) return HET_OK;
+    het_comm_share(comm, n, &first, &count);
+    memset(data, 0, (size_t)(first * width) * sizeof *data);
+    memset(data + (first + count) * width, 0, (size_t)((n - first - count) * width) * sizeof *data);
+    return het_comm_unite(comm, data, (size_t)(n * width));
+}
+
 het_status het_comm_sum_i64(het_comm *comm, int64_t *data, size_t count)
 {
     return reduce(comm, data, count, sizeof *data, MPI_INT64_T, MPI_SUM);

@@ -21,7 +21,7 @@ typedef struct bench {
     float *data;    /* (CHUNK,row,2) X conj(T) sqrt(weight)/D */
     float *scale;   /* (CHUNK,row) C sqrt(weight)/D */
     float *z;       /* (CHUNK,1+Z,Z) */
-    int64_t *image; /* (CHUNK,1+Z) */
+    float *rot;     /* (CHUNK,1+Z,9) */
     float *slice;   /* (CHUNK,1+Z,row,2) */
     float *matrix;  /* (CHUNK,1+Z,row,2): residuals, then the columns of J */
     search *searches; /* (CHUNK) */
@@ -43,7 +43,7 @@ static void take_image(const bench *b, int64_t j, const float *transform, const 
 }
 
 /* Slices at the trials of `count` images and HET_CONFORM_STEP beside them along each axis of z; residuals and J. */
-static void measure(bench *b, int64_t first, int64_t count)
+static void measure(bench *b, const float *rot, int64_t count)
 {
     const int dim = b->spec->z_dim, each = 1 + dim;
     const int64_t row = b->spec->row;
@@ -52,10 +52,10 @@ static void measure(bench *b, int64_t first, int64_t count)
             float *z = b->z + (j * each + a) * dim;
             memcpy(z, b->searches[j].trial, (size_t)dim * sizeof *z);
             if (a > 0) z[a - 1] += HET_CONFORM_STEP;
-            b->image[j * each + a] = first + j;
+            memcpy(b->rot + 9 * (j * each + a), rot + 9 * j, 9 * sizeof *rot);
         }
     }
-    b->spec->slices(b->spec->context, b->slice, b->z, b->image, count * each, row);
+    b->spec->slices(b->spec->context, b->slice, b->rot, b->z, count * each, row);
 #pragma omp parallel for num_threads(b->spec->threads) schedule(static)
     for (int64_t j = 0; j < count; j++) {
         const float *v = b->slice + j * each * 2 * row, *data = b->data + j * 2 * row, *scale = b->scale + j * row;
@@ -118,23 +118,23 @@ static int bench_new(bench *b, const het_conform_spec *spec)
                  .data = het_alloc(CHUNK * 2 * row * sizeof *b->data),
                  .scale = het_alloc(CHUNK * row * sizeof *b->scale),
                  .z = het_alloc(rows * dim * sizeof *b->z),
-                 .image = het_alloc(rows * sizeof *b->image),
+                 .rot = het_alloc(rows * 9 * sizeof *b->rot),
                  .slice = het_alloc(rows * 2 * row * sizeof *b->slice),
                  .matrix = het_alloc(rows * 2 * row * sizeof *b->matrix),
                  .searches = het_alloc(CHUNK * sizeof *b->searches)};
-    return b->data != NULL && b->scale != NULL && b->z != NULL && b->image != NULL && b->slice != NULL && b->matrix != NULL &&
+    return b->data != NULL && b->scale != NULL && b->z != NULL && b->rot != NULL && b->slice != NULL && b->matrix != NULL &&
            b->searches != NULL;
 }
 
 static void bench_free(bench *b)
 {
-    void *const pieces[] = {b->data, b->scale, b->z, b->image, b->slice, b->matrix, b->searches};
+    void *const pieces[] = {b->data, b->scale, b->z, b->rot, b->slice, b->matrix, b->searches};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
 }
 
 /* Images [first, first + count). */
 static void conform_chunk(bench *b, float *z, float *zstd, float *loss, const float *transform, const float *ctf,
-                          const float *shift, int64_t first, int64_t count)
+                          const float *rot, const float *shift, int64_t first, int64_t count)
 {
     const het_conform_spec *spec = b->spec;
     const int64_t row = spec->row, dim = spec->z_dim;
@@ -147,7 +147,7 @@ static void conform_chunk(bench *b, float *z, float *zstd, float *loss, const fl
         take_image(b, j, transform + at * 2 * row, ctf + at * row, shift + 2 * at);
     }
     for (int step = 0; step <= spec->steps; step++) {
-        measure(b, first, count);
+        measure(b, rot + 9 * first, count);
 #pragma omp parallel for num_threads(spec->threads) schedule(static)
         for (int64_t j = 0; j < count; j++) advance(b, b->searches + j, b->matrix + j * (1 + dim) * 2 * row);
     }
@@ -160,14 +160,14 @@ static void conform_chunk(bench *b, float *z, float *zstd, float *loss, const fl
 }
 
 het_status het_conform_run(const het_conform_spec *spec, float *z, float *zstd, float *loss, const float *transform,
-                           const float *ctf, const float *shift, int64_t n)
+                           const float *ctf, const float *rot, const float *shift, int64_t n)
 {
     het_status status = HET_OK;
     bench b;
     HET_ASSERT(spec->z_dim <= HET_SOLVE_MOST && spec->row <= spec->points->count);
     if (!bench_new(&b, spec)) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the conformations of %lld images", (long long)n));
     for (int64_t first = 0; first < n; first += CHUNK)
-        conform_chunk(&b, z, zstd, loss, transform, ctf, shift, first, n - first < CHUNK ? n - first : CHUNK);
+        conform_chunk(&b, z, zstd, loss, transform, ctf, rot, shift, first, n - first < CHUNK ? n - first : CHUNK);
 done:
     bench_free(&b);
     return status;

@@ -13,8 +13,8 @@
 
 #define HET_CONFORM_STEP 0.02f
 
-/** slices [out] (n,p,2) [host] of points 0..p-1 for conformations z (n,Z); image (n): whose pose each has. */
-typedef void (*het_conform_slices)(void *context, float *slices, const float *z, const int64_t *image, int64_t n, int64_t p);
+/** slices [out] (n,p,2) [host] of points 0..p-1 for rotations rot (n,9) and conformations z (n,Z). */
+typedef void (*het_conform_slices)(void *context, float *slices, const float *rot, const float *z, int64_t n, int64_t p);
 
 typedef struct het_conform_spec {
     const het_points *points;
@@ -28,7 +28,7 @@ typedef struct het_conform_spec {
 } het_conform_spec;
 
 /** Bring n conformations z (n,Z) to their minima; no image's L is higher afterwards.
- *  zstd [out] (n,Z) deviations; loss [out] (n) without the prior; shift (n,2) px. Not finite: loss INFINITY, z as it was.
+ *  zstd [out] (n,Z) deviations; loss [out] (n) without the prior; rot (n,9), shift (n,2) px: the poses. Not finite: loss INFINITY, z as it was.
  *  Errors: HET_E_MEMORY. */
 het_status het_conform_run(const het_conform_spec *spec, float *z, float *zstd, float *loss, const float *transform,
-                           const float *ctf, const float *shift, int64_t n);
+                           const float *ctf, const float *rot, const float *shift, int64_t n);
