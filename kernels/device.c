@@ -91,6 +91,7 @@ het_status het_device_open(het_device *device, const char *name, int place, int 
     const int is_auto = strcmp(name, "auto") == 0, has_gpu = access("/dev/nvidiactl", F_OK) == 0;
     if (strcmp(name, "cpu") == 0 || (is_auto && !has_gpu)) return het_device_open_cpu(device, threads, precision);
     status = open_plugin(device, &(het_plugin_wish){is_auto ? -1 : index_of(name), place, precision});
+    if (status == HET_OK && device->threads == 0) device->threads = threads > 0 ? threads : het_device_default_threads();
     if (status == HET_OK && place == 0)
         het_warn("the CUDA backend is new and was not tried on a GPU yet: compare a short run with --device cpu");
     if (status == HET_OK || !is_auto) goto done;

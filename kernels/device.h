@@ -15,7 +15,7 @@ typedef struct het_ops het_ops;
 typedef struct het_device {
     const het_ops *ops;
     het_dtype precision; /* of activations and matrix products: HET_F32 or HET_BF16; parameters stay fp32 */
-    int threads;         /* CPU: OpenMP threads of this rank */
+    int threads;         /* OpenMP threads of this rank: of the CPU's operations, and of what the host does for any device */
     int on_host;         /* device memory is host memory: both may read it at any time */
     void *context;       /* the backend's own */
     const char *name;    /* owned by the context */
@@ -25,11 +25,14 @@ typedef struct het_device {
 typedef enum het_precision { HET_PRECISION_AUTO, HET_PRECISION_F32, HET_PRECISION_BF16 } het_precision;
 
 /** Open the CPU backend.
- *  threads    [in] OpenMP threads; 0: OMP_NUM_THREADS or all cores of this process's affinity mask
+ *  threads    [in] OpenMP threads; 0: het_device_default_threads()
  *  precision  [in] HET_PRECISION_BF16 is refused (HET_E_USAGE) on a chip without avx512_bf16; AUTO takes it where
  *                  it is the faster one: with AMX, or on AMD's chips
  *  Errors: HET_E_MEMORY, HET_E_USAGE. Not collective. */
 het_status het_device_open_cpu(het_device *device, int threads, het_precision precision);
+
+/** The threads that 0 stands for: OMP_NUM_THREADS, or all cores of this process's affinity mask. */
+int het_device_default_threads(void);
 
 /** HET_OK where `name` is one that het_device_open knows: "cpu", "auto", "cuda" or "cuda:N". Otherwise HET_E_USAGE. */
 het_status het_device_check(const char *name);
@@ -41,7 +44,7 @@ het_status het_device_check(const char *name);
  *  GPUs are served by a plugin (kernels/plugin.h), hetacumn_cuda.so, looked for in $HET_PLUGIN_PATH, beside the program
  *  and in ../lib/hetacumn of its folder; neither the toolkit nor a driver is needed to run without one.
  *  Errors: those of het_device_open_cpu; HET_E_DEVICE: no plugin, driver, device, or library, in words.
- *  Test: tests/test_device.c */
+ *  Test: tests/cli_device.sh */
 het_status het_device_open(het_device *device, const char *name, int place, int threads, het_precision precision);
 
 /** Accepts a device that is all zeros. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, for a machine that has one: the table of operations on the device, the same under compute-sanitizer,
-# bits that repeat, and 20 steps of a training on the GPU against the CPU in fp32 (and, for the eye, in bf16).
+# bits that repeat, 20 steps of a training on the GPU against the CPU in fp32 (and, for the eye, in bf16), answers and maps on both.
 #   tests/gpu.sh BUILD    a build folder with the plugin (cmake -DHET_CUDA=ON); LD_LIBRARY_PATH finds libcublasLt.so.13,
 #                         libcudnn.so.9, libcufft.so.12 and libnccl.so.2
 # Exit code 77 where no GPU can be used. HET_GPU_QUICK=1 leaves compute-sanitizer out.
@@ -114,6 +114,22 @@ HET_CUDA_CONV=columns HET_CUDA_FFT=sums train own cuda --set train.precision=fp3
 within "by libraries against own kernels" own libraries 1e-4
 HET_CUDA_SUMS=nccl train alone cuda --set train.precision=fp32 "${slow[@]}"
 step "the same bits with NCCL on one rank" h5diff "$(ls "$work"/fp32/checkpoints/*.h5)" "$(ls "$work"/alone/checkpoints/*.h5)"
+
+# Answers of the encoder, and a map, of the same run.
+answers() # answers DEVICE
+{
+    "$program" predict "$work/cpu" "$work/stack.h5" -o "$work/$1.h5" --device "$1" &&
+        "$program" volume "$work/cpu" --z 0.3,-0.2 -o "$work/map-$1" --device "$1"
+}
+voxels() { od -A n -v -t f4 -w4 -j 1024 "$work/map-$1/vol_000.mrc"; }
+maps_agree()
+{
+    paste <(voxels cpu) <(voxels cuda) | awk '{ d = $1 - $2; sum += $1 * $1; squares += d * d; n++ } END { exit n != 32768 || squares > 1e-8 * sum }'
+}
+step "predict and volume on the CPU" answers cpu
+step "predict and volume on the GPU" answers cuda
+step "the same answers" h5diff -d 1e-4 "$work/cpu.h5" "$work/cuda.h5"
+step "the same map" maps_agree
 
 # Two ranks: on one GPU through host memory, on two by NCCL.
 launch=(mpirun --oversubscribe --bind-to none -np 2)

@@ -26,7 +26,14 @@ static void assert_close(const float *x, const double *exact, int64_t n)
         if (!(fabs(x[i] - exact[i]) <= 1e-6 * (1.0 + fabs(exact[i])))) fail_msg("number %d: %g, not %g", (int)i, x[i], exact[i]);
 }
 
-enum { B = 6, N = 37 };
+enum { B = 6, N = 37, THREADS = 2 };
+
+/* What the host does for a device of any kind has the threads that were asked for. */
+static void threads_are_those_asked_for(void **state)
+{
+    (void)state;
+    assert_int_equal(device.threads, THREADS);
+}
 
 static void winners_are_the_least(void **state)
 {
@@ -98,12 +105,13 @@ static void rows_are_gathered(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_are_those_asked_for),
         cmocka_unit_test(winners_are_the_least),
         cmocka_unit_test(shifts_go_backward),
         cmocka_unit_test(rows_are_scaled_and_summed),
         cmocka_unit_test(rows_are_gathered),
     };
-    ref_device_open_staged(&device, 1, HET_PRECISION_F32);
+    ref_device_open_staged(&device, THREADS, HET_PRECISION_F32);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     het_device_close(&device);
     return failed;

@@ -154,7 +154,7 @@ static int has_fast_bf16(void)
 #endif
 }
 
-static int default_threads(void)
+int het_device_default_threads(void)
 {
     const char *text = getenv("OMP_NUM_THREADS");
     const int wanted = text == NULL ? 0 : atoi(text);
@@ -183,7 +183,7 @@ het_status het_device_open_cpu(het_device *device, int threads, het_precision pr
     device->close = cpu_close;
     const int bf16 = precision == HET_PRECISION_BF16 || (precision == HET_PRECISION_AUTO && has_fast_bf16());
     device->precision = bf16 ? HET_BF16 : HET_F32;
-    device->threads = threads > 0 ? threads : default_threads();
+    device->threads = threads > 0 ? threads : het_device_default_threads();
     het_cpu_set_threads(device);
     if (dnnl_engine_create(&context->engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&context->stream, context->engine, dnnl_stream_default_flags) != dnnl_success) {

@@ -292,6 +292,5 @@ EXPORTED het_status het_plugin_open(const het_plugin_host *host, const het_plugi
     }
     device->name = c->name;
     device->precision = c->narrow ? HET_BF16 : HET_F32;
-    device->threads = 1;
     return HET_OK;
 }

@@ -29,11 +29,12 @@ static const char usage[] =
     "      --plots DIR         the figures as SVG, and their numbers as TSV\n"
     "      --predictions FILE  in place of RUN/predictions.h5\n"
     "      --amortised         maps of the training, not those refined by train --refine\n"
+    "      --device NAME       for the run's maps: cpu | cuda | cuda:N (the GPU N) | auto: a GPU where one can be used (default)\n"
     "      --json FILE         in place of RUN/metrics.json; - for stdout, without the table\n"
     "      --help              this text\n";
 
 typedef struct options {
-    const char *run, *truth, *maps, *volumes, *plots, *predictions, *json;
+    const char *run, *truth, *maps, *volumes, *plots, *predictions, *json, *device;
     int64_t per_image;
     int amortised;
     char standard_predictions[1200], standard_json[1200];
@@ -41,7 +42,7 @@ typedef struct options {
 
 static het_status parse(options *o, int argc, char **argv, int *help)
 {
-    enum { TRUTH = 256, MAPS, VOLUMES, PER_IMAGE, PLOTS, PREDICTIONS, JSON, AMORTISED, HELP };
+    enum { TRUTH = 256, MAPS, VOLUMES, PER_IMAGE, PLOTS, PREDICTIONS, JSON, AMORTISED, DEVICE, HELP };
     static const struct option list[] = {{"truth", required_argument, NULL, TRUTH},
                                          {"maps", required_argument, NULL, MAPS},
                                          {"volumes", required_argument, NULL, VOLUMES},
@@ -50,6 +51,7 @@ static het_status parse(options *o, int argc, char **argv, int *help)
                                          {"predictions", required_argument, NULL, PREDICTIONS},
                                          {"json", required_argument, NULL, JSON},
                                          {"amortised", no_argument, NULL, AMORTISED},
+                                         {"device", required_argument, NULL, DEVICE},
                                          {"help", no_argument, NULL, HELP},
                                          {NULL, 0, NULL, 0}};
     char *end = NULL;
@@ -72,10 +74,13 @@ static het_status parse(options *o, int argc, char **argv, int *help)
         case PREDICTIONS: o->predictions = optarg; break;
         case JSON: o->json = optarg; break;
         case AMORTISED: o->amortised = 1; break;
+        case DEVICE: o->device = optarg; break;
         case HELP: *help = 1; return HET_OK;
         default: return het_options_refused(argv, c);
         }
     }
+    const het_status named = het_device_check(o->device);
+    if (named != HET_OK) return named;
     if (optind != argc - 1) return het_fail(HET_E_USAGE, "evaluate: give one RUN; see --help");
     o->run = argv[optind];
     if (o->truth == NULL)
@@ -118,12 +123,12 @@ typedef struct source {
     het_run_state state;
 } source;
 
-static het_status source_open(source *s, const options *o, int64_t z_dim)
+static het_status source_open(source *s, const options *o, const het_comm *comm, int64_t z_dim)
 {
     enum { PLANES = 32 };
     char folder[1100];
     het_status status = HET_OK;
-    HET_TRY(het_device_open_cpu(&s->dev, 0, HET_PRECISION_F32));
+    HET_TRY(het_device_open(&s->dev, o->device, het_comm_local_rank(comm), 0, HET_PRECISION_F32));
     het_run_results(folder, sizeof folder, o->run, o->amortised);
     HET_TRY(het_run_load(folder, &s->dev, PLANES, &s->model, &s->survey, &s->state));
     if (s->model->config.z_dim != z_dim)
@@ -179,7 +184,7 @@ static het_status compare_maps(const options *o, het_comm *comm, het_measures *m
         HET_TRY(het_fail(HET_E_USAGE, "evaluate: %lld maps for %lld classes: give one for each, in order",
                          (long long)(truth.count != m->classes ? truth.count : given.count),
                          (long long)m->classes));
-    if (o->volumes == NULL) HET_TRY(source_open(&s, o, m->z_dim));
+    if (o->volumes == NULL) HET_TRY(source_open(&s, o, comm, m->z_dim));
     for (int64_t k = 0; k < m->classes; k++) {
         if (m->klass[k].images == 0) continue;
         if (o->volumes == NULL)
@@ -237,7 +242,7 @@ done:
 
 het_status het_cmd_evaluate(het_comm *comm, int argc, char **argv, int *exit_code)
 {
-    options o = {0};
+    options o = {.device = "auto"};
     int help = 0;
     (void)exit_code;
     het_status status = het_comm_agree(comm, parse(&o, argc, argv, &help));

@@ -23,15 +23,17 @@ static const char usage[] =
     "minima, against the refined volumes after train --refine. Runs without a start (init.method=none) take the encoder's answers.\n"
     "  -o, --output FILE   .star: poses for RELION with columns hetZ1..; .h5: default, RUN/predictions.h5\n"
     "      --amortised     the encoder's answers alone\n"
+    "      --device NAME   cpu | cuda | cuda:N (the GPU N) | auto: a GPU where one can be used (default)\n"
     "      --help\n";
 
 static const struct option options[] = {{"output", required_argument, NULL, 'o'},
                                         {"amortised", no_argument, NULL, 'a'},
+                                        {"device", required_argument, NULL, 'd'},
                                         {"help", no_argument, NULL, 'h'},
                                         {0}};
 
 typedef struct job {
-    const char *run, *stack_path, *out;
+    const char *run, *stack_path, *out, *device;
     int amortised, refined; /* the encoder alone; from refinement */
     char folder[1100], standard[1200]; /* of the results in use; RUN/predictions.h5 */
     char own[1200];   /* answers for the run's own images that are there already; "" for another stack, or where none are */
@@ -133,11 +135,11 @@ done:
     return status;
 }
 
-static het_status load(job *j)
+static het_status load(job *j, const het_comm *comm)
 {
     het_status status = HET_OK;
     char kept[1200];
-    HET_TRY(het_device_open_cpu(&j->dev, 0, HET_PRECISION_F32));
+    HET_TRY(het_device_open(&j->dev, j->device, het_comm_local_rank(comm), 0, HET_PRECISION_F32));
     het_run_results(j->folder, sizeof j->folder, j->run, j->amortised);
     HET_TRY(het_run_load(j->folder, &j->dev, BATCH, &j->model, &j->survey, &j->state));
     if (j->amortised && searches(j))
@@ -187,9 +189,12 @@ static het_status parse(job *j, int argc, char **argv, int *help)
         if (option == 'h') *help = 1;
         if (option == 'o') j->out = optarg;
         if (option == 'a') j->amortised = 1;
+        if (option == 'd') j->device = optarg;
         if (option == '?' || option == ':') return het_options_refused(argv, option);
     }
     if (*help) return HET_OK;
+    const het_status named = het_device_check(j->device);
+    if (named != HET_OK) return named;
     if (optind + 2 != argc)
         return het_fail(HET_E_USAGE, "predict takes RUN and stack.h5; see hetacumn predict --help");
     j->run = argv[optind];
@@ -203,7 +208,7 @@ static het_status parse(job *j, int argc, char **argv, int *help)
 het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code)
 {
     het_status status = HET_OK;
-    job j = {0};
+    job j = {.device = "auto"};
     int help = 0;
     (void)exit_code;
     HET_TRY(het_comm_agree(comm, parse(&j, argc, argv, &help)));
@@ -213,7 +218,7 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
     }
     const char *h5 = j.out != NULL && ends_with(j.out, ".h5") ? j.out : j.standard;
     HET_TRY(het_stack_open_together(&j.stack, comm, j.stack_path));
-    HET_TRY(het_comm_agree(comm, load(&j)));
+    HET_TRY(het_comm_agree(comm, load(&j, comm)));
     status = j.own[0] != '\0' || j.known[0] != '\0' || j.refined || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);
     HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));
     if (j.out != NULL && h5 != j.out && het_comm_rank(comm) == 0) status = write_star(&j, h5);

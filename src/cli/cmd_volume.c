@@ -29,6 +29,7 @@ static const char usage[] =
     "  --truth FILE     stack with true classes\n"
     "  -D, --box BOX    box of the maps (default: the run's), same physical size\n"
     "      --amortised  volumes of the training, not those refined by train --refine\n"
+    "      --device NAME    cpu | cuda | cuda:N (the GPU N) | auto: a GPU where one can be used (default)\n"
     "  -o, --output DIR\n"
     "(all but --z need RUN/predictions.h5: run `hetacumn predict` first)\n";
 
@@ -37,10 +38,11 @@ static const struct option options[] = {
     {"points", required_argument, NULL, 'n'}, {"kmeans", required_argument, NULL, 'k'},
     {"class-modes", no_argument, NULL, 'm'},  {"truth", required_argument, NULL, 't'},
     {"box", required_argument, NULL, 'D'},    {"output", required_argument, NULL, 'o'},
-    {"amortised", no_argument, NULL, 'a'},    {"help", no_argument, NULL, 'h'},         {0}};
+    {"amortised", no_argument, NULL, 'a'},    {"device", required_argument, NULL, 'd'},
+    {"help", no_argument, NULL, 'h'},         {0}};
 
 typedef struct job {
-    const char *run, *out, *z_text, *truth;
+    const char *run, *out, *z_text, *truth, *device;
     int64_t pc, points, clusters, box;
     int modes, amortised, help;
     int64_t z_dim, count; /* maps wanted */
@@ -76,6 +78,7 @@ static het_status parse(job *j, int argc, char **argv)
         case 'D': HET_TRY(whole("--box", optarg, 4, 1024, &j->box)); break;
         case 'o': j->out = optarg; break;
         case 'a': j->amortised = 1; break;
+        case 'd': HET_TRY(het_device_check(j->device = optarg)); break;
         case 'h': j->help = 1; goto done;
         default: HET_TRY(het_options_refused(argv, option));
         }
@@ -245,7 +248,7 @@ static het_status write_z(const job *j)
     return HET_OK;
 }
 
-static het_status make_maps(job *j)
+static het_status make_maps(job *j, const het_comm *comm)
 {
     het_status status = HET_OK;
     enum { PLANES = 32 };
@@ -254,7 +257,7 @@ static het_status make_maps(job *j)
     het_model *model = NULL;
     het_survey survey = {0};
     het_run_state state;
-    HET_TRY(het_device_open_cpu(&dev, 0, HET_PRECISION_F32));
+    HET_TRY(het_device_open(&dev, j->device, het_comm_local_rank(comm), 0, HET_PRECISION_F32));
     het_run_results(folder, sizeof folder, j->run, j->amortised);
     HET_TRY(het_run_load(folder, &dev, PLANES, &model, &survey, &state));
     j->z_dim = model->config.z_dim;
@@ -275,11 +278,11 @@ done:
 het_status het_cmd_volume(het_comm *comm, int argc, char **argv, int *exit_code)
 {
     het_status status = HET_OK;
-    job j = {0};
+    job j = {.device = "auto"};
     (void)exit_code;
     HET_TRY(het_comm_agree(comm, parse(&j, argc, argv)));
     if (het_comm_rank(comm) == 0 && j.help) fputs(usage, stdout);
-    if (het_comm_rank(comm) == 0 && !j.help) status = make_maps(&j);
+    if (het_comm_rank(comm) == 0 && !j.help) status = make_maps(&j, comm);
     HET_TRY(het_comm_agree(comm, status));
 done:
     het_release(j.z);
