@@ -8,7 +8,8 @@
 #include <string.h>
 
 #include "../src/arena.h"
-#include "../src/mpi/coordinator.h"
+#include "../src/clock.h"
+#include "../src/mpi/comm.h"
 
 enum { SAMPLES = 31 };
 

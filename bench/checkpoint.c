@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "../src/arena.h"
+#include "../src/clock.h"
 #include "../src/log.h"
-#include "../src/mpi/coordinator.h"
 #include "../src/rng.h"
 #include "../src/run.h"
 

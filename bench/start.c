@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "../kernels/device.h"
+#include "../src/clock.h"
 #include "../src/data/stack.h"
 #include "../src/mpi/comm.h"
-#include "../src/mpi/coordinator.h"
 #include "../src/physics/align.h"
 #include "../src/start_search.h"
 #include "../src/survey.h"

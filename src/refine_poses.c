@@ -5,7 +5,7 @@
 
 #include "arena.h"
 #include "physics/kmeans.h"
-#include "signals.h"
+#include "stop.h"
 
 enum { FINALISTS = 2 };          /* candidates that go on to the full radius */
 static const double SAME = 0.02; /* |R-R'|^2 of one minimum: 6 degrees */
@@ -97,7 +97,7 @@ het_status het_poses_each(het_poses *s, int64_t part, const int64_t *label, int6
         if (n < batch && (i < end - 1 || n == 0)) continue;
         HET_TRY(work(context, n));
         n = 0;
-        *stopped = het_signal_pending() != 0;
+        *stopped = het_stop_asked();
     }
 done:
     return status;

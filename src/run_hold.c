@@ -12,11 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "data/json.h"
 #include "log.h"
-#include "mpi/coordinator.h"
 #include "run_process.h"
-#include "signals.h"
+#include "stop.h"
 #include "thread.h"
 
 /* ---- the file ---- */
@@ -181,7 +181,7 @@ static het_status look(het_run_hold *h, sight *s)
         het_info("%s is held by %s: waiting for its end or a sign of life", h->folder, who);
         s->said = 1;
     }
-    if (het_signal_pending() != 0) HET_TRY(het_fail(HET_E_STOPPED, "stopped while it waited for %s", h->folder));
+    if (het_stop_asked()) HET_TRY(het_fail(HET_E_STOPPED, "stopped while it waited for %s", h->folder));
     nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
 done:
     json_decref(there);

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "clock.h"
 #include "log.h"
-#include "mpi/coordinator.h"
 #include "physics/rotation.h"
 #include "rng.h"
 

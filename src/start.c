@@ -10,7 +10,7 @@
 #include "data/predictions.h"
 #include "log.h"
 #include "run_stage.h"
-#include "signals.h"
+#include "stop.h"
 #include "start_volume.h"
 
 enum { FIELDS = 2, CHUNK = 512, JSON = 512 };
@@ -38,7 +38,6 @@ static het_status search_part(het_start *s, float *found, int64_t part, const he
     for (int64_t at = first; at < first + count; at += CHUNK) {
         const int64_t n = first + count - at < CHUNK ? first + count - at : CHUNK;
         if (count_found(found + at, n) == n) continue;
-        HET_TRY(het_signal_check());
         for (int64_t i = 0; i < n; i++) index[i] = at + i;
         HET_TRY(het_stack_read_standardised(stack, images, index, n));
         HET_TRY(het_stack_read_ctf(stack, ctf, index, n));
@@ -55,6 +54,7 @@ static het_status search_part(het_start *s, float *found, int64_t part, const he
             memcpy(s->shift + 2 * (at + i), pose[i].shift, sizeof pose[i].shift);
             found[at + i] = 1.0F;
         }
+        HET_TRY(het_stop_check());
     }
 done:
     het_release(images);
@@ -129,7 +129,7 @@ static het_status search(het_start *s, het_comm *comm, het_device *dev, const he
     for (int i = 0; i <= FIELDS; i++)
         HET_TRY(het_comm_unite_shares(comm, field[i].tensor.data, s->count, het_tensor_count(&field[i].tensor) / s->count));
     if (stopped && count_found(found, s->count) > before) het_stage_keep(&stage);
-    if (stopped) status = het_signal_stopped();
+    if (stopped) status = het_stop_status();
 done:
     het_first_volume_free(&volume);
     het_release(found);

@@ -7,7 +7,7 @@
 #include "log.h"
 #include "physics/align.h"
 #include "run_stage.h"
-#include "signals.h"
+#include "stop.h"
 #include "start_search.h"
 
 enum { ANCHORS = 100, EFFORT_MOST = 4 };
@@ -105,9 +105,9 @@ static het_status try_some(trials *t, het_comm *comm, het_device *dev, const het
     }
     for (int64_t i = 0; i < n && status == HET_OK; i++) {
         if (there[i] || i % het_comm_size(comm) != het_comm_rank(comm)) continue;
-        status = het_signal_check();
-        if (status == HET_OK) status = try_once(t, from + i, dev, stack, c, spec);
+        status = try_once(t, from + i, dev, stack, c, spec);
         found[i] = status == HET_OK;
+        if (status == HET_OK) status = het_stop_check();
     }
     status = het_comm_agree(comm, status);
     if (status != HET_OK && status != HET_E_STOPPED) goto done;
@@ -119,7 +119,7 @@ static het_status try_some(trials *t, het_comm *comm, het_device *dev, const het
             HET_TRY(het_comm_unite(comm, kept[i].field[j].tensor.data, (size_t)het_tensor_count(&kept[i].field[j].tensor)));
         het_stage_keep(&kept[i].stage);
     }
-    if (stopped) HET_TRY(het_signal_stopped());
+    if (stopped) HET_TRY(het_stop_status());
     for (int64_t s = from; s < from + n; s++)
         het_info("start: random start %lld: log-likelihood %.1f an image, explains %.0f %% of the signal",
                  (long long)(t->first + s) + 1, (double)t->loglik[s], 100.0 * (double)t->explained[s]);

@@ -6,7 +6,7 @@
 #include "log.h"
 #include "rng.h"
 #include "run_stage.h"
-#include "signals.h"
+#include "stop.h"
 #include "start_search.h"
 
 enum { IMAGES_LEAST = 200 };
@@ -78,7 +78,6 @@ static het_status go_on(het_first_volume *volume, het_device *dev, const het_sta
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
-    HET_TRY(het_signal_check());
     HET_TRY(het_start_maximise(volume, dev, stack, c, spec,
                                (het_first_volume_spec){.rotation = c->rotation, .shift = c->shift, .valid = c->valid,
                                                        .radius = spec->radius, .rounds = (int)spec->init->rounds,
@@ -139,8 +138,11 @@ het_status het_start_volume(het_first_volume *volume, het_comm *comm, het_device
                                {"noise", {volume->noise, HET_F32, 1, {p}}}};
     const het_stage stage = {.comm = comm, .folder = spec->folder, .name = "volume", .about = spec->about, .field = field, .count = 2};
     HET_TRY(het_stage_recall(&stage, &there));
-    if (!there) HET_TRY(find_volume(volume, comm, dev, stack, spec));
-    if (!there) het_stage_keep(&stage);
+    if (!there) {
+        HET_TRY(find_volume(volume, comm, dev, stack, spec));
+        het_stage_keep(&stage);
+        HET_TRY(het_comm_agree(comm, het_stop_check()));
+    }
     status = het_comm_agree(comm, het_slicer_new(&volume->slicer, &volume->map));
 done:
     return status;

@@ -5,7 +5,7 @@
 #include "arena.h"
 #include "log.h"
 #include "refine.h"
-#include "signals.h"
+#include "stop.h"
 #include "train_memory.h"
 #include "train_poses.h"
 
@@ -167,7 +167,8 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     het_status status = HET_OK;
     het_model_spec spec;
     het_trainer t = {.comm = comm, .config = config};
-    het_signals_note();
+    het_stop_on_signals();
+    if (options->max_hours > 0.0) het_stop_after(3600.0 * options->max_hours);
     if (!options->dry_run) het_watch_listen(&t.watch, comm);
     HET_TRY(het_stack_open_together(&t.stack, comm, options->stack));
     const het_stack_info *info = het_stack_get_info(t.stack);
@@ -183,7 +184,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     HET_TRY(start_or_resume(&t, options));
     HET_TRY(het_run_ready(&t.run, t.model, &t.survey, &t.state));
     het_coordinator_init(&t.coordinator, comm, config, info->box, info->count,
-                         het_loader_steps_per_epoch(t.loader), options->max_hours);
+                         het_loader_steps_per_epoch(t.loader));
     het_report_start(&t.report, t.model, &t.survey, &t.coordinator, t.state.step, &t.stepper.times);
     het_watch_training(&t.watch, t.state.step, t.coordinator.end, t.state.epoch, config->train.epochs);
     HET_TRY(train_loop(&t, interrupted));

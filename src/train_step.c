@@ -1,6 +1,6 @@
 #include "train_step.h"
 
-#include "signals.h"
+#include "stop.h"
 
 enum { BAD_STEPS_MAX = 20, TALLY_DOUBLES = sizeof(het_tally) / sizeof(double) };
 
@@ -122,7 +122,7 @@ het_status het_step_once(het_stepper *s, const het_decision *d, const het_batch 
     s->final = s->summed = task == HET_TASK_POSE ? s->model->decoder_first : s->model->layout.total;
     if (het_comm_fixed(s->comm)) HET_TRY(run_parts(s, d, batch, task, tally));
     else HET_TRY(run_whole(s, d, batch, task, tally, &mine));
-    tally->stop = het_signal_pending() != 0;
+    tally->stop = het_stop_asked();
     HET_TRY(sum_tallies(s, mine, tally)); /* all ranks decide alike */
     const double summed = het_seconds();
     s->bad_steps = tally->non_finite > 0.0 ? s->bad_steps + 1 : 0;

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "arena.h"
+#include "clock.h"
 #include "log.h"
-#include "mpi/coordinator.h"
 
 /* What a rank tells of its device. */
 typedef struct place {

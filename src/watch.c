@@ -16,7 +16,7 @@
 #include "data/json.h"
 #include "log.h"
 #include "run_process.h"
-#include "signals.h"
+#include "stop.h"
 #include "thread.h"
 
 static const char *const states[] = {"running", "stopped", "finished", "failed"};
@@ -338,7 +338,7 @@ void het_watch_saved(het_watch *w)
 
 static void write_end(het_watch *w, het_status status, int interrupted)
 {
-    const int number = het_signal_pending();
+    const int number = het_stop_signal();
     const char *name = number > 0 ? sigabbrev_np(number) : NULL;
     w->state = states[status != HET_OK ? 3 : interrupted ? 1 : 2];
     if (status != HET_OK) snprintf(w->reason, sizeof w->reason, "%s", het_status_message());

@@ -1,5 +1,6 @@
 # A start and a refinement that are stopped or killed go on with their finished pieces, and end in the same bits: killed after the first
-# random starts; stopped in the midst of the search of all poses, of the decoder's first steps, of the second round of refinement.
+# random starts; stopped in the midst of the search of all poses, of the decoder's first steps, of the second round of refinement; stopped again and
+# again because the time is up.
 . "$(dirname "$0")/support.sh"
 
 make_atoms atoms.pdb
@@ -95,7 +96,32 @@ all_of()
     done
 }
 
+# timed: --max-hours stops as a signal does. However little time there is, every start of the program does a piece of the start.
+timed()
+{
+    local piece hours=1e-9 i code
+    for piece in random-1 random-2 random-3 random-4 volume poses; do
+        ends_with 75 train stack.h5 -o timed "${settings[@]}" --max-hours $hours
+        leaves timed $piece || fail "no $piece when the time is up"
+    done
+    whole timed
+    goes_on poses
+    for ((i = 0; i < 60; i++)); do
+        code=0
+        timeout -k 5 300 "$HETACUMN" train stack.h5 -o timed "${settings[@]}" --refine --max-hours $hours >out 2>err || code=$?
+        [ $code -ne 0 ] || break
+        [ $code -eq 75 ] || fail "exit code $code where the time was up"
+        grep -q 'its finished rounds are kept' err || fail "the stop is not explained"
+        hours=$(awk -v n=$i 'BEGIN { print 0.0001 * 1.3 ^ n }')
+    done
+    [ $code -eq 0 ] && [ $i -gt 0 ] || fail "refined after $i starts: exit code $code"
+    for file in start.h5 checkpoints/step-60.h5 refined/predictions.h5 refined/checkpoints/step-60.h5; do
+        h5diff -q whole1/$file timed/$file || fail "$file differs where the time was up"
+    done
+}
+
 all_of 1
+timed
 launch=(mpirun --oversubscribe --bind-to none -np 2)
 all_of 2
 

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "../arena.h"
+#include "../clock.h"
 #include "../log.h"
-#include "../mpi/coordinator.h"
 #include "../thread.h"
 
 enum { FIELDS_MAX = 16, PATH_SIZE = 1100, PATIENCE = 15, LARGE = 32 << 20 };

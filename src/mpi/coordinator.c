@@ -1,25 +1,14 @@
 #include "coordinator.h"
 
-#include <time.h>
-
 #include "../schedule.h"
 
-double het_seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 void het_coordinator_init(het_coordinator *c, het_comm *comm, const het_config *config, int64_t box, int64_t count,
-                          int64_t steps_per_epoch, double max_hours)
+                          int64_t steps_per_epoch)
 {
     *c = (het_coordinator){.comm = comm, .config = config, .box = box, .count = count,
                            .steps_per_epoch = steps_per_epoch};
     c->end = het_schedule_end(config, steps_per_epoch);
-    const double now = het_seconds();
-    c->deadline = max_hours > 0.0 ? now + 3600.0 * max_hours : 0.0;
-    c->next_checkpoint = now + 60.0 * config->run.checkpoint_minutes;
+    c->next_checkpoint = het_seconds() + 60.0 * config->run.checkpoint_minutes;
 }
 
 /* Checkpoints, reports and stops happen at the end of a cycle only: then nothing but parameters, moments and the step has
@@ -32,7 +21,7 @@ static void decide_end(het_coordinator *c, int64_t step, int stop_asked, het_dec
     const int64_t every = c->config->run.checkpoint_steps, image_steps = done / cycle;
     const int64_t kept = het_schedule_keep(c->config, c->steps_per_epoch);
     d->finished = done >= c->end;
-    d->stop = d->finished || stop_asked || (c->deadline > 0.0 && now >= c->deadline);
+    d->stop = d->finished || stop_asked;
     d->report = d->finished || image_steps % c->config->run.log_steps == 0; /* as if it had never been interrupted */
     d->checkpoint = d->stop || (every > 0 && image_steps % every == 0) || (kept > 0 && done % kept == 0) ||
                     (c->config->run.checkpoint_minutes > 0.0 && now >= c->next_checkpoint);

@@ -1,4 +1,5 @@
 #pragma once
+#include "../clock.h"
 #include "../config.h"
 #include "comm.h"
 
@@ -22,14 +23,11 @@ typedef struct het_coordinator {
     het_comm *comm;
     const het_config *config;
     int64_t box, count, steps_per_epoch, end;
-    double deadline;              /* monotonic seconds; 0: none */
     double next_checkpoint;       /* monotonic seconds; rank 0 */
 } het_coordinator;
 
-/** max_hours <= 0: no limit. config is borrowed. */
+/** config is borrowed. */
 void het_coordinator_init(het_coordinator *coordinator, het_comm *comm, const het_config *config, int64_t box,
-                          int64_t count, int64_t steps_per_epoch, double max_hours);
-/** The decision for a step; stop_asked: some rank noted a signal (as reduced over ranks in the step before). */
+                          int64_t count, int64_t steps_per_epoch);
+/** The decision for a step; stop_asked: some rank is to stop (stop.h; as reduced over ranks in the step before). */
 het_status het_coordinator_decide(het_coordinator *coordinator, int64_t step, int stop_asked, het_decision *decision);
-/** Monotonic seconds. */
-double het_seconds(void);

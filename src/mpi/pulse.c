@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "../arena.h"
-#include "../signals.h"
+#include "../stop.h"
 #include "../thread.h"
 #include "comm.h"
 
@@ -252,9 +252,9 @@ _Noreturn static void end_all(het_pulse *h, int refused, const char *why)
     if (h->rank == 0)
         for (int i = 0; i < 3; i++) send_words(h, END); /* one may be lost */
     const int seconds = h->rank - 1 < STAGGER_MOST ? h->rank - 1 : STAGGER_MOST;
-    for (int i = 0; i < seconds * STAGGER && het_signal_pending() != SIGTERM; i += LINGER)
+    for (int i = 0; i < seconds * STAGGER && het_stop_signal() != SIGTERM; i += LINGER)
         nanosleep(&(struct timespec){.tv_nsec = LINGER * 1000000}, NULL);
-    const int told = (refused && h->woke > 0 && now_ms() - h->woke < WAKING) || (h->rank > 1 && het_signal_pending() == SIGTERM);
+    const int told = (refused && h->woke > 0 && now_ms() - h->woke < WAKING) || (h->rank > 1 && het_stop_signal() == SIGTERM);
     signal(SIGALRM, end_now); /* on the main thread */
     alarm(LISTEN_MOST);
     if (!told) say(h, 1, "%s; all ranks end: start the job again to go on from its checkpoint", why);
@@ -265,7 +265,7 @@ _Noreturn static void end_all(het_pulse *h, int refused, const char *why)
 static int is_lost(const het_pulse *h, const peer *p, int limit)
 {
     if (!p->heard) return 0;
-    if (limit > SILENT_AT_TERM && het_signal_pending() == SIGTERM && strcmp(p->last.host, h->host) != 0)
+    if (limit > SILENT_AT_TERM && het_stop_signal() == SIGTERM && strcmp(p->last.host, h->host) != 0)
         limit = SILENT_AT_TERM;
     return p->silent > limit || (p->refused && p->last.kind != LEAVING && !atomic_load(&h->leaving));
 }

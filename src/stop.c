@@ -1,10 +1,13 @@
-#include "signals.h"
+#include "stop.h"
 
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
+#include "clock.h"
+
 static atomic_int pending; /* the system may hand a signal to any thread; lock-free, so a handler may set it */
+static double deadline;    /* 0: none */
 
 static void note(int number)
 {
@@ -12,7 +15,7 @@ static void note(int number)
     atomic_compare_exchange_strong(&pending, &none, number);
 }
 
-void het_signals_note(void)
+void het_stop_on_signals(void)
 {
     struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
@@ -21,17 +24,27 @@ void het_signals_note(void)
     sigaction(SIGUSR1, &action, NULL);
 }
 
-int het_signal_pending(void)
+void het_stop_after(double seconds)
+{
+    deadline = het_seconds() + seconds;
+}
+
+int het_stop_signal(void)
 {
     return atomic_load(&pending);
 }
 
-het_status het_signal_stopped(void)
+int het_stop_asked(void)
+{
+    return het_stop_signal() != 0 || (deadline > 0.0 && het_seconds() >= deadline);
+}
+
+het_status het_stop_status(void)
 {
     return het_fail(HET_E_STOPPED, "stopped before the training began");
 }
 
-het_status het_signal_check(void)
+het_status het_stop_check(void)
 {
-    return het_signal_pending() == 0 ? HET_OK : het_signal_stopped();
+    return het_stop_asked() ? het_stop_status() : HET_OK;
 }

@@ -1,0 +1,4 @@
+#pragma once
+
+/** Monotonic seconds. */
+double het_seconds(void);
