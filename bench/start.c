@@ -19,7 +19,7 @@ typedef struct problem {
     het_stack *stack;
     het_config config;
     het_start_volume_spec spec;
-    het_chosen chosen;
+    int64_t count, *index; /* images chosen */
     float *truth, *found; /* (images,9) */
 } problem;
 
@@ -30,41 +30,35 @@ static void *room(size_t count, size_t size)
     return memory;
 }
 
-static het_status read_images(problem *p, int64_t images)
+static het_status choose_images(problem *p, int64_t images)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(p->stack);
-    het_chosen *c = &p->chosen;
-    int64_t *index = room((size_t)images, sizeof *index);
     float *all = room((size_t)info->count, 9 * sizeof *all);
-    *c = (het_chosen){.count = images,
-                      .images = room((size_t)(images * info->box * info->box), sizeof *c->images),
-                      .ctf = room((size_t)images, sizeof *c->ctf)};
+    p->count = images;
+    p->index = room((size_t)images, sizeof *p->index);
     p->truth = room((size_t)images, 9 * sizeof *p->truth);
     p->found = room((size_t)images, 9 * sizeof *p->found);
-    for (int64_t i = 0; i < images; i++) index[i] = i * info->count / images;
-    HET_TRY(het_stack_read_standardised(p->stack, c->images, index, images));
-    HET_TRY(het_stack_read_ctf(p->stack, c->ctf, index, images));
+    for (int64_t i = 0; i < images; i++) p->index[i] = i * info->count / images;
     HET_TRY(het_stack_read_truth(p->stack, 0, info->count, &(het_stack_truth){.rotation = all}));
-    for (int64_t i = 0; i < images; i++) memcpy(p->truth + 9 * i, all + 9 * index[i], 9 * sizeof *all);
+    for (int64_t i = 0; i < images; i++) memcpy(p->truth + 9 * i, all + 9 * p->index[i], 9 * sizeof *all);
 done:
-    free(index);
     free(all);
     return status;
 }
 
-static het_status start(problem *p, int rounds, uint64_t seed)
+static het_status start(problem *p, het_comm *comm, int rounds, uint64_t seed)
 {
     het_status status = HET_OK;
     het_first_volume volume = {0};
     het_align align;
     const double began = het_seconds();
-    HET_TRY(het_start_maximise(&volume, &p->dev, p->stack, &p->chosen, &p->spec,
-                               (het_first_volume_spec){.radius = RADIUS, .coarse_rounds = rounds, .seed = seed << 16}));
+    HET_TRY(het_start_maximise(&volume, comm, &p->dev, p->stack, p->index, &p->spec, "",
+                               (het_first_volume_spec){.count = p->count, .radius = RADIUS, .coarse_rounds = rounds, .seed = seed << 16}));
     const double seconds = het_seconds() - began;
-    for (int64_t i = 0; i < p->chosen.count; i++)
+    for (int64_t i = 0; i < p->count; i++)
         memcpy(p->found + 9 * i, volume.pose[i].rotation, 9 * sizeof *p->found);
-    HET_TRY(het_align_rotations(&align, NULL, p->found, p->truth, p->chosen.count, HET_ALIGN_ANCHORS, 1));
+    HET_TRY(het_align_rotations(&align, NULL, p->found, p->truth, p->count, HET_ALIGN_ANCHORS, 1));
     printf("%6llu %15.2f %10.3f %8.3f %8.1f\n", (unsigned long long)seed, volume.loglik, volume.explained, align.median, seconds);
     fflush(stdout);
 done:
@@ -93,10 +87,10 @@ int main(int argc, char **argv)
     HET_TRY(het_survey_take(&survey, comm, &p.dev, p.stack, &p.config));
     p.spec = (het_start_volume_spec){.init = &p.config.init, .shift_range = info->shift_range,
                                      .noise_variance = survey.noise_variance};
-    HET_TRY(read_images(&p, images < info->count ? images : info->count));
+    HET_TRY(choose_images(&p, images < info->count ? images : info->count));
     printf("  seed  log-likelihood  explained      Rot  seconds   (%lld images, %d rounds, SNR %.3f)\n",
-           (long long)p.chosen.count, rounds, survey.snr);
-    for (int s = 0; s < starts; s++) HET_TRY(start(&p, rounds, (uint64_t)(first + s)));
+           (long long)p.count, rounds, survey.snr);
+    for (int s = 0; s < starts; s++) HET_TRY(start(&p, comm, rounds, (uint64_t)(first + s)));
 done:
     if (status != HET_OK) fprintf(stderr, "%s\n", het_status_message());
     return status != HET_OK;

@@ -3,21 +3,19 @@
 
 /** Random starts of the start's images: shared by start_volume.c and start_search.c only. */
 
-/** The chosen images in random order: any first part of them stands for all of the stack. */
+/** Images of a stack in random order: any first part of them stands for all of it. */
 typedef struct het_chosen {
     int64_t count;
-    float *images;           /* (count,D,D) standardised */
-    het_ctf_row *ctf;        /* (count) */
+    int64_t *index;          /* (count) in the stack */
     float *rotation, *shift; /* (count,9), (count,2) px: rough poses */
     uint8_t *valid;          /* (count) which images have one */
 } het_chosen;
 
-/** Expectation-maximisation on the chosen images at the data's noise: rounds, radius, seed and poses are
- *  those of `more`. Errors: those of het_first_volume_find. Not collective. */
-het_status het_start_maximise(het_first_volume *volume, het_device *dev, const het_stack *stack, const het_chosen *chosen,
-                              const het_start_volume_spec *spec, het_first_volume_spec more);
-
-enum { HET_START_AT_A_TIME = 2 }; /* ranks with random starts of their own: only they need images */
+/** Expectation-maximisation on the first `count` chosen images at the data's noise: rounds, radius, seed and poses are those of
+ *  `more`. Rounds that are done are kept as `name` where spec has a folder. Errors: those of het_first_volume_find, of reading.
+ *  Collective over comm. */
+het_status het_start_maximise(het_first_volume *volume, het_comm *comm, het_device *dev, const het_stack *stack, const int64_t *index,
+                              const het_start_volume_spec *spec, const char *name, het_first_volume_spec more);
 
 /** How many of the chosen images random starts may need, of `images` there are. */
 int64_t het_start_search_images(int64_t images, const het_config_init *init);
@@ -25,7 +23,7 @@ int64_t het_start_search_images(int64_t images, const het_config_init *init);
  *  likeliest so far and another one agree - the median of |R - R'|_F^2 after the best rotation and hand is at most 0.5 -
  *  and at most init.starts times. The first two take init.search_images images and init.search_rounds rounds, the next two
  *  twice as many of both, all others four times; only starts of one effort are compared. Where none agrees, a warning says
- *  so: a wrong volume is found a second time by chance only. Ranks 0 and 1 have a start each at a time; chosen is used on
- *  them alone, the others need not have it. images: of the whole start. Collective. Errors: HET_E_MEMORY. */
-het_status het_start_from_search(het_chosen *chosen, int64_t images, het_comm *comm, het_device *dev, const het_stack *stack,
+ *  so: a wrong volume is found a second time by chance only. Two starts are made at a time, each by half of the ranks.
+ *  Collective. Errors: HET_E_MEMORY. */
+het_status het_start_from_search(het_chosen *chosen, het_comm *comm, het_device *dev, const het_stack *stack,
                                  const het_start_volume_spec *spec);

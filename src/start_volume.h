@@ -1,11 +1,11 @@
 #pragma once
 #include "config.h"
 #include "data/stack.h"
+#include "first_volume.h"
 #include "mpi/comm.h"
-#include "physics/first_volume.h"
 
 /** A first volume without a model: random starts of some images that have to agree (start_search.h), and from
- *  the likeliest one expectation-maximisation (physics/first_volume.h) by rank 0 on init.images images, to
+ *  the likeliest one expectation-maximisation (first_volume.h) on init.images images, all shared by the ranks, to
  *  spec's radius. The result does not depend on the number of ranks. Test: tests/cli_start.sh */
 typedef struct het_start_volume_spec {
     const het_config_init *init;

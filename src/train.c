@@ -175,7 +175,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     HET_TRY(check_images(&t, options));
     if (config->train.deterministic) config->train.threads = dev->threads; /* the run remembers them: sums depend on them too */
     if (!options->dry_run) HET_TRY(het_run_open(&t.run, comm, options->run, 1, config));
-    HET_TRY(model_shape(&t, &spec));
+    HET_TRY(het_comm_agree(comm, model_shape(&t, &spec)));
     HET_TRY(het_train_model(&t, dev, &spec, options->memory, options->dry_run));
     if (options->dry_run) goto done;
     HET_TRY(het_stepper_open(&t.stepper, comm, t.model));

@@ -7,18 +7,21 @@
 #include "host_memory.h"
 #include "log.h"
 #include "physics/search.h"
+#include "start_search.h"
 
 static const double MIB = 1048576.0;
 
-/* While poses are found for `images` images: each with its transform, CTF and candidates, and the search
- * (physics/first_volume.c). */
+/* While a volume is found from `images` images: each with its transform, CTF and candidates, this rank's own pixels, and the search
+ * (first_volume.c). */
 static size_t start_bytes(const het_model *m, int64_t images)
 {
     enum { CANDIDATES = 32, KEEP = 16 };
     const int64_t p = het_points_within(&m->points, m->config.init.radius), pixels = m->spec.box * m->spec.box;
-    const size_t each = sizeof(float) * (size_t)(pixels + 3 * p + 11) + sizeof(het_ctf_row) +
-                        (CANDIDATES + 1) * sizeof(het_search_pose);
-    return (size_t)images * each + het_search_bytes(KEEP, p);
+    const int64_t ranks = m->spec.global_batch / het_model_images(&m->spec), few = het_start_search_images(images, &m->config.init);
+    const int64_t last = images / ranks, random = few / (ranks > 1 ? ranks / 2 : 1); /* two starts at a time */
+    const size_t each = sizeof(float) * (size_t)(3 * p + 11) + (CANDIDATES + 1) * sizeof(het_search_pose),
+                 own = sizeof(float) * (size_t)pixels + sizeof(het_ctf_row);
+    return (size_t)images * each + (size_t)(last > random ? last : random) * own + het_search_bytes(KEEP, p);
 }
 
 het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root)
@@ -37,7 +40,7 @@ het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root
     const size_t kept = searching ? 11 * n * f : started ? (11 + 3 * z + 2) * n * f : 0;
     memory.images += kept;
     const int64_t few = count < c->init.images ? count : c->init.images;
-    memory.start = root && started ? start_bytes(m, few) : 0;
+    memory.start = started ? start_bytes(m, few) : 0;
     const size_t map = f * d * d * d + f * 2 * d * d * (d / 2 + 1) + 2 * f * 2 * (size_t)(m->spec.batch * m->points.count);
     memory.checkpoint = root ? bytes[0] + bytes[2] + kept + map : map;
     return memory;

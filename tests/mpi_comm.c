@@ -86,6 +86,24 @@ static void check_sums_in_flight(het_comm *comm)
     CHECK_OK(comm, het_comm_sum_wait(comm)); /* nothing in flight */
 }
 
+/* Two groups, each with its own sums and errors, which the other one does not see. */
+static void check_group(het_comm *comm)
+{
+    const int rank = het_comm_rank(comm), size = het_comm_size(comm), odd = rank % 2;
+    het_comm *group;
+    CHECK_OK(comm, het_comm_group(&group, comm, odd));
+    CHECK(comm, het_comm_size(group) == (size + 1 - odd) / 2 && het_comm_rank(group) == rank / 2);
+    for (int i = 0; i <= 3 * odd; i++) { /* not as often in both */
+        int64_t sum = rank;
+        CHECK_OK(comm, het_comm_sum_i64(group, &sum, 1));
+        CHECK(comm, sum == odd * (size / 2) * (size / 2) + (1 - odd) * ((size + 1) / 2 - 1) * ((size + 1) / 2));
+    }
+    const het_status mine = odd && rank / 2 == het_comm_size(group) - 1 ? het_fail(HET_E_IO, "the last odd one failed") : HET_OK;
+    CHECK(comm, het_comm_agree(group, mine) == (odd ? HET_E_IO : HET_OK));
+    het_comm_group_free(group);
+    het_comm_group_free(NULL);
+}
+
 /* A number of a rank, of many bits, so that sums depend on their order. */
 static float number(int rank, size_t i)
 {
@@ -163,6 +181,7 @@ int main(int argc, char **argv)
     check_ranks(comm);
     check_collectives(comm);
     check_agree(comm);
+    check_group(comm);
     check_sums_in_flight(comm);
     check_sums_of_any_length(comm);
     check_share(comm);

@@ -8,9 +8,9 @@
 #include <cmocka.h>
 
 #include "../src/arena.h"
+#include "../src/first_volume.h"
 #include "../src/physics/align.h"
 #include "../src/physics/backproject.h"
-#include "../src/physics/first_volume.h"
 #include "../src/physics/rotation.h"
 #include "../src/physics/simulate.h"
 #include "../src/rng.h"
@@ -93,6 +93,8 @@ typedef struct data {
 } data;
 
 static const double shift_range = 1.0;
+static const het_stage nowhere; /* nothing is kept */
+static het_comm *comm;
 
 /* Images and, as starting poses, the truth turned by about 12 degrees; `wrong` of them are drawn. */
 static void make_data(data *d, double snr, double wrong)
@@ -146,7 +148,7 @@ static void finds_the_poses(const data *d, const het_first_volume_spec *asked)
     het_device dev;
     het_first_volume volume;
     assert_int_equal(het_device_open_cpu(&dev, 0, HET_PRECISION_F32), HET_OK);
-    assert_int_equal(het_first_volume_find(&volume, &dev, asked), HET_OK);
+    assert_int_equal(het_first_volume_find(&volume, comm, &dev, asked, &nowhere), HET_OK);
     for (int i = 0; i < N; i++) {
         memcpy(rotation + 9 * i, volume.pose[i].rotation, 9 * sizeof(float));
         memcpy(shift + 2 * i, volume.pose[i].shift, 2 * sizeof(float));
@@ -199,18 +201,19 @@ static void noise_explains_nothing(void **state)
     make_data(&d, 1e-6, 0.0);
     assert_int_equal(het_device_open_cpu(&dev, 0, HET_PRECISION_F32), HET_OK);
     het_first_volume_spec spec = spec_of(&d, 100, 1);
-    assert_int_equal(het_first_volume_find(&volume, &dev, &spec), HET_OK);
+    assert_int_equal(het_first_volume_find(&volume, comm, &dev, &spec, &nowhere), HET_OK);
     assert_true(fabs(volume.explained) < 0.1);
     assert_true(volume.loglik < 20.0);
     het_first_volume_free(&volume);
     spec.valid = none;
-    assert_int_equal(het_first_volume_find(&volume, &dev, &spec), HET_E_INPUT);
+    assert_int_equal(het_first_volume_find(&volume, comm, &dev, &spec, &nowhere), HET_E_INPUT);
     het_device_close(&dev);
 }
 
 static void nothing_left(void **state)
 {
     (void)state;
+    het_comm_close(comm);
     assert_int_equal(het_arena_live(), 0);
 }
 
@@ -223,5 +226,6 @@ int main(void)
         cmocka_unit_test(noise_explains_nothing),
         cmocka_unit_test(nothing_left),
     };
+    if (het_comm_open(&comm, NULL, NULL) != HET_OK) return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

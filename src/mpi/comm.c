@@ -146,6 +146,31 @@ void het_comm_close(het_comm *comm)
     if (finish) MPI_Finalize();
 }
 
+het_status het_comm_group(het_comm **out, het_comm *comm, int number)
+{
+    het_status status = HET_OK;
+    het_comm *group = het_alloc(sizeof *group);
+    *out = NULL;
+    HET_TRY(het_comm_agree(comm, group != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for a group of ranks")));
+    *group = (het_comm){.world = MPI_COMM_NULL, .pulse = comm->pulse, .phase = comm->phase, .step = comm->step};
+    enter(comm, "set-up");
+    HET_TRY(leave(comm, MPI_Comm_split(comm->world, number, comm->rank, &group->world)));
+    HET_TRY(check(MPI_Comm_rank(group->world, &group->rank), "set-up"));
+    HET_TRY(check(MPI_Comm_size(group->world, &group->size), "set-up"));
+    *out = group;
+    return HET_OK;
+done:
+    het_comm_group_free(group);
+    return status;
+}
+
+void het_comm_group_free(het_comm *group)
+{
+    if (group == NULL) return;
+    if (group->world != MPI_COMM_NULL) MPI_Comm_free(&group->world);
+    het_release(group);
+}
+
 _Noreturn void het_comm_abort(het_comm *comm, int exit_code)
 {
     fflush(NULL);
@@ -296,9 +321,9 @@ het_status het_comm_sum_f64(het_comm *comm, double *data, size_t count)
 }
 
 /* As bits: -0 + 0 is 0. */
-het_status het_comm_unite(het_comm *comm, float *data, size_t count)
+het_status het_comm_unite(het_comm *comm, void *data, size_t count)
 {
-    return reduce(comm, data, count, sizeof *data, MPI_UINT32_T, MPI_BOR);
+    return reduce(comm, data, count, sizeof(uint32_t), MPI_UINT32_T, MPI_BOR);
 }
 
 het_status het_comm_unite_shares(het_comm *comm, float *data, int64_t n, int64_t width)

@@ -14,6 +14,11 @@ het_status het_comm_open(het_comm **comm, int *argc, char ***argv);
 void het_comm_version(char *text, size_t size);
 /** Finish MPI. Collective; accepts NULL. */
 void het_comm_close(het_comm *comm);
+/** The ranks that give the same number, in their order, to do something on their own: they call nothing of `comm` before all are done
+ *  with it. Watched as before. Collective over comm; free with het_comm_group_free before comm is closed. Errors: HET_E_MEMORY. */
+het_status het_comm_group(het_comm **group, het_comm *comm, int number);
+/** Collective over the group; accepts NULL. */
+void het_comm_group_free(het_comm *group);
 /** End all ranks at once with an exit code: for main() only, when ranks can no longer agree. */
 _Noreturn void het_comm_abort(het_comm *comm, int exit_code);
 
@@ -44,8 +49,8 @@ het_status het_comm_sum_f32(het_comm *comm, float *data, size_t count);
 het_status het_comm_sum_f64(het_comm *comm, double *data, size_t count);
 het_status het_comm_sum_i64(het_comm *comm, int64_t *data, size_t count);
 het_status het_comm_max_i64(het_comm *comm, int64_t *data, size_t count);
-/** Rows that one rank each has filled and that are all 0 on the others: to all, every bit as it is. */
-het_status het_comm_unite(het_comm *comm, float *data, size_t count);
+/** Numbers of 32 bits (a double: two) that one rank each has filled and that are 0 on the others: to all, every bit as it is. */
+het_status het_comm_unite(het_comm *comm, void *data, size_t count);
 /** The same for n rows of `width` of which each rank has filled its share (het_comm_share); what it has in other rows is lost. */
 het_status het_comm_unite_shares(het_comm *comm, float *data, int64_t n, int64_t width);
 /** Gather `bytes` from each rank, in rank order, on the root (`all` is NULL elsewhere). */

@@ -1,18 +1,18 @@
 #include "backproject.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../arena.h"
 
 enum { PAD = 2 };
 
-/* One of the eight grid points around a sample. */
-typedef struct corner {
-    int64_t at, opposite; /* opposite >= 0: kx = 0, where both k and -k are stored */
-    double weight;
-    int conjugate;        /* kx < 0: the point -k is stored instead */
-} corner;
+/* A sample among the eight points of the grid around it. */
+typedef struct sample {
+    int64_t base[3];
+    double fraction[3];
+} sample;
 
 het_status het_backproject_new(het_backproject *back, int64_t box, int64_t image_box)
 {
@@ -20,11 +20,14 @@ het_status het_backproject_new(het_backproject *back, int64_t box, int64_t image
     const int64_t side = PAD * box;
     *back = (het_backproject){.box = box, .image_box = image_box};
     HET_TRY(het_fft_new(&back->fft, 3, side));
-    back->sum = het_alloc((size_t)(het_fft_size(back->fft) / 2 * 3) * sizeof *back->sum);
+    back->sum = het_alloc((size_t)het_backproject_numbers(back) * sizeof *back->sum);
     back->spectrum = het_alloc((size_t)het_fft_size(back->fft) * sizeof *back->spectrum);
     back->real = het_alloc((size_t)(side * side * side) * sizeof *back->real);
-    if (back->sum == NULL || back->spectrum == NULL || back->real == NULL)
-        status = het_fail(HET_E_MEMORY, "no memory to reconstruct a map of box %lld", (long long)box);
+    back->mine = het_alloc((size_t)((box + 1) * (box + 1)));
+    back->row = het_alloc((size_t)(box + 1));
+    if (back->sum == NULL || back->spectrum == NULL || back->real == NULL || back->mine == NULL || back->row == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory to reconstruct a map of box %lld", (long long)box));
+    het_backproject_share(back, 0, 1);
 done:
     if (status != HET_OK) het_backproject_free(back);
     return status;
@@ -36,56 +39,91 @@ void het_backproject_free(het_backproject *back)
     het_release(back->sum);
     het_release(back->spectrum);
     het_release(back->real);
+    het_release(back->mine);
+    het_release(back->row);
     *back = (het_backproject){0};
+}
+
+int64_t het_backproject_numbers(const het_backproject *back)
+{
+    return het_fft_size(back->fft) / 2 * 3;
 }
 
 void het_backproject_clear(het_backproject *back)
 {
-    memset(back->sum, 0, (size_t)(het_fft_size(back->fft) / 2 * 3) * sizeof *back->sum);
+    memset(back->sum, 0, (size_t)het_backproject_numbers(back) * sizeof *back->sum);
+}
+
+/* Columns of the grid that are mirror images of each other in y, z or both are one: a point and its opposite are stored as one. */
+static int64_t column(const het_backproject *back, int64_t y, int64_t z)
+{
+    return llabs(z) * (back->box + 1) + llabs(y);
+}
+
+/* About how many samples of slices in all directions fall into a column: their density is that of 1/|k|. Exact arithmetic: all
+ * processes must have the same numbers. */
+static double load_of(const het_backproject *back, int64_t y, int64_t z)
+{
+    const double r = sqrt((double)(y * y + z * z)), reach = (double)(back->box - PAD);
+    const double half = r < reach ? sqrt(reach * reach - r * r) : 0.0;
+    return (y > 0 ? 2.0 : 1.0) * (z > 0 ? 2.0 : 1.0) * half / (r + half / 3.0);
+}
+
+void het_backproject_share(het_backproject *back, int64_t rank, int64_t ranks)
+{
+    const int64_t n = back->box + 1;
+    double all = 0.0, before = 0.0;
+    for (int64_t c = 0; c < n * n; c++) all += load_of(back, c % n, c / n);
+    memset(back->row, 0, (size_t)n);
+    for (int64_t c = 0; c < n * n; c++) {
+        const int64_t owner = (int64_t)((double)ranks * before / all);
+        back->mine[c] = (owner < ranks ? owner : ranks - 1) == rank;
+        back->row[c / n] |= back->mine[c];
+        before += load_of(back, c % n, c / n);
+    }
 }
 
 static int64_t place(int64_t side, int64_t x, int64_t y, int64_t z)
 {
-    return (((z + side) % side) * side + (y + side) % side) * (side / 2 + 1) + x;
+    return ((z < 0 ? z + side : z) * side + (y < 0 ? y + side : y)) * (side / 2 + 1) + x;
 }
 
-static void corners_of(int64_t side, corner corners[8], const float *r, const int32_t *k)
+/* Whether any of the points around the sample belongs to this process; the sample is set if so. */
+static int locate(const het_backproject *back, sample *s, const float *r, const int32_t *k)
 {
-    double fraction[3];
-    int64_t base[3];
-    for (int j = 0; j < 3; j++) {
+    for (int j = 2; j >= 0; j--) {
         const double q = PAD * ((double)k[0] * (double)r[j] + (double)k[1] * (double)r[3 + j]);
-        base[j] = (int64_t)floor(q);
-        fraction[j] = q - (double)base[j];
+        const int64_t whole = (int64_t)q, *b = s->base;
+        s->base[j] = whole - (q < (double)whole); /* floor */
+        s->fraction[j] = q - (double)s->base[j];
+        if (j == 2 && !(back->row[llabs(b[2])] | back->row[llabs(b[2] + 1)])) return 0;
+        if (j == 1 && !(back->mine[column(back, b[1], b[2])] | back->mine[column(back, b[1] + 1, b[2])] |
+                        back->mine[column(back, b[1], b[2] + 1)] | back->mine[column(back, b[1] + 1, b[2] + 1)]))
+            return 0;
     }
+    return 1;
+}
+
+static void spread(het_backproject *back, const sample *s, const float a[2], float b, double weight)
+{
+    const int64_t side = PAD * back->box;
     for (int c = 0; c < 8; c++) {
         int64_t at[3];
-        double weight = 1.0;
+        double w = 1.0;
         for (int j = 0; j < 3; j++) {
             const int up = c >> j & 1;
-            at[j] = base[j] + up;
-            weight *= up ? fraction[j] : 1.0 - fraction[j];
+            at[j] = s->base[j] + up;
+            w *= up ? s->fraction[j] : 1.0 - s->fraction[j];
         }
-        const int64_t sign = at[0] < 0 ? -1 : 1;
-        corners[c] = (corner){.at = place(side, sign * at[0], sign * at[1], sign * at[2]),
-                              .opposite = at[0] == 0 ? place(side, 0, -at[1], -at[2]) : -1,
-                              .weight = weight, .conjugate = sign < 0};
-    }
-}
-
-static void add_point(het_backproject *back, const float a[2], float b, const float *rotation, double weight,
-                      const int32_t *k)
-{
-    corner corners[8];
-    corners_of(PAD * back->box, corners, rotation, k);
-    for (int c = 0; c < 8; c++) {
-        const double w = weight * corners[c].weight;
-        double *sum = back->sum + 3 * corners[c].at;
+        if (!back->mine[column(back, at[1], at[2])]) continue;
+        w = weight * w;
+        const int64_t sign = at[0] < 0 ? -1 : 1; /* kx < 0: the point -k is stored instead */
+        double *sum = back->sum + 3 * place(side, sign * at[0], sign * at[1], sign * at[2]);
         sum[0] += w * a[0];
-        sum[1] += corners[c].conjugate ? -w * a[1] : w * a[1];
+        sum[1] += sign < 0 ? -w * a[1] : w * a[1];
         sum[2] += w * b;
-        if (corners[c].opposite < 0) continue;
-        sum = back->sum + 3 * corners[c].opposite;
+        if (at[0] != 0) continue; /* kx = 0: both k and -k are stored */
+        sum = back->sum + 3 * place(side, 0, -at[1], -at[2]);
         sum[0] += w * a[0];
         sum[1] -= w * a[1];
         sum[2] += w * b;
@@ -95,20 +133,24 @@ static void add_point(het_backproject *back, const float a[2], float b, const fl
 void het_backproject_add(het_backproject *back, const float *a, const float *b, const float *rotation,
                          double weight, const int32_t *kxy, int64_t p)
 {
-    for (int64_t i = 0; i < p; i++) add_point(back, a + 2 * i, b[i], rotation, weight, kxy + 2 * i);
+    sample s;
+    for (int64_t i = 0; i < p; i++)
+        if (locate(back, &s, rotation, kxy + 2 * i)) spread(back, &s, a + 2 * i, b[i], weight);
 }
 
 void het_backproject_image(het_backproject *back, const float *transform, const float *ctf, const float *rotation,
                            const float *shift, double weight, const int32_t *kxy, int64_t p)
 {
     const double unit = 2.0 * M_PI / (double)back->image_box;
+    sample s;
     for (int64_t i = 0; i < p; i++) {
         const int32_t *k = kxy + 2 * i;
+        if (!locate(back, &s, rotation, k)) continue;
         const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
         const float re = ctf[i] * (float)cos(angle), im = ctf[i] * (float)sin(angle);
         const float *x = transform + 2 * i;
         const float a[2] = {re * x[0] - im * x[1], re * x[1] + im * x[0]};
-        add_point(back, a, ctf[i] * ctf[i], rotation, weight, k);
+        spread(back, &s, a, ctf[i] * ctf[i], weight);
     }
 }
 

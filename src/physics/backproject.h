@@ -12,12 +12,19 @@ typedef struct het_backproject {
     double *sum;     /* (2 box, 2 box, box + 1, 3): re, im of sum a; sum b */
     float *spectrum; /* (2 box, 2 box, box + 1, 2) */
     float *real;     /* (2 box, 2 box, 2 box) */
+    uint8_t *mine;   /* (box + 1, box + 1) |z|, |y|: what this process adds to */
+    uint8_t *row;    /* (box + 1) |z|: where there is any of it */
 } het_backproject;
 
 /** For maps of `box` voxels over the same length as images of image_box pixels; what is added must have
  *  |k| <= box/2 - 1. Errors: HET_E_SHAPE, HET_E_MEMORY. */
 het_status het_backproject_new(het_backproject *back, int64_t box, int64_t image_box);
 void het_backproject_free(het_backproject *back);
+/** Several processes that add the same slices share the work: from now on this one, number `rank` of `ranks`, adds to its own part of
+ *  the grid alone and leaves the rest. All parts united (het_backproject_numbers) are the sums of one process, to the bit. */
+void het_backproject_share(het_backproject *back, int64_t rank, int64_t ranks);
+/** How many doubles `sum` has. */
+int64_t het_backproject_numbers(const het_backproject *back);
 /** Forget all sums. */
 void het_backproject_clear(het_backproject *back);
 /** Add one slice: a (P,2), b (P) at the points kxy (P,2), rotation (9), times `weight`. */

@@ -3,19 +3,23 @@
 #include <math.h>
 #include <string.h>
 
-#include "../arena.h"
-#include "../rng.h"
-#include "backproject.h"
-#include "rotation.h"
+#include "arena.h"
+#include "physics/backproject.h"
+#include "physics/rotation.h"
+#include "rng.h"
+#include "stop.h"
 
-enum { CHUNK = 64, COARSE_RESULTS = 32, RESULTS = 8, KEEP = 16, ROUND_LEVELS = 2, LAST_LEVELS = 4 };
+enum { CHUNK = HET_SEARCH_CHUNK, POSE_FLOATS = sizeof(het_search_pose) / sizeof(float) };
+enum { COARSE_RESULTS = 32, RESULTS = 8, KEEP = 16, ROUND_LEVELS = 2, LAST_LEVELS = 4 };
 static const double BASE_RADIUS = 5.0, NEGLIGIBLE = 1e-3;
 /* Of the coarse rounds' noise: at first, and after which share of them it has come down to 1. */
 static const double TEMPERATURE = 30.0, COOLED = 0.8;
 
 typedef struct work {
     const het_first_volume_spec *spec;
+    het_comm *comm;
     het_device *dev;
+    int64_t first, own;          /* images that are here */
     het_fourier *plan;
     het_search *search;
     het_backproject back;
@@ -23,7 +27,7 @@ typedef struct work {
     const int32_t *kxy;          /* (P,2) */
     int64_t *shell;              /* (P) round(|k|) */
     float *transform, *ctf;      /* (count,P,2), (count,P) */
-    float *noise;                /* (P) of the likelihood: given, or left unexplained */
+    float *noise;                /* (P) the volume's: given, or left unexplained */
     double *signal, *prior;      /* (shells) variance before the CTF; noise/signal */
     double *shell_count, *left, *zero; /* (shells): points; mean |X - C T V|^2 and |X|^2 per point */
     int results;                 /* candidates of each image that count */
@@ -43,7 +47,17 @@ void het_first_volume_slices(void *context, float *slices, const float *rot, int
     for (int64_t j = 0; j < 2 * n * p; j++) slices[j] *= (float)volume->slice_scale;
 }
 
-/* Transforms and CTFs of all images. */
+/* Rows of all images, of which each rank has filled those of its own: to all. */
+static het_status unite(const work *w, void *rows, int64_t width)
+{
+    float *data = rows;
+    const int64_t end = w->first + w->own;
+    memset(data, 0, (size_t)(w->first * width) * sizeof *data);
+    memset(data + end * width, 0, (size_t)((w->spec->count - end) * width) * sizeof *data);
+    return het_comm_unite(w->comm, data, (size_t)(w->spec->count * width));
+}
+
+/* Transforms and CTFs of this rank's images. */
 static het_status transform_images(work *w, const het_points *points)
 {
     het_status status = HET_OK;
@@ -57,14 +71,14 @@ static het_status transform_images(work *w, const het_points *points)
     het_ctf_row *rows = ops->alloc(w->dev, CHUNK * sizeof *rows);
     if (image == NULL || transform == NULL || ctf == NULL || rows == NULL)
         status = het_fail(HET_E_MEMORY, "no memory for the images of a first volume");
-    for (int64_t i = 0; status == HET_OK && i < w->spec->count; i += CHUNK) {
-        const int64_t n = w->spec->count - i < CHUNK ? w->spec->count - i : CHUNK;
+    for (int64_t i = 0; status == HET_OK && i < w->own; i += CHUNK) {
+        const int64_t n = w->own - i < CHUNK ? w->own - i : CHUNK, to = w->first + i;
         ops->upload(w->dev, image, w->spec->images + i * pixels, (size_t)(n * pixels) * f);
         ops->upload(w->dev, rows, w->spec->ctf + i, (size_t)n * sizeof *rows);
         ops->image_to_points(w->plan, transform, image, n, p);
         ops->ctf(w->plan, ctf, rows, NULL, NULL, (float)w->spec->apix, n, p);
-        ops->download(w->dev, w->transform + i * 2 * p, transform, (size_t)(n * 2 * p) * f);
-        ops->download(w->dev, w->ctf + i * p, ctf, (size_t)(n * p) * f);
+        ops->download(w->dev, w->transform + to * 2 * p, transform, (size_t)(n * 2 * p) * f);
+        ops->download(w->dev, w->ctf + to * p, ctf, (size_t)(n * p) * f);
     }
     void *const pieces[] = {image, transform, ctf, rows};
     for (int i = 0; i < 4; i++)
@@ -116,9 +130,11 @@ static void add_image(work *w, int64_t i, const het_search_pose *pose, double we
                           w->kxy, w->p);
 }
 
-/* The map of what was added, and its slices. */
+/* The map of what all ranks added, and its slices. */
 static het_status solve(work *w, het_first_volume *volume)
 {
+    const het_status united = het_comm_unite(w->comm, w->back.sum, 2 * (size_t)het_backproject_numbers(&w->back));
+    if (united != HET_OK) return united;
     memset(w->prior, 0, (size_t)w->shells * sizeof *w->prior);
     for (int64_t j = 0; j < w->p; j++) {
         const int64_t s = w->shell[j];
@@ -210,14 +226,15 @@ static het_status new_search(work *w, int levels, int result)
     return het_search_new(&w->search, w->dev, &spec);
 }
 
-/* Search all images on the map's slices, the grid turned by the round's own rotation. */
-static void search_all(work *w, const het_first_volume *volume, het_search_pose *poses, int64_t round)
+/* Search this rank's images on the map's slices, the grid turned by the round's own rotation. */
+static void search_own(work *w, const het_first_volume *volume, het_search_pose *poses, int64_t round)
 {
     het_rng rng = het_rng_at(w->spec->seed, HET_STREAM_SEARCH, (uint64_t)round, 0);
     double turn[9];
     het_rotation_draw(turn, &rng);
     het_search_load(w->search, het_first_volume_slices, (void *)(uintptr_t)volume, turn);
-    het_search_run(w->search, poses, w->transform, w->ctf, w->noise, w->spec->count);
+    het_search_run(w->search, poses + w->first * w->results, w->transform + w->first * 2 * w->p, w->ctf + w->first * w->p, w->noise,
+                   w->own);
 }
 
 /* Search, and the map of what was found. temperature: of the likelihood, above 1 for a softer assignment. */
@@ -226,7 +243,8 @@ static het_status one_round(work *w, het_first_volume *volume, int64_t round, do
     het_status status = HET_OK;
     const int results = w->results;
     for (int64_t j = 0; j < w->p; j++) w->noise[j] *= (float)temperature;
-    search_all(w, volume, w->found, round);
+    search_own(w, volume, w->found, round);
+    HET_TRY(unite(w, w->found, results * POSE_FLOATS));
     measure_left(w, volume, w->found, results, NULL);
     set_noise(w);
     het_backproject_clear(&w->back);
@@ -239,20 +257,36 @@ static het_status one_round(work *w, het_first_volume *volume, int64_t round, do
             if (weight > NEGLIGIBLE) add_image(w, i, list + c, weight);
         }
     }
-    HET_TRY(solve(w, volume));
+    status = het_comm_agree(w->comm, solve(w, volume));
 done:
     return status;
 }
 
-static het_status all_rounds(work *w, het_first_volume *volume)
+/* The rounds, from that on where an earlier call was stopped. */
+static het_status all_rounds(work *w, het_first_volume *volume, const het_stage *kept)
 {
     het_status status = HET_OK;
-    const int coarse = w->spec->coarse_rounds, all = coarse + w->spec->rounds;
-    for (int round = 0; round < all; round++) {
-        if (round == 0 && coarse > 0) HET_TRY(new_search(w, 0, COARSE_RESULTS));
-        if (round == coarse) HET_TRY(new_search(w, ROUND_LEVELS, RESULTS));
+    const int64_t coarse = w->spec->coarse_rounds, all = coarse + w->spec->rounds, box = volume->map.box;
+    int64_t done = 0;
+    int there = 0;
+    const het_field field[] = {{"rounds", {&done, HET_I64, 1, {1}}},
+                               {"map", {volume->map.data, HET_F32, 3, {box, box, box}}},
+                               {"noise", {w->noise, HET_F32, 1, {w->p}}}};
+    const het_stage stage = {.comm = w->comm, .folder = kept->folder, .name = kept->name, .about = kept->about, .field = field, .count = 3};
+    if (kept->folder != NULL) HET_TRY(het_stage_recall(&stage, &there));
+    HET_TRY(het_comm_agree(w->comm, there ? het_slicer_new(&volume->slicer, &volume->map) : start(w, volume)));
+    for (int64_t round = done, first = done; round < all; round++) {
+        if (round == first || round == coarse)
+            HET_TRY(het_comm_agree(w->comm, round < coarse ? new_search(w, 0, COARSE_RESULTS) : new_search(w, ROUND_LEVELS, RESULTS)));
         const double cooled = fmin(1.0, (double)round / (COOLED * (double)coarse));
         HET_TRY(one_round(w, volume, round, round < coarse ? pow(TEMPERATURE, 1.0 - cooled) : 1.0));
+        done = round + 1;
+        status = het_comm_agree(w->comm, het_stop_check());
+        if (status == HET_E_STOPPED && kept->folder != NULL) {
+            het_stage_keep(&stage);
+            status = het_stop_status();
+        }
+        HET_TRY(status);
     }
 done:
     return status;
@@ -274,9 +308,9 @@ static double explained(const work *w, const het_points *points)
 static het_status last_search(work *w, het_first_volume *volume)
 {
     het_status status = HET_OK;
-    HET_TRY(new_search(w, LAST_LEVELS, 1));
-    search_all(w, volume, volume->pose, w->spec->coarse_rounds + w->spec->rounds);
-    memcpy(volume->noise, w->noise, (size_t)w->p * sizeof *w->noise);
+    HET_TRY(het_comm_agree(w->comm, new_search(w, LAST_LEVELS, 1)));
+    search_own(w, volume, volume->pose, w->spec->coarse_rounds + w->spec->rounds);
+    HET_TRY(unite(w, volume->pose, POSE_FLOATS));
     measure_left(w, volume, volume->pose, 1, NULL);
     volume->explained = explained(w, &volume->points);
     /* the likelihood of these poses with the noise given: |X|^2 - |X - C T V|^2 over it */
@@ -296,20 +330,19 @@ static het_status allocate(work *w, het_first_volume *volume)
     const size_t n = (size_t)w->spec->count, p = (size_t)w->p, shells = (size_t)w->shells;
     const int64_t box = volume->map.box;
     HET_TRY(het_backproject_new(&w->back, box, w->spec->box));
+    het_backproject_share(&w->back, het_comm_rank(w->comm), het_comm_size(w->comm));
     volume->pose = het_alloc(n * sizeof *volume->pose);
     w->transform = het_alloc(n * 2 * p * sizeof *w->transform);
     w->ctf = het_alloc(n * p * sizeof *w->ctf);
     w->found = het_alloc(n * COARSE_RESULTS * sizeof *w->found);
     w->shell = het_alloc(p * sizeof *w->shell);
-    w->noise = het_alloc(p * sizeof *w->noise);
     w->model = het_alloc(2 * p * sizeof *w->model);
     double **const per_shell[] = {&w->signal, &w->shell_count, &w->left, &w->zero};
     w->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *w->prior);
     int complete = 1;
     for (size_t i = 0; i < sizeof per_shell / sizeof *per_shell; i++)
         complete = (*per_shell[i] = het_alloc(shells * sizeof(double))) != NULL && complete;
-    const void *const pieces[] = {volume->pose, w->transform, w->ctf,    w->found, w->shell,
-                                  w->noise,     w->model,    w->prior, volume->noise};
+    const void *const pieces[] = {volume->pose, w->transform, w->ctf, w->found, w->shell, w->model, w->prior};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) complete = pieces[i] != NULL && complete;
     if (!complete)
         return het_fail(HET_E_MEMORY, "no memory for a first volume of %lld images", (long long)w->spec->count);
@@ -323,8 +356,8 @@ static void work_free(work *w)
     if (w->plan != NULL) w->dev->ops->fourier_free(w->plan);
     het_search_free(w->search);
     het_backproject_free(&w->back);
-    void *const pieces[] = {w->transform,   w->ctf,  w->shell, w->noise, w->signal, w->prior,
-                            w->shell_count, w->left, w->zero,  w->found, w->model};
+    void *const pieces[] = {w->transform, w->ctf,  w->shell, w->signal, w->prior,
+                            w->shell_count, w->left, w->zero, w->found, w->model};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
 }
 
@@ -342,19 +375,41 @@ done:
     return status;
 }
 
-het_status het_first_volume_find(het_first_volume *volume, het_device *dev, const het_first_volume_spec *spec)
+void het_first_volume_share(const het_comm *comm, int64_t count, int64_t *first, int64_t *own)
+{
+    int64_t chunk, chunks;
+    het_comm_share(comm, (count + CHUNK - 1) / CHUNK, &chunk, &chunks);
+    const int64_t end = (chunk + chunks) * CHUNK;
+    *first = chunk * CHUNK < count ? chunk * CHUNK : count;
+    *own = (end < count ? end : count) - *first;
+}
+
+static het_status prepare(work *w, het_first_volume *volume)
 {
     het_status status = HET_OK;
-    work w = {.spec = spec, .dev = dev};
-    HET_TRY(het_first_volume_blank(volume, dev, spec->box, spec->apix, spec->radius));
-    w.p = het_points_within(&volume->points, spec->radius);
-    w.kxy = volume->points.kxy;
-    w.shells = shell_of(w.kxy + 2 * (w.p - 1)) + 1;
-    HET_TRY(allocate(&w, volume));
-    HET_TRY(transform_images(&w, &volume->points));
+    const het_first_volume_spec *spec = w->spec;
+    HET_TRY(het_first_volume_blank(volume, w->dev, spec->box, spec->apix, spec->radius));
+    w->noise = volume->noise;
+    w->p = het_points_within(&volume->points, spec->radius);
+    w->kxy = volume->points.kxy;
+    w->shells = shell_of(w->kxy + 2 * (w->p - 1)) + 1;
+    HET_TRY(allocate(w, volume));
+    status = transform_images(w, &volume->points);
+done:
+    return status;
+}
+
+het_status het_first_volume_find(het_first_volume *volume, het_comm *comm, het_device *dev, const het_first_volume_spec *spec,
+                                 const het_stage *kept)
+{
+    het_status status = HET_OK;
+    work w = {.spec = spec, .comm = comm, .dev = dev};
+    het_first_volume_share(comm, spec->count, &w.first, &w.own);
+    HET_TRY(het_comm_agree(comm, prepare(&w, volume)));
+    HET_TRY(unite(&w, w.transform, 2 * w.p));
+    HET_TRY(unite(&w, w.ctf, w.p));
     measure_signal(&w);
-    HET_TRY(start(&w, volume));
-    HET_TRY(all_rounds(&w, volume));
+    HET_TRY(all_rounds(&w, volume, kept));
     HET_TRY(last_search(&w, volume));
 done:
     work_free(&w);
@@ -366,7 +421,7 @@ het_status het_first_volume_search(const het_first_volume *volume, het_search_po
                                    const het_first_volume_spec *spec)
 {
     het_status status = HET_OK;
-    work w = {.spec = spec, .dev = dev, .kxy = volume->points.kxy, .noise = volume->noise};
+    work w = {.spec = spec, .dev = dev, .own = spec->count, .kxy = volume->points.kxy, .noise = volume->noise};
     w.p = het_points_within(&volume->points, spec->radius);
     w.transform = het_alloc((size_t)(spec->count * 2 * w.p) * sizeof *w.transform);
     w.ctf = het_alloc((size_t)(spec->count * w.p) * sizeof *w.ctf);
@@ -374,9 +429,8 @@ het_status het_first_volume_search(const het_first_volume *volume, het_search_po
         HET_TRY(het_fail(HET_E_MEMORY, "no memory to search the poses of %lld images", (long long)spec->count));
     HET_TRY(transform_images(&w, &volume->points));
     HET_TRY(new_search(&w, LAST_LEVELS, 1));
-    search_all(&w, volume, pose, spec->rounds);
+    search_own(&w, volume, pose, spec->rounds);
 done:
-    w.noise = NULL; /* the volume's */
     work_free(&w);
     return status;
 }
