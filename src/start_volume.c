@@ -45,7 +45,7 @@ static het_status read_own(float **images, het_ctf_row **ctf, const het_comm *co
     het_first_volume_share(comm, count, &first, &own);
     *images = het_alloc((size_t)(own * box * box) * sizeof **images);
     *ctf = het_alloc((size_t)own * sizeof **ctf);
-    if (own > 0 && (*images == NULL || *ctf == NULL))
+    if (*images == NULL || *ctf == NULL)
         return het_fail(HET_E_MEMORY, "no memory for %lld images of the start: choose fewer by init.images", (long long)own);
     HET_TRY(het_stack_read_standardised(stack, *images, index + first, own));
     HET_TRY(het_stack_read_ctf(stack, *ctf, index + first, own));

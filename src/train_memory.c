@@ -24,7 +24,7 @@ static size_t start_bytes(const het_model *m, int64_t images)
     return (size_t)images * each + (size_t)(last > random ? last : random) * own + het_search_bytes(KEEP, p);
 }
 
-het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root)
+het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root, int copy)
 {
     const het_config *c = &m->config;
     const size_t f = sizeof(float), n = (size_t)count, z = (size_t)c->z_dim, d = (size_t)m->spec.box,
@@ -33,7 +33,7 @@ het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root
     size_t bytes[4];
     het_model_memory(m, bytes);
     het_train_memory memory = {bytes[0], bytes[1], bytes[2], bytes[3], .plans = m->plan_bytes};
-    if (!m->dev->on_host) memory.plans += bytes[1]; /* gradients on their way between ranks */
+    if (copy) memory.plans += bytes[1]; /* gradients on their way between ranks */
     for (int64_t parts = m->spec.parts; parts > 1; parts /= 2) memory.plans += f * (size_t)m->layout.total; /* mpi/fold.h */
     memory.batches = 2 * batch * (f * d * d + sizeof(het_ctf_row) + sizeof(int64_t));
     memory.images = n * sizeof(int64_t);
@@ -92,7 +92,7 @@ static int fits(const het_train_memory *m, const room *r, int device_is_host)
 }
 
 /* The largest batch of all ranks that fits, a multiple of all shards; 0: none. Every trial plans the networks anew. */
-static int64_t largest_batch(const het_trainer *t, const het_model_spec *spec, const room *r)
+static int64_t largest_batch(const het_trainer *t, const het_model_spec *spec, const room *r, int copy)
 {
     const het_model *m = t->model;
     const int host = m->dev->on_host;
@@ -105,7 +105,7 @@ static int64_t largest_batch(const het_trainer *t, const het_model_spec *spec, c
         less.global_batch = middle * spec->global_groups;
         const int good = het_model_plan(&trial, m->dev, t->config, &less) == HET_OK;
         const het_train_memory memory = good ? het_train_memory_of(trial, het_stack_get_info(t->stack)->count,
-                                                                   het_comm_rank(t->comm) == 0)
+                                                                   het_comm_rank(t->comm) == 0, copy)
                                              : (het_train_memory){0};
         het_model_free(trial);
         if (good && fits(&memory, r, host)) low = middle;
@@ -114,10 +114,10 @@ static int64_t largest_batch(const het_trainer *t, const het_model_spec *spec, c
     return low * spec->global_groups;
 }
 
-static het_status refuse(const het_trainer *t, const het_model_spec *spec, const het_train_memory *m, const room *r)
+static het_status refuse(const het_trainer *t, const het_model_spec *spec, const het_train_memory *m, const room *r, int copy)
 {
     const int host = t->model->dev->on_host, on_device = !host && het_train_memory_device(m) > r->device;
-    const int64_t batch = largest_batch(t, spec, r);
+    const int64_t batch = largest_batch(t, spec, r, copy);
     char advice[80] = "no batch is small enough: take a smaller network or box, or more memory";
     if (batch > 0) snprintf(advice, sizeof advice, "train.batch=%lld would fit", (long long)batch);
     return het_fail(HET_E_MEMORY, "training needs %.1f MiB %s and there are %.1f for each of %d rank(s): %s",
@@ -129,12 +129,14 @@ static het_status refuse(const het_trainer *t, const het_model_spec *spec, const
 het_status het_train_model(het_trainer *t, het_device *dev, const het_model_spec *spec, int64_t limit, int dry_run)
 {
     het_status status = HET_OK;
+    int copy;
+    HET_TRY(het_sums_foresee(t->comm, dev, &copy));
     HET_TRY(het_comm_agree(t->comm, het_model_plan(&t->model, dev, t->config, spec)));
     const het_train_memory memory = het_train_memory_of(t->model, het_stack_get_info(t->stack)->count,
-                                                        het_comm_rank(t->comm) == 0);
+                                                        het_comm_rank(t->comm) == 0, copy);
     const room r = room_of(t->comm, dev, limit);
     report(&memory, t->model);
-    if (!fits(&memory, &r, dev->on_host)) status = refuse(t, spec, &memory, &r);
+    if (!fits(&memory, &r, dev->on_host)) status = refuse(t, spec, &memory, &r, copy);
     status = het_comm_agree(t->comm, status);
     if (dry_run && status != HET_OK) het_warn("%s", het_status_message());
     if (dry_run) return HET_OK;

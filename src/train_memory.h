@@ -12,8 +12,8 @@ typedef struct het_train_memory {
     size_t checkpoint; /* rank 0: the copy that is being written, and the map that every report looks at */
 } het_train_memory;
 
-/** Of a planned model (het_model_plan) on a stack of `count` images. root: this is rank 0. */
-het_train_memory het_train_memory_of(const het_model *planned, int64_t count, int root);
+/** Of a planned model (het_model_plan) on a stack of `count` images. root: this is rank 0; copy: het_sums_foresee(). */
+het_train_memory het_train_memory_of(const het_model *planned, int64_t count, int root, int copy);
 /** On the host all together, with what is on the device where that is the host; and on a device of its own. */
 size_t het_train_memory_host(const het_train_memory *memory, int device_is_host);
 size_t het_train_memory_device(const het_train_memory *memory);

@@ -21,17 +21,16 @@ typedef struct place {
 typedef struct plan {
     int between, quiet; /* by the devices themselves; no warning if not */
     char why[512];
-    het_sum_name name;
 } plan;
 
 /* ---- how ------------------------------------------------------------------------------------------------------------ */
 
-static place own_place(het_sums *s)
+static place own_place(het_device *dev)
 {
-    place mine = {.on_host = s->model->dev->on_host};
+    place mine = {.on_host = dev->on_host};
     if (gethostname(mine.host, sizeof mine.host - 1) != 0) snprintf(mine.host, sizeof mine.host, "?");
-    if (s->ops == NULL) snprintf(mine.why, sizeof mine.why, "this device has no sums of its own");
-    else if (s->ops->find(s->model->dev, &mine.at) != HET_OK)
+    if (dev->ops->sums == NULL) snprintf(mine.why, sizeof mine.why, "this device has no sums of its own");
+    else if (dev->ops->sums->find(dev, &mine.at) != HET_OK)
         snprintf(mine.why, sizeof mine.why, "%s", het_status_message());
     return mine;
 }
@@ -52,10 +51,10 @@ static void compare(const place *all, int ranks, char *why, size_t size)
 }
 
 /* On rank 0, from all ranks' places. */
-static het_status make_plan(het_sums *s, plan *p, const place *all)
+static het_status make_plan(plan *p, const het_comm *comm, const place *all)
 {
     const char *wanted = getenv("HET_CUDA_SUMS");
-    const int ranks = het_comm_size(s->comm), forced = wanted != NULL && strcmp(wanted, "nccl") == 0;
+    const int ranks = het_comm_size(comm), forced = wanted != NULL && strcmp(wanted, "nccl") == 0;
     int on_host = 1;
     for (int i = 0; i < ranks; i++) on_host &= all[i].on_host;
     p->quiet = 1;
@@ -63,27 +62,25 @@ static het_status make_plan(het_sums *s, plan *p, const place *all)
     if (wanted != NULL && !forced && strcmp(wanted, "mpi") != 0)
         return het_fail(HET_E_USAGE, "HET_CUDA_SUMS=%s: it must be nccl or mpi", wanted);
     if (ranks == 1 && !forced) return HET_OK;
-    if (het_comm_fixed(s->comm)) snprintf(p->why, sizeof p->why, "train.deterministic fixes the order of sums");
+    if (het_comm_fixed(comm)) snprintf(p->why, sizeof p->why, "train.deterministic fixes the order of sums");
     else if (wanted != NULL && !forced) snprintf(p->why, sizeof p->why, "HET_CUDA_SUMS=mpi");
     if (p->why[0] != '\0') return HET_OK;
     p->quiet = 0;
     compare(all, ranks, p->why, sizeof p->why);
-    if (p->why[0] == '\0' && s->ops->name(s->model->dev, &p->name) != HET_OK)
-        snprintf(p->why, sizeof p->why, "%s", het_status_message());
     p->between = p->why[0] == '\0';
     return HET_OK;
 }
 
-static het_status choose(het_sums *s, plan *p)
+static het_status choose(plan *p, het_comm *comm, het_device *dev)
 {
     het_status status = HET_OK;
-    const int ranks = het_comm_size(s->comm), root = het_comm_rank(s->comm) == 0;
-    const place mine = own_place(s);
+    const int ranks = het_comm_size(comm), root = het_comm_rank(comm) == 0;
+    const place mine = own_place(dev);
     place *all = root ? het_alloc((size_t)ranks * sizeof *all) : NULL;
-    HET_TRY(het_comm_agree(s->comm, root && all == NULL ? het_fail(HET_E_MEMORY, "no memory for the ranks' places") : HET_OK));
-    HET_TRY(het_comm_gather(s->comm, all, &mine, sizeof mine, 0));
-    HET_TRY(het_comm_agree(s->comm, root ? make_plan(s, p, all) : HET_OK));
-    HET_TRY(het_comm_broadcast(s->comm, p, sizeof *p, 0));
+    HET_TRY(het_comm_agree(comm, root && all == NULL ? het_fail(HET_E_MEMORY, "no memory for the ranks' places") : HET_OK));
+    HET_TRY(het_comm_gather(comm, all, &mine, sizeof mine, 0));
+    HET_TRY(het_comm_agree(comm, root ? make_plan(p, comm, all) : HET_OK));
+    HET_TRY(het_comm_broadcast(comm, p, sizeof *p, 0));
 done:
     het_release(all);
     return status;
@@ -143,9 +140,14 @@ static void join(het_sums *s, plan *p)
     const double limit = s->model->config.run.watchdog, seconds = limit > 0.0 ? limit : SECONDS;
     const int rank = het_comm_rank(s->comm);
     const char *before = het_comm_phase(s->comm, "joining GPUs");
-    het_status status = s->ops->join(s->model->dev, &s->between, &p->name, rank, het_comm_size(s->comm), seconds);
-    if (status != HET_OK) status = het_context(status, "rank %d", rank);
-    status = het_comm_agree(s->comm, status);
+    het_sum_name name = {0};
+    het_status status = het_comm_agree(s->comm, rank == 0 ? s->ops->name(s->model->dev, &name) : HET_OK);
+    if (status == HET_OK) status = het_comm_broadcast(s->comm, &name, sizeof name, 0);
+    if (status == HET_OK) {
+        status = s->ops->join(s->model->dev, &s->between, &name, rank, het_comm_size(s->comm), seconds);
+        if (status != HET_OK) status = het_context(status, "rank %d", rank);
+        status = het_comm_agree(s->comm, status);
+    }
     if (status == HET_OK) {
         status = try_out(s, seconds);
         if (status != HET_OK) status = het_context(status, "rank %d", rank);
@@ -159,11 +161,24 @@ static void join(het_sums *s, plan *p)
 
 /* ---- the interface -------------------------------------------------------------------------------------------------- */
 
+/* Whether sums that are not made between devices need a copy of the gradients. */
+static int takes_copy(const het_comm *comm, const het_device *dev)
+{
+    return !dev->on_host && (het_comm_size(comm) > 1 || het_comm_parts(comm) > 1);
+}
+
+het_status het_sums_foresee(het_comm *comm, het_device *dev, int *copy)
+{
+    plan p = {0};
+    const het_status status = choose(&p, comm, dev);
+    *copy = !p.between && takes_copy(comm, dev);
+    return status;
+}
+
 static het_status stage(het_sums *s)
 {
     const size_t bytes = (size_t)s->model->layout.total * sizeof *s->host;
-    const int alone = het_comm_size(s->comm) == 1 && het_comm_parts(s->comm) == 1;
-    if (s->model->dev->on_host || s->between != NULL || alone) return HET_OK;
+    if (s->between != NULL || !takes_copy(s->comm, s->model->dev)) return HET_OK;
     s->host = het_alloc(bytes);
     if (s->host == NULL) return het_fail(HET_E_MEMORY, "no memory for gradients on their way between ranks");
     s->pinned = s->ops != NULL && s->ops->pin(s->model->dev, s->host, bytes);
@@ -175,7 +190,7 @@ het_status het_sums_open(het_sums *s, het_comm *comm, het_model *model)
     het_status status = HET_OK;
     plan p = {0};
     *s = (het_sums){.comm = comm, .model = model, .ops = model->dev->ops->sums};
-    HET_TRY(choose(s, &p));
+    HET_TRY(choose(&p, comm, model->dev));
     if (p.between) join(s, &p);
     HET_TRY(het_comm_agree(comm, stage(s)));
     if (s->between != NULL) het_info("gradients are added up by %s, between the GPUs", s->ops->library);

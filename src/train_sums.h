@@ -17,6 +17,9 @@ typedef struct het_sums {
     het_status failed;      /* at a start; the wait tells */
 } het_sums;
 
+/** Whether this rank will keep a copy of the gradients on the host; told before a model has buffers. Where the devices turn out not to
+ *  be able to add up after all, it will have one nevertheless. Collective. Errors: those of het_sums_open. */
+het_status het_sums_foresee(het_comm *comm, het_device *dev, int *copy);
 /** comm and model, with its buffers, are borrowed. Close also after an error. Collective. Errors: HET_E_MEMORY, HET_E_USAGE. */
 het_status het_sums_open(het_sums *sums, het_comm *comm, het_model *model);
 void het_sums_close(het_sums *sums);

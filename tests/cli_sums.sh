@@ -43,6 +43,17 @@ after 0 4 nccl4 --set train.shards=4
 HET_CUDA_SUMS=mpi after 0 4 mpi4 --set train.shards=4
 near nccl4 mpi4
 
+# What is told in advance: a copy of the gradients on the host with MPI, none with NCCL or for one rank.
+plans() # plans RANKS
+{
+    after 0 "$1" dry --dry-run --set decoder.width=256
+    sed -n 's/.*memory: parameters [0-9.]*, gradients \([0-9.]*\), .* plans \([0-9.]*\), .*/\1 \2/p' err
+}
+{ plans 1 && plans 2 && HET_CUDA_SUMS=mpi plans 2; } >told
+awk '{ gradients = $1; plans[NR] = $2 }
+     END { exit NR != 3 || gradients < 1 || plans[2] - plans[1] > 0.2 || (plans[3] - plans[2] - gradients) ^ 2 > 0.04 }' told ||
+    fail "memory told: $(cat told)"
+
 # One rank has no need of it, but can be made to use it.
 after 0 1 alone
 ! grep -q 'added up' err || fail "one rank speaks of sums"
