@@ -80,9 +80,14 @@ struct het_ops {
     void (*release)(het_device *dev, void *memory);
     /* bytes free on a device with memory of its own; NULL where its memory is the host's */
     size_t (*available)(het_device *dev);
+    /* the host's bytes are taken before it returns; where they are pinned, once something has synchronised */
     void (*upload)(het_device *dev, void *to_device, const void *from_host, size_t bytes);
     void (*download)(het_device *dev, void *to_host, const void *from_device, size_t bytes); /* synchronises */
     void (*zero)(het_device *dev, void *memory, size_t bytes);
+    /* Host memory that copies to and from the device are faster with while it is pinned. 0: it stays as it is. NULL where
+       device memory is the host's. */
+    int (*pin)(het_device *dev, void *host, size_t bytes);
+    void (*unpin)(het_device *dev, void *host);
     het_status (*sync)(het_device *dev); /* wait; device faults show here */
 
     /* ---- encoder -------------------------------------------------------------------------------------------- */
@@ -164,6 +169,9 @@ struct het_ops {
     het_status (*fourier_new)(het_device *dev, het_fourier **plan, int64_t box, int64_t max_points,
                               const int32_t *kxy_host);
     void (*fourier_free)(het_fourier *plan);
+    /* image (B,N) = rows index[b] (NULL: b) of images (.,N): fp32, or fp16 where `half` */
+    void (*take_images)(het_device *dev, float *image, const void *images, int half, const int64_t *index, int64_t b,
+                        int64_t n);
     /* points (B,P,2) = F of image (B,D,D) */
     void (*image_to_points)(het_fourier *plan, float *points, const float *image, int64_t b, int64_t p);
     /* image (B,D,D) = window (D,D) x inverse of points x scale[b]; everything outside the P points is 0 */

@@ -19,9 +19,6 @@ typedef struct het_sum_name {
 
 typedef struct het_sum_ops {
     const char *library;
-    /* Host memory that copies to and from the device are faster with while it is pinned. 0: it stays as it is. */
-    int (*pin)(het_device *dev, void *host, size_t bytes);
-    void (*unpin)(het_device *dev, void *host);
     /* HET_E_DEVICE in words where the library is missing or too old. */
     het_status (*find)(het_device *dev, het_sum_place *place);
     het_status (*name)(het_device *dev, het_sum_name *name);

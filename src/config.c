@@ -158,6 +158,8 @@ static const row rows[] = {
     {"run.keep_every", WHOLE, AT(run.keep_every), 0, 0, 1e6, FREE,
      "epochs from one checkpoint that is kept for good to the next (0: none is)", NULL},
     {"run.log_steps", WHOLE, AT(run.log_steps), 50, 1, 1e9, FREE, "steps between reports", NULL},
+    {"run.device_data", CHOICE, AT(run.device_data), HET_DEVICE_DATA_AUTO, 0, 2, FREE,
+     "the images in the device's memory while training goes on (auto: in a GPU's where they fit; no result changes)", "auto|yes|no"},
     {"run.watchdog", NUMBER, AT(run.watchdog), 20, 0, 1e6, FREE,
      "seconds without a sign of life after which a rank is lost and all end (0: never)", NULL},
 };

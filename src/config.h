@@ -105,12 +105,16 @@ typedef struct het_config_ablation { /* the paper's Fig. 8: each one switched of
     int cpp, fch, pds, asn;          /* 1: on (default) */
 } het_config_ablation;
 
+/* Where the images are while training goes on (train_images.h). */
+typedef enum het_device_data { HET_DEVICE_DATA_AUTO, HET_DEVICE_DATA_YES, HET_DEVICE_DATA_NO } het_device_data;
+
 typedef struct het_config_run {
     double checkpoint_minutes;
     int64_t checkpoint_steps;     /* 0: only by time and at the end */
     int64_t keep;                 /* newest checkpoints kept */
     int64_t keep_every;           /* epochs from one checkpoint kept for good to the next; 0: none */
     int64_t log_steps;            /* steps between reports */
+    het_device_data device_data;  /* the whole stack in the device's memory: auto | yes | no */
     double watchdog;              /* seconds without a sign of life after which a rank is lost (mpi/pulse.h); 0: never */
 } het_config_run;
 

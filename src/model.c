@@ -40,6 +40,8 @@ static void bind_buffers(het_model *m, het_workspace *ws)
     const int64_t n = m->spec.batch, both = n * pairs(m), most = both > m->synthetic ? both : m->synthetic;
     const int64_t p = m->points.count, d = m->spec.box, z = m->config.z_dim, images = het_model_images(&m->spec);
     TAKE(b->image, most * d * d);
+    TAKE(b->half, het_model_image_type(m->dev) == HET_F16 ? n * d * d : 0);
+    TAKE(b->index, n);
     TAKE(b->window, d * d);
     TAKE(b->envelope, p);
     TAKE(b->points, n * p * 2);
@@ -267,6 +269,11 @@ void het_model_free(het_model *m)
     het_release(m->envelope_shells);
     het_points_free(&m->points);
     het_release(m);
+}
+
+het_dtype het_model_image_type(const het_device *dev)
+{
+    return !dev->on_host && dev->precision == HET_BF16 ? HET_F16 : HET_F32;
 }
 
 int64_t het_model_images(const het_model_spec *spec)

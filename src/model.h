@@ -87,6 +87,9 @@ het_status het_model_plan(het_model **model, het_device *dev, const het_config *
                           const het_model_spec *spec);
 het_status het_model_allocate(het_model *model);
 void het_model_free(het_model *model);
+/** What the images of a batch are made of for this device: fp16 where it computes in bf16 in a memory of its own, half as much
+ *  to copy and to keep there; else fp32. */
+het_dtype het_model_image_type(const het_device *dev);
 /** Images of task one per step on a rank, of all parts. */
 int64_t het_model_images(const het_model_spec *spec);
 /** Bytes of parameters (with running statistics), gradients, optimiser and workspace on the device. */

@@ -18,6 +18,8 @@ typedef struct het_model_buffers {
     void *workspace;
     size_t workspace_bytes;
     float *image;                 /* (B',D,D) what the encoder sees */
+    uint16_t *half;               /* (B,D,D) of a batch in fp16, where there are such */
+    int64_t *index;               /* (B) of a batch that is stored on the device */
     float *window, *envelope;     /* (D,D), (P) */
     float *points, *target;       /* (B,P,2), (2B,P,2) */
     float *slice, *dslice, *ctf;  /* (B',P,2), (B',P,2), (B',P) */
@@ -38,7 +40,7 @@ typedef struct het_model_buffers {
 float het_model_envelope(const het_model *model, double radius);
 /* Pixels in a unit of the shift head. */
 float het_model_shift_pixels(const het_model *model);
-/* Images to targets, rows of the image and (pairs = 2) its mirror, with CTFs and the scale for the encoder. */
-void het_model_show(het_model *model, const float *images, const het_ctf_row *ctf, int64_t n, int pairs);
+/* The n images in `image` to targets, rows of the image and (pairs = 2) its mirror, with CTFs and the scale for the encoder. */
+void het_model_show(het_model *model, const het_ctf_row *ctf, int64_t n, int pairs);
 /* What the encoder sees of n images given as points (n,P,2), times `scale` of the buffers: `image`. */
 void het_model_look(het_model *model, const float *points, int64_t n);

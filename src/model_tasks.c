@@ -28,12 +28,11 @@ static void upload_rows(het_model *m, het_ctf_row *device, const het_ctf_row *ro
     m->dev->ops->upload(m->dev, device, host, (size_t)n * sizeof *host);
 }
 
-void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, int64_t n, int pairs)
+void het_model_show(het_model *m, const het_ctf_row *ctf, int64_t n, int pairs)
 {
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
-    const int64_t d = m->spec.box, p = m->active, both = n * pairs;
-    ops->upload(m->dev, b->image, images, (size_t)(n * d * d) * sizeof *images);
+    const int64_t p = m->active, both = n * pairs;
     ops->image_to_points(m->fourier, b->points, b->image, n, p);
     if (pairs == 2)
         ops->mirror_pairs(m->fourier, b->target, b->points, n, p);
@@ -43,6 +42,24 @@ void het_model_show(het_model *m, const float *images, const het_ctf_row *ctf, i
     ops->ctf(m->fourier, b->ctf, b->rows, pairs == 2 ? b->mirrored : NULL, b->envelope, (float)m->spec.apix,
              both, p);
     fill(m, b->scale, (float)m->real_scale, both);
+}
+
+/* The batch's images to `image`. */
+static void take_images(het_model *m, const het_batch *batch)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_buffers *b = m->buffers;
+    const int64_t n = batch->count, pixels = m->spec.box * m->spec.box;
+    const int half = batch->type == HET_F16;
+    if (batch->stored != NULL) {
+        ops->upload(m->dev, b->index, batch->index, (size_t)n * sizeof *batch->index);
+        ops->take_images(m->dev, b->image, batch->stored, half, b->index, n, pixels);
+    } else if (half) {
+        ops->upload(m->dev, b->half, batch->images, (size_t)(n * pixels) * sizeof *b->half);
+        ops->take_images(m->dev, b->image, b->half, half, NULL, n, pixels);
+    } else {
+        ops->upload(m->dev, b->image, batch->images, (size_t)(n * pixels) * sizeof *b->image);
+    }
 }
 
 void het_model_look(het_model *m, const float *points, int64_t n)
@@ -132,7 +149,8 @@ static void forward_image(het_model *m, const het_batch *batch, int64_t step)
     m->pairs = m->config.train.mirror && !m->given ? 2 : 1;
     m->encoded = !m->given || (!m->z_given && !m->frozen);
     const int64_t n = batch->count, both = n * m->pairs, p = m->active, z = m->config.z_dim;
-    het_model_show(m, batch->images, batch->ctf, n, m->pairs);
+    take_images(m, batch);
+    het_model_show(m, batch->ctf, n, m->pairs);
     if (m->encoded) {
         look_at_targets(m, batch, both, step);
         het_encoder_forward(m->encoder[0], b->head, m->params, b->image);

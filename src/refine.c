@@ -19,7 +19,6 @@ typedef struct refiner {
     const het_config_refine *config;
     het_latents *latents; /* NULL: conformations stay */
     het_poses poses;
-    het_loader *loader;
     het_given given;
     double started;
 } refiner;
@@ -48,7 +47,7 @@ static double mean_loss(const het_poses *poses)
 static het_status update_volumes(refiner *r, int64_t round, int *stopped)
 {
     het_status status = HET_OK;
-    const int64_t steps = (int64_t)ceil(r->config->epochs * (double)het_loader_steps_per_epoch(r->loader));
+    const int64_t steps = (int64_t)ceil(r->config->epochs * (double)het_loader_steps_per_epoch(r->job->loader));
     const het_predictions *all = &r->poses.all;
     const float *z = r->latents != NULL ? r->latents->z : all->z;
     het_tally tally = {0};
@@ -60,7 +59,7 @@ static het_status update_volumes(refiner *r, int64_t round, int *stopped)
         const het_decision d = {.step = round * steps + step,
                                 .frozen = r->job->state->frozen,
                                 .rate_decoder = r->config->rate * rate};
-        HET_TRY(het_comm_agree(r->job->comm, het_loader_next(r->loader, d.step, &batch)));
+        HET_TRY(het_comm_agree(r->job->comm, het_loader_next(r->job->loader, d.step, &batch)));
         het_given_set(&r->given, &batch, all->rotation, all->shift, z);
         tally = (het_tally){0};
         HET_TRY(het_step_once(r->job->stepper, &d, &batch, &tally));
@@ -95,10 +94,8 @@ done:
 static het_status prepare(refiner *r)
 {
     het_status status = HET_OK;
-    const het_config *c = &r->model->config;
     HET_TRY(het_poses_open(&r->poses, r->job->comm, r->model, r->job->stack, r->job->survey->noise_variance));
-    HET_TRY(het_given_new(&r->given, het_model_images(&r->model->spec), c->z_dim));
-    status = het_loader_new(&r->loader, r->job->stack, r->job->comm, (uint64_t)c->train.seed, c->train.batch);
+    HET_TRY(het_given_new(&r->given, het_model_images(&r->model->spec), r->model->config.z_dim));
 done:
     return status;
 }
@@ -244,7 +241,6 @@ het_status het_refine(const het_refine_job *job, int *interrupted)
         HET_TRY(save(&r, &out));
 done:
     het_run_close(&out);
-    het_loader_free(r.loader);
     het_poses_close(&r.poses);
     het_given_free(&r.given);
     return status;

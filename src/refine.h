@@ -16,6 +16,7 @@
 typedef struct het_refine_job {
     het_comm *comm;
     const het_stack *stack;
+    het_loader *loader;   /* of its images, as training had it */
     het_stepper *stepper; /* with the trained model, which changes */
     const het_survey *survey;
     const het_run *run;

@@ -6,6 +6,7 @@
 #include "log.h"
 #include "refine.h"
 #include "stop.h"
+#include "train_images.h"
 #include "train_memory.h"
 #include "train_poses.h"
 
@@ -179,8 +180,9 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     HET_TRY(het_train_model(&t, dev, &spec, options->memory, options->dry_run));
     if (options->dry_run) goto done;
     HET_TRY(het_stepper_open(&t.stepper, comm, t.model));
+    HET_TRY(het_train_images_open(&t));
     HET_TRY(het_comm_agree(comm, het_loader_new(&t.loader, t.stack, comm, (uint64_t)config->train.seed,
-                                                config->train.batch)));
+                                                config->train.batch, t.images)));
     HET_TRY(start_or_resume(&t, options));
     HET_TRY(het_run_ready(&t.run, t.model, &t.survey, &t.state));
     het_coordinator_init(&t.coordinator, comm, config, info->box, info->count,
@@ -190,7 +192,7 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     HET_TRY(train_loop(&t, interrupted));
     if (!*interrupted) HET_TRY(het_train_poses_keep(&t, interrupted));
     if (options->refine && !*interrupted)
-        HET_TRY(het_refine(&(het_refine_job){comm, t.stack, &t.stepper, &t.survey, &t.run, &t.state,
+        HET_TRY(het_refine(&(het_refine_job){comm, t.stack, t.loader, &t.stepper, &t.survey, &t.run, &t.state,
                                              het_train_poses_latents(&t), &t.watch},
                            interrupted));
     het_info("memory: at most %.1f MiB were in use", (double)het_arena_peak() / 1048576.0);
@@ -204,6 +206,7 @@ done:
     het_watch_close(&t.watch, status, *interrupted);
     het_run_release(&t.run);
     het_loader_free(t.loader);
+    het_train_images_close(&t);
     het_train_poses_free(&t);
     het_stepper_close(&t.stepper);
     het_model_free(t.model);

@@ -24,18 +24,18 @@ static size_t start_bytes(const het_model *m, int64_t images)
     return (size_t)images * each + (size_t)(last > random ? last : random) * own + het_search_bytes(KEEP, p);
 }
 
-het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root, int copy)
+het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root, int copy, int stores)
 {
     const het_config *c = &m->config;
-    const size_t f = sizeof(float), n = (size_t)count, z = (size_t)c->z_dim, d = (size_t)m->spec.box,
-                 batch = (size_t)het_model_images(&m->spec);
+    const size_t f = sizeof(float), n = (size_t)count, z = (size_t)c->z_dim, d = (size_t)m->spec.box;
     const int searching = c->train.method == HET_METHOD_CRYODRGN2, started = c->init.method != HET_START_NONE && !searching;
     size_t bytes[4];
     het_model_memory(m, bytes);
     het_train_memory memory = {bytes[0], bytes[1], bytes[2], bytes[3], .plans = m->plan_bytes};
+    if (stores) memory.stored = n * d * d * (size_t)het_dtype_size(het_model_image_type(m->dev));
     if (copy) memory.plans += bytes[1]; /* gradients on their way between ranks */
     for (int64_t parts = m->spec.parts; parts > 1; parts /= 2) memory.plans += f * (size_t)m->layout.total; /* mpi/fold.h */
-    memory.batches = 2 * batch * (f * d * d + sizeof(het_ctf_row) + sizeof(int64_t));
+    memory.batches = het_loader_bytes(het_model_images(&m->spec), m->spec.box, stores);
     memory.images = n * sizeof(int64_t);
     const size_t kept = searching ? 11 * n * f : started ? (11 + 3 * z + 2) * n * f : 0;
     memory.images += kept;
@@ -48,7 +48,7 @@ het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root
 
 size_t het_train_memory_device(const het_train_memory *m)
 {
-    return m->parameters + m->gradients + m->optimiser + m->workspace;
+    return m->parameters + m->gradients + m->optimiser + m->workspace + m->stored;
 }
 
 size_t het_train_memory_host(const het_train_memory *m, int device_is_host)
@@ -60,12 +60,13 @@ size_t het_train_memory_host(const het_train_memory *m, int device_is_host)
 static void report(const het_train_memory *m, const het_model *model)
 {
     const int own = !model->dev->on_host;
-    char device[64] = "";
+    char device[64] = "", stored[64] = "";
     if (own) snprintf(device, sizeof device, "%.1f MiB on the device, ", (double)het_train_memory_device(m) / MIB);
-    het_info("memory: parameters %.1f, gradients %.1f, optimiser %.1f, workspace %.1f, plans %.1f, batches %.1f, data set %.1f, "
+    if (m->stored > 0) snprintf(stored, sizeof stored, "images on the device %.1f, ", (double)m->stored / MIB);
+    het_info("memory: parameters %.1f, gradients %.1f, optimiser %.1f, workspace %.1f, %splans %.1f, batches %.1f, data set %.1f, "
              "start %.1f, checkpoint %.1f MiB (%.2f million parameters)",
              (double)m->parameters / MIB, (double)m->gradients / MIB, (double)m->optimiser / MIB, (double)m->workspace / MIB,
-             (double)m->plans / MIB, (double)m->batches / MIB, (double)m->images / MIB, (double)m->start / MIB,
+             stored, (double)m->plans / MIB, (double)m->batches / MIB, (double)m->images / MIB, (double)m->start / MIB,
              (double)m->checkpoint / MIB, (double)model->layout.total / 1e6);
     het_info("memory: in all %s%.1f MiB per rank", device, (double)het_train_memory_host(m, !own) / MIB);
 }
@@ -105,7 +106,7 @@ static int64_t largest_batch(const het_trainer *t, const het_model_spec *spec, c
         less.global_batch = middle * spec->global_groups;
         const int good = het_model_plan(&trial, m->dev, t->config, &less) == HET_OK;
         const het_train_memory memory = good ? het_train_memory_of(trial, het_stack_get_info(t->stack)->count,
-                                                                   het_comm_rank(t->comm) == 0, copy)
+                                                                   het_comm_rank(t->comm) == 0, copy, t->stores)
                                              : (het_train_memory){0};
         het_model_free(trial);
         if (good && fits(&memory, r, host)) low = middle;
@@ -118,12 +119,31 @@ static het_status refuse(const het_trainer *t, const het_model_spec *spec, const
 {
     const int host = t->model->dev->on_host, on_device = !host && het_train_memory_device(m) > r->device;
     const int64_t batch = largest_batch(t, spec, r, copy);
-    char advice[80] = "no batch is small enough: take a smaller network or box, or more memory";
+    char advice[120] = "no batch is small enough: take a smaller network or box, or more memory";
     if (batch > 0) snprintf(advice, sizeof advice, "train.batch=%lld would fit", (long long)batch);
+    else if (m->stored > 0)
+        snprintf(advice, sizeof advice, "the images are %.1f of them, which run.device_data=no leaves in their file", (double)m->stored / MIB);
     return het_fail(HET_E_MEMORY, "training needs %.1f MiB %s and there are %.1f for each of %d rank(s): %s",
                     (double)(on_device ? het_train_memory_device(m) : het_train_memory_host(m, host)) / MIB,
                     on_device ? "of the device" : "of memory", (double)(on_device ? r->device : r->host) / MIB,
                     on_device ? 1 : het_comm_local_size(t->comm), advice);
+}
+
+/* Sets t->stores. */
+static het_status choose_place(het_trainer *t)
+{
+    het_status status = HET_OK;
+    het_device *dev = t->model->dev;
+    const het_device_data wish = t->config->run.device_data;
+    int64_t ranks = 0;
+    if (wish == HET_DEVICE_DATA_AUTO && dev->ops->available != NULL) {
+        const het_train_memory with = het_train_memory_of(t->model, het_stack_get_info(t->stack)->count, 0, 0, 1);
+        ranks = het_train_memory_device(&with) <= dev->ops->available(dev) / 10 * 9; /* libraries take some */
+    }
+    HET_TRY(het_comm_sum_i64(t->comm, &ranks, 1));
+    t->stores = wish == HET_DEVICE_DATA_YES || ranks == het_comm_size(t->comm);
+done:
+    return status;
 }
 
 het_status het_train_model(het_trainer *t, het_device *dev, const het_model_spec *spec, int64_t limit, int dry_run)
@@ -132,8 +152,9 @@ het_status het_train_model(het_trainer *t, het_device *dev, const het_model_spec
     int copy;
     HET_TRY(het_sums_foresee(t->comm, dev, &copy));
     HET_TRY(het_comm_agree(t->comm, het_model_plan(&t->model, dev, t->config, spec)));
+    HET_TRY(choose_place(t));
     const het_train_memory memory = het_train_memory_of(t->model, het_stack_get_info(t->stack)->count,
-                                                        het_comm_rank(t->comm) == 0, copy);
+                                                        het_comm_rank(t->comm) == 0, copy, t->stores);
     const room r = room_of(t->comm, dev, limit);
     report(&memory, t->model);
     if (!fits(&memory, &r, dev->on_host)) status = refuse(t, spec, &memory, &r, copy);

@@ -62,10 +62,13 @@ static het_status run_whole(het_stepper *s, const het_decision *d, const het_bat
 
 static het_batch part_of(const het_batch *batch, int64_t part, const het_model *m)
 {
-    const int64_t n = m->spec.batch, first = part * n;
+    const int64_t n = m->spec.batch, first = part * n, bytes = m->spec.box * m->spec.box * het_dtype_size(batch->type);
+    const char *images = batch->images == NULL ? NULL : (const char *)batch->images + first * bytes;
     return (het_batch){.count = n,
                        .first = batch->first + first,
-                       .images = batch->images + first * m->spec.box * m->spec.box,
+                       .images = images,
+                       .stored = batch->stored,
+                       .type = batch->type,
                        .ctf = batch->ctf + first,
                        .index = batch->index + first,
                        .rotation = batch->rotation == NULL ? NULL : batch->rotation + 9 * first,

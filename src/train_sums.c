@@ -181,7 +181,7 @@ static het_status stage(het_sums *s)
     if (s->between != NULL || !takes_copy(s->comm, s->model->dev)) return HET_OK;
     s->host = het_alloc(bytes);
     if (s->host == NULL) return het_fail(HET_E_MEMORY, "no memory for gradients on their way between ranks");
-    s->pinned = s->ops != NULL && s->ops->pin(s->model->dev, s->host, bytes);
+    s->pinned = s->model->dev->ops->pin != NULL && s->model->dev->ops->pin(s->model->dev, s->host, bytes);
     return HET_OK;
 }
 
@@ -204,7 +204,7 @@ done:
 void het_sums_close(het_sums *s)
 {
     leave(s, 1);
-    if (s->pinned) s->ops->unpin(s->model->dev, s->host);
+    if (s->pinned) s->model->dev->ops->unpin(s->model->dev, s->host);
     het_release(s->host);
     *s = (het_sums){0};
 }

@@ -14,6 +14,8 @@ typedef struct het_trainer {
     het_comm *comm;
     het_config *config;
     het_stack *stack;
+    int stores;        /* the images of the stack are to lie in the device's memory */
+    het_images images;
     het_loader *loader;
     het_start start;  /* while task one uses the poses found, */
     int searching;    /* or: they are searched as training goes on */

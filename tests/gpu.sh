@@ -115,6 +115,13 @@ within "by libraries against own kernels" own libraries 1e-4
 HET_CUDA_SUMS=nccl train alone cuda --set train.precision=fp32 "${slow[@]}"
 step "the same bits with NCCL on one rank" h5diff "$(ls "$work"/fp32/checkpoints/*.h5)" "$(ls "$work"/alone/checkpoints/*.h5)"
 
+# Images in the GPU's memory, as by default, or copied batch by batch from pinned memory: the same bits.
+step "images are in the GPU's memory" grep -q "the images are in the device's memory" "$work/fp32.err"
+for precision in fp32 bf16; do
+    train "batches-$precision" cuda --set train.precision=$precision --set run.device_data=no "${slow[@]}"
+    step "the same bits from where images are, $precision" h5diff "$(ls "$work/$precision"/checkpoints/*.h5)" "$(ls "$work/batches-$precision"/checkpoints/*.h5)"
+done
+
 # Answers of the encoder, and a map, of the same run.
 answers() # answers DEVICE
 {

@@ -129,7 +129,7 @@ static void batches(het_comm *comm)
     het_loader *loader;
     het_batch batch;
     CHECK_OK(comm, het_stack_open(&stack, in_folder("f32.h5")));
-    CHECK_OK(comm, het_loader_new(&loader, stack, comm, 11, BATCH));
+    CHECK_OK(comm, het_loader_new(&loader, stack, comm, 11, BATCH, (het_images){0}));
     int64_t order[N];
     for (int64_t i = 0; i < N; i++) order[i] = i;
     het_rng rng = het_rng_at(11, HET_STREAM_SHUFFLE, 1, 0);

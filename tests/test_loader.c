@@ -59,7 +59,7 @@ static void check_batch(const het_stack *stack, const het_batch *batch)
         assert_true(batch->ctf[i].defocus_u == (float)batch->index[i]);
         for (int j = 0; j < PIXELS; j++) {
             const double expected = (images[batch->index[i] * PIXELS + j] - info->mean) / info->std;
-            assert_true(fabs(batch->images[i * PIXELS + j] - expected) < 1e-5);
+            assert_true(fabs(((const float *)batch->images)[i * PIXELS + j] - expected) < 1e-5);
         }
     }
 }
@@ -72,7 +72,7 @@ static void every_image_once_per_epoch(void **state)
     het_batch batch;
     int64_t order[3][STEPS * BATCH];
     assert_ok(het_stack_open(&stack, path));
-    assert_ok(het_loader_new(&loader, stack, comm, 7, BATCH));
+    assert_ok(het_loader_new(&loader, stack, comm, 7, BATCH, (het_images){0}));
     assert_int_equal(het_loader_steps_per_epoch(loader), STEPS);
     for (int epoch = 0; epoch < 3; epoch++) {
         int seen[N] = {0};
@@ -95,7 +95,7 @@ static void every_image_once_per_epoch(void **state)
 
     /* Resumed in the middle, with jumps and the same step twice: the same images. */
     static const int64_t steps[] = {6, 7, 1, 11, 11, 0, 5, 4, 4, 10};
-    assert_ok(het_loader_new(&loader, stack, comm, 7, BATCH));
+    assert_ok(het_loader_new(&loader, stack, comm, 7, BATCH, (het_images){0}));
     for (size_t k = 0; k < sizeof steps / sizeof steps[0]; k++) {
         assert_ok(het_loader_next(loader, steps[k], &batch));
         check_batch(stack, &batch);
@@ -103,7 +103,7 @@ static void every_image_once_per_epoch(void **state)
                             sizeof(int64_t) * BATCH);
     }
     het_loader_free(loader);
-    assert_ok(het_loader_new(&loader, stack, comm, 8, BATCH)); /* another seed, another order */
+    assert_ok(het_loader_new(&loader, stack, comm, 8, BATCH, (het_images){0})); /* another seed, another order */
     assert_ok(het_loader_next(loader, 0, &batch));
     assert_memory_not_equal(batch.index, order[0], sizeof(int64_t) * BATCH);
     het_loader_free(loader);
@@ -117,15 +117,61 @@ static void the_batch_stays_while_the_next_is_read(void **state)
     het_loader *loader;
     het_batch batch;
     assert_ok(het_stack_open(&stack, path));
-    assert_ok(het_loader_new(&loader, stack, comm, 1, BATCH));
+    assert_ok(het_loader_new(&loader, stack, comm, 1, BATCH, (het_images){0}));
     for (int64_t step = 0; step < 50; step++) {
         assert_ok(het_loader_next(loader, step, &batch));
         usleep(step % 5 == 0 ? 500 : 0);
         check_batch(stack, &batch);
     }
     het_loader_free(loader); /* while it reads step 50 */
-    assert_ok(het_loader_new(&loader, stack, comm, 1, BATCH));
+    assert_ok(het_loader_new(&loader, stack, comm, 1, BATCH, (het_images){0}));
     het_loader_free(loader); /* never asked */
+    het_stack_close(stack);
+}
+
+/* The same images in fp16, to half a unit in its last place; the largest number in place of what is beyond. */
+static void halves(void **state)
+{
+    (void)state;
+    het_stack *stack;
+    het_loader *loader;
+    het_batch batch;
+    assert_ok(het_stack_open(&stack, path));
+    const het_stack_info *info = het_stack_get_info(stack);
+    assert_ok(het_loader_new(&loader, stack, comm, 7, BATCH, (het_images){.type = HET_F16}));
+    assert_ok(het_loader_next(loader, 3, &batch));
+    assert_int_equal(batch.type, HET_F16);
+    for (int i = 0; i < BATCH * PIXELS; i++) {
+        const double exact = (images[batch.index[i / PIXELS] * PIXELS + i % PIXELS] - info->mean) / info->std;
+        assert_true(fabs((double)((const _Float16 *)batch.images)[i] - exact) <= fabs(exact) / 2048 + 1e-6);
+    }
+    het_loader_free(loader);
+    het_stack_close(stack);
+}
+
+/* Where images are stored the loader names them, and reads no pixel. */
+static void stored_images_are_named(void **state)
+{
+    (void)state;
+    het_stack *stack;
+    het_loader *there, *usual;
+    het_batch batch, same;
+    int somewhere;
+    assert_ok(het_stack_open(&stack, path));
+    const size_t before = het_arena_bytes();
+    assert_ok(het_loader_new(&usual, stack, comm, 7, BATCH, (het_images){0}));
+    const size_t between = het_arena_bytes();
+    assert_ok(het_loader_new(&there, stack, comm, 7, BATCH, (het_images){.stored = &somewhere}));
+    assert_true(het_arena_bytes() - between + 2 * BATCH * PIXELS * sizeof(float) <= between - before);
+    for (int64_t step = 0; step < 2 * STEPS; step++) {
+        assert_ok(het_loader_next(there, step, &batch));
+        assert_ok(het_loader_next(usual, step, &same));
+        assert_true(batch.images == NULL && batch.stored == &somewhere && same.stored == NULL);
+        assert_memory_equal(batch.index, same.index, BATCH * sizeof *batch.index);
+        assert_memory_equal(batch.ctf, same.ctf, BATCH * sizeof *batch.ctf);
+    }
+    het_loader_free(there);
+    het_loader_free(usual);
     het_stack_close(stack);
 }
 
@@ -136,11 +182,11 @@ static void sizes(void **state)
     het_loader *loader;
     het_batch batch;
     assert_ok(het_stack_open(&stack, path));
-    assert_int_equal(het_loader_new(&loader, stack, comm, 1, 0), HET_E_USAGE);
-    assert_int_equal(het_loader_new(&loader, stack, comm, 1, N + 1), HET_E_USAGE);
+    assert_int_equal(het_loader_new(&loader, stack, comm, 1, 0, (het_images){0}), HET_E_USAGE);
+    assert_int_equal(het_loader_new(&loader, stack, comm, 1, N + 1, (het_images){0}), HET_E_USAGE);
     assert_non_null(strstr(het_status_message(), "to 23"));
     assert_null(loader);
-    assert_ok(het_loader_new(&loader, stack, comm, 1, N));
+    assert_ok(het_loader_new(&loader, stack, comm, 1, N, (het_images){0}));
     assert_int_equal(het_loader_steps_per_epoch(loader), 1);
     assert_ok(het_loader_next(loader, 3, &batch));
     assert_int_equal(batch.count, N);
@@ -155,7 +201,7 @@ static void a_read_error_surfaces(void **state)
     het_loader *loader;
     het_batch batch;
     assert_ok(het_stack_open(&stack, path));
-    assert_ok(het_loader_new(&loader, stack, comm, 1, BATCH));
+    assert_ok(het_loader_new(&loader, stack, comm, 1, BATCH, (het_images){0}));
     assert_int_equal(truncate(path, 3000), 0);
     het_status status = HET_OK;
     for (int64_t step = 0; step < 2 * STEPS && status == HET_OK; step++)
@@ -172,6 +218,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_image_once_per_epoch),
         cmocka_unit_test(the_batch_stays_while_the_next_is_read),
+        cmocka_unit_test(halves),
+        cmocka_unit_test(stored_images_are_named),
         cmocka_unit_test(sizes),
         cmocka_unit_test(a_read_error_surfaces), /* the last one: it destroys the file */
     };

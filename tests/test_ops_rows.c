@@ -102,6 +102,24 @@ static void rows_are_gathered(void **state)
     for (int j = 0; j < 5; j++) assert_memory_equal(y + j * N, x + j / 3 * N, N * sizeof *x);
 }
 
+/* fp16 to the bit: ordinary numbers of both signs, subnormal ones, the largest. */
+static void images_are_taken(void **state)
+{
+    (void)state;
+    const int64_t index[] = {3, 3, 0};
+    float x[B * N], y[B * N];
+    _Float16 half[B * N];
+    fill(x, B * N, 11);
+    x[3 * N] = 65504.0f, x[3 * N + 1] = -3e-7f, x[3 * N + 2] = 0.0f;
+    for (int i = 0; i < B * N; i++) half[i] = (_Float16)x[i];
+    device.ops->take_images(&device, y, x, 0, index, 3, N);
+    for (int j = 0; j < 3; j++) assert_memory_equal(y + j * N, x + index[j] * N, N * sizeof *x);
+    device.ops->take_images(&device, y, half, 1, index, 3, N);
+    for (int j = 0; j < 3 * N; j++) assert_true(y[j] == (float)half[index[j / N] * N + j % N]);
+    device.ops->take_images(&device, y, half, 1, NULL, B, N);
+    for (int j = 0; j < B * N; j++) assert_true(y[j] == (float)half[j]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -110,6 +128,7 @@ int main(void)
         cmocka_unit_test(shifts_go_backward),
         cmocka_unit_test(rows_are_scaled_and_summed),
         cmocka_unit_test(rows_are_gathered),
+        cmocka_unit_test(images_are_taken),
     };
     ref_device_open_staged(&device, THREADS, HET_PRECISION_F32);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,7 +52,7 @@ static void told_is_taken(void **state)
         const het_model_spec spec = spec_of(6);
         const size_t before = het_arena_bytes();
         assert_int_equal(het_model_plan(&model, &dev, &config, &spec), HET_OK);
-        const het_train_memory told = het_train_memory_of(model, 1000, 1, 0);
+        const het_train_memory told = het_train_memory_of(model, 1000, 1, 0, 0);
         const size_t planned = asked;
         assert_int_equal(het_model_allocate(model), HET_OK);
         assert_int_equal(asked - planned, het_train_memory_device(&told));
@@ -77,9 +77,12 @@ static void parts(void **state)
     for (int i = 0; i < 2; i++) {
         const het_model_spec spec = spec_of(8 << i);
         assert_int_equal(het_model_plan(&model, &dev, &config, &spec), HET_OK);
-        of[i] = het_train_memory_of(model, 1000, 1, 0);
-        assert_true(het_train_memory_of(model, 1000, 0, 0).checkpoint < of[i].checkpoint);
-        assert_true(het_train_memory_of(model, 3000, 1, 0).images == 3 * of[i].images);
+        of[i] = het_train_memory_of(model, 1000, 1, 0, 0);
+        assert_true(het_train_memory_of(model, 1000, 0, 0, 0).checkpoint < of[i].checkpoint);
+        assert_true(het_train_memory_of(model, 3000, 1, 0, 0).images == 3 * of[i].images);
+        const het_train_memory with = het_train_memory_of(model, 1000, 1, 0, 1);
+        assert_true(with.stored == 1000 * 16 * 16 * sizeof(float) && with.batches < of[i].batches / 10);
+        assert_int_equal(het_train_memory_device(&with), het_train_memory_device(&of[i]) + with.stored);
         het_model_free(model);
     }
     assert_int_equal(of[0].parameters, of[1].parameters);

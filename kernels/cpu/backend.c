@@ -94,6 +94,7 @@ const het_ops het_ops_cpu = {
 
     .fourier_new = het_cpu_fourier_new,
     .fourier_free = het_cpu_fourier_free,
+    .take_images = het_cpu_take_images,
     .image_to_points = het_cpu_image_to_points,
     .points_to_image = het_cpu_points_to_image,
     .standardise = het_cpu_standardise,

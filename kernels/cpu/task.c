@@ -58,6 +58,18 @@ void het_cpu_gather_rows(het_device *dev, float *y, const float *x, const int32_
     }
 }
 
+void het_cpu_take_images(het_device *dev, float *image, const void *images, int half, const int64_t *index, int64_t b,
+                         int64_t n)
+{
+    (void)dev;
+    for (int64_t i = 0; i < b; i++) {
+        const int64_t from = (index == NULL ? i : index[i]) * n;
+        if (!half) memcpy(image + i * n, (const float *)images + from, (size_t)n * sizeof *image);
+        else
+            for (int64_t j = 0; j < n; j++) image[i * n + j] = (float)((const _Float16 *)images)[from + j];
+    }
+}
+
 void het_cpu_standardise(het_device *dev, float *image, const float *window, int64_t b, int64_t n)
 {
     double area = 0.0;

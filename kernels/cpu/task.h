@@ -11,4 +11,6 @@ void het_cpu_sum_rows(het_device *dev, float *y, const float *x, float factor, i
 void het_cpu_blend(het_device *dev, float *y, const float *x, float a, int64_t n);
 void het_cpu_gather_rows(het_device *dev, float *y, const float *x, const int32_t *index, int64_t rows, int64_t repeat,
                          int64_t n);
+void het_cpu_take_images(het_device *dev, float *image, const void *images, int half, const int64_t *index, int64_t b,
+                         int64_t n);
 void het_cpu_standardise(het_device *dev, float *image, const float *window, int64_t b, int64_t n);

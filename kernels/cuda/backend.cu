@@ -61,7 +61,6 @@ het_status het_cuda_reserve(het_cuda *c, size_t bytes)
     return HET_OK;
 }
 
-/* From pageable memory: the host's bytes are taken before it returns. */
 void het_cuda_upload(het_cuda *c, void *to, const void *from, size_t bytes)
 {
     if (bytes > 0) HET_CUDA(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, c->stream));
@@ -107,6 +106,19 @@ static void device_zero(het_device *dev, void *memory, size_t bytes)
     if (bytes > 0) HET_CUDA(c, cudaMemsetAsync(memory, 0, bytes, c->stream));
 }
 
+static int device_pin(het_device *dev, void *host, size_t bytes)
+{
+    (void)dev;
+    const int pinned = cudaHostRegister(host, bytes, cudaHostRegisterDefault) == cudaSuccess;
+    (void)cudaGetLastError();
+    return pinned;
+}
+
+static void device_unpin(het_device *dev, void *host)
+{
+    HET_CUDA(het_cuda_of(dev), cudaHostUnregister(host));
+}
+
 static het_status device_sync(het_device *dev)
 {
     het_cuda *c = het_cuda_of(dev);
@@ -123,6 +135,8 @@ static const het_ops cuda_ops = {
     device_upload,
     device_download,
     device_zero,
+    device_pin,
+    device_unpin,
     device_sync,
     het_cuda_conv_new,
     het_cuda_conv_free,
@@ -156,6 +170,7 @@ static const het_ops cuda_ops = {
     het_cuda_latent_backward,
     het_cuda_fourier_new,
     het_cuda_fourier_free,
+    het_cuda_take_images,
     het_cuda_image_to_points,
     het_cuda_points_to_image,
     het_cuda_standardise,

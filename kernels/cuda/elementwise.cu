@@ -1,4 +1,6 @@
 /* Operations on each element, and on rows of them: kernels/ops.h has the formulas. */
+#include <cuda_fp16.h>
+
 #include "act.h"
 #include "members.h"
 
@@ -44,6 +46,25 @@ __global__ void gather_rows(float *y, const float *x, const int32_t *index, int6
     {
         const int64_t j = i / n / repeat, from = index == NULL ? j : index[j];
         y[i] = x[from * n + i % n];
+    }
+}
+
+__device__ static inline float value(const float *x, int64_t i)
+{
+    return x[i];
+}
+
+__device__ static inline float value(const __half *x, int64_t i)
+{
+    return __half2float(x[i]);
+}
+
+template <class T> __global__ void take_images(float *image, const void *images, const int64_t *index, int64_t b, int64_t n)
+{
+    HET_FOR(i, b * n)
+    {
+        const int64_t j = i / n, from = index == NULL ? j : index[j];
+        image[i] = value((const T *)images, from * n + i % n);
     }
 }
 
@@ -96,6 +117,13 @@ void het_cuda_gather_rows(het_device *dev, float *y, const float *x, const int32
                           int64_t repeat, int64_t n)
 {
     HET_LAUNCH(het_cuda_of(dev), gather_rows, het_blocks(rows * n), HET_BLOCK, y, x, index, rows, repeat, n);
+}
+
+void het_cuda_take_images(het_device *dev, float *image, const void *images, int half, const int64_t *index,
+                          int64_t b, int64_t n)
+{
+    if (half) HET_LAUNCH(het_cuda_of(dev), take_images<__half>, het_blocks(b * n), HET_BLOCK, image, images, index, b, n);
+    else HET_LAUNCH(het_cuda_of(dev), take_images<float>, het_blocks(b * n), HET_BLOCK, image, images, index, b, n);
 }
 
 void het_cuda_sum_rows(het_device *dev, float *y, const float *x, float factor, int64_t b, int64_t n)

@@ -50,6 +50,8 @@ void het_cuda_latent_backward(het_device *dev, float *dhead, const float *dz, co
 het_status het_cuda_fourier_new(het_device *dev, het_fourier **plan, int64_t box, int64_t max_points,
                                 const int32_t *kxy_host);
 void het_cuda_fourier_free(het_fourier *plan);
+void het_cuda_take_images(het_device *dev, float *image, const void *images, int half, const int64_t *index,
+                          int64_t b, int64_t n);
 void het_cuda_image_to_points(het_fourier *plan, float *points, const float *image, int64_t b, int64_t p);
 void het_cuda_points_to_image(het_fourier *plan, float *image, const float *points, const float *window,
                               const float *scale, int64_t b, int64_t p);

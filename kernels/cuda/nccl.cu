@@ -202,17 +202,4 @@ static het_status poll(het_sum *s, int *done)
     return fault(c);
 }
 
-static int pin(het_device *dev, void *host, size_t bytes)
-{
-    (void)dev;
-    const int pinned = cudaHostRegister(host, bytes, cudaHostRegisterDefault) == cudaSuccess;
-    (void)cudaGetLastError();
-    return pinned;
-}
-
-static void unpin(het_device *dev, void *host)
-{
-    HET_CUDA(het_cuda_of(dev), cudaHostUnregister(host));
-}
-
-const het_sum_ops het_cuda_sums = {"NCCL", pin, unpin, find, make_name, join, leave, start, poll};
+const het_sum_ops het_cuda_sums = {"NCCL", find, make_name, join, leave, start, poll};

@@ -146,6 +146,18 @@ static void gather_rows(het_device *dev, float *y, const float *x, const int32_t
     finish();
 }
 
+static void take_images(het_device *dev, float *image, const void *images, int half, const int64_t *index, int64_t b,
+                        int64_t n)
+{
+    int64_t most = b;
+    (void)dev;
+    for (int64_t i = 0; index != NULL && i < b; i++)
+        if (index[i] >= most) most = index[i] + 1;
+    real.ops->take_images(&real, out(image, F(b * n)), in(images, most * n * (half ? 2 : 4)), half,
+                          in(index, b * (int64_t)sizeof *index), b, n);
+    finish();
+}
+
 static void sum_rows(het_device *dev, float *y, const float *x, float factor, int64_t b, int64_t n)
 {
     (void)dev;
@@ -346,7 +358,7 @@ void ref_device_stage(het_device *device)
     static const het_ops staged = {
         .name = "staged", .s2s2 = s2s2, .s2s2_backward = s2s2_backward, .turn_poses = turn_poses, .latent = latent,
         .latent_backward = latent_backward, .pose_loss = pose_loss, .winners = winners, .shift_backward = shift_backward,
-        .scale_rows = scale_rows, .gather_rows = gather_rows, .sum_rows = sum_rows, .blend = blend, .adam = adam,
+        .scale_rows = scale_rows, .gather_rows = gather_rows, .take_images = take_images, .sum_rows = sum_rows, .blend = blend, .adam = adam,
         .norm2 = norm2, .fourier_new = fourier_new, .fourier_free = fourier_free, .image_to_points = image_to_points,
         .points_to_image = points_to_image, .standardise = standardise, .mirror_pairs = mirror_pairs,
         .turn_points = turn_points, .ctf = ctf, .project = project, .project_loss = project_loss,
