@@ -150,7 +150,11 @@ else
     echo "left out two ranks on two GPUs: there is one"
 fi
 launch=()
-within "bf16 on the GPU against fp32 on the CPU" cpu bf16 1e-2
+# Batch norm in a network that has hardly learned carries bf16's rounding as far as 2 % in single losses, on a CPU, too
+# (1.7e-2; 2.5e-3 in their means): group norm does not (2.0e-3).
+train cpu-group cpu --set train.precision=fp32 --set encoder.norm=group "${slow[@]}"
+train bf16-group cuda --set train.precision=bf16 --set encoder.norm=group "${slow[@]}"
+within "bf16 on the GPU against fp32 on the CPU" cpu-group bf16-group 1e-2
 within "the fused decoder against the plain one, bf16" bf16-plain bf16 1e-2
 step "the same bits twice" h5diff "$(ls "$work"/fp32/checkpoints/*.h5)" "$(ls "$work"/again/checkpoints/*.h5)"
 step "the same bits twice, fused" h5diff "$(ls "$work"/bf16/checkpoints/*.h5)" "$(ls "$work"/bf16-again/checkpoints/*.h5)"
