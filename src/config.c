@@ -76,7 +76,7 @@ static const row rows[] = {
     {"init.epochs", NUMBER, AT(init.epochs), 8, 0, 1e6, FIXED,
      "passes of the decoder over the start's images at the poses found", NULL},
     {"init.join_epoch", NUMBER, AT(init.join_epoch), -1, -1, 1e6, FIXED,
-     "epochs with conformations after which poses are searched anew and put into one frame; 0: never, -1: in mid-training",
+     "epochs with conformations after which poses are searched anew and put into one frame; 0: never, -1: in mid-training, twice",
      NULL},
     {"init.keep_epochs", NUMBER, AT(init.keep_epochs), 1e6, 0, 1e6, FIXED,
      "epochs in which task one uses the poses found, while task two teaches the encoder", NULL},

@@ -16,7 +16,8 @@ static const double MOST = 45.0;  /* degrees: a compromise between parts lies no
 static const double LEAST = 2.0;  /* degrees: less is left to refinement */
 static const double GAIN = 0.15;  /* of the correlation, at least, */
 static const double SURE = 5.0;   /* and this many standard deviations of that of noise */
-static const double POOR = 0.7;   /* of the best correlation: less, and the other hand is tried */
+static const double POOR = 0.8;   /* of the best correlation: less, and the other hand is tried */
+static const double HAND_GAIN = 0.05; /* as GAIN, for the other hand, which at that detail fits little by chance */
 static const het_pose3 STAYS = {.a = {1, 0, 0, 0, 1, 0, 0, 0, 1}, .hand = 1};
 
 /* M R M, M = diag(1,1,-1) */
@@ -53,25 +54,23 @@ het_pose3 het_frames_then(const het_pose3 *first, const het_pose3 *second)
     return both;
 }
 
-void het_frames_tree(int *parent, int *order, const double *centre, int64_t dim, int n, int root)
+void het_frames_tree(int *parent, int *order, const double *alike, int64_t stride, int n, int root)
 {
-    double near[HET_FRAMES];
+    double most[HET_FRAMES];
     int in_tree[HET_FRAMES] = {0};
     HET_ASSERT(n <= HET_FRAMES);
-    for (int i = 0; i < n; i++) near[i] = INFINITY;
-    near[root] = 0.0;
+    for (int i = 0; i < n; i++) most[i] = -INFINITY;
+    most[root] = INFINITY;
     parent[root] = -1;
     for (int step = 0; step < n; step++) {
         int next = -1;
         for (int i = 0; i < n; i++)
-            if (!in_tree[i] && (next < 0 || near[i] < near[next])) next = i;
+            if (!in_tree[i] && (next < 0 || most[i] > most[next])) next = i;
         in_tree[next] = 1;
         order[step] = next;
         for (int i = 0; i < n; i++) {
-            double d2 = 0.0;
-            for (int64_t k = 0; k < dim; k++) d2 += pow(centre[i * dim + k] - centre[next * dim + k], 2);
-            if (in_tree[i] || d2 >= near[i]) continue;
-            near[i] = d2;
+            if (in_tree[i] || alike[i * stride + next] <= most[i]) continue;
+            most[i] = alike[i * stride + next];
             parent[i] = next;
         }
     }
@@ -173,71 +172,78 @@ static double turn_of(const het_pose3 *pose)
 }
 
 /* Of the ball of radius `reach` one half is independent, two numbers each. */
-static int gains(double from, double to, int64_t reach)
+static int gains(double from, double to, double least, int64_t reach)
 {
     const double deviation = 1.0 / sqrt(4.0 / 3.0 * M_PI * pow((double)reach, 3.0));
-    return to - from >= GAIN * to && to - from >= SURE * deviation;
+    return to - from >= least * to && to - from >= SURE * deviation;
 }
 
 int het_frames_differ(const het_pose3 *pose, const double correlations[2], int64_t reach)
 {
-    return turn_of(pose) >= LEAST && gains(correlations[0], correlations[1], reach);
+    return turn_of(pose) >= LEAST && gains(correlations[0], correlations[1], GAIN, reach);
 }
 
-/* How a cluster lies in the frame of its parent, and how well it fits. */
-typedef struct fit {
+/* How a cluster's map lies in the frame of another's. */
+typedef struct branch {
     int parent;
     het_pose3 pose;
-    double correlation;
-} fit;
+} branch;
 
-static het_status register_one(const framer *f, fit *fits, int cluster)
+/* How alike the maps of two clusters are as they lie, but for a trifle. */
+static het_status compare(const framer *f, double same[HET_FRAMES][HET_FRAMES])
 {
     het_status status = HET_OK;
     double c[2];
-    het_pose3 turned = STAYS;
-    fit *to = &fits[cluster];
-    HET_TRY(het_place_search(&turned, c, &f->volume[cluster], &f->volume[to->parent], MOST / DEGREES, f->reach));
-    to->pose = het_frames_differ(&turned, c, f->reach) ? turned : STAYS;
-    to->correlation = c[1];
+    for (int i = 0; i < f->n; i++) {
+        for (int j = 0; j < i; j++) {
+            het_pose3 near = STAYS;
+            HET_TRY(het_place_search(&near, c, &f->volume[i], &f->volume[j], 0.0, f->reach));
+            same[i][j] = same[j][i] = c[1];
+        }
+    }
 done:
     return status;
 }
 
-/* Its mirror image, where that fits clearly better. */
-static het_status mirror_one(const framer *f, fit *fits, int cluster)
+/* The mirror image of a cluster's map in the frame of the cluster so far whose map it fits best, if that is clearly better than
+ * the map itself fits. */
+static het_status try_mirrored(const framer *f, branch *to, double own, int cluster, const int *order, int placed)
 {
     het_status status = HET_OK;
-    double c[2];
-    het_pose3 mirrored = STAYS;
-    fit *to = &fits[cluster];
-    mirrored.hand = -1;
-    HET_TRY(het_place_search(&mirrored, c, &f->volume[cluster], &f->volume[to->parent], M_PI, f->reach));
-    if (gains(to->correlation, c[1], f->reach)) to->pose = mirrored;
+    double best = own;
+    for (int i = 0; i < placed; i++) {
+        double c[2];
+        het_pose3 mirrored = STAYS;
+        mirrored.hand = -1;
+        HET_TRY(het_place_search(&mirrored, c, &f->volume[cluster], &f->volume[order[i]], M_PI, f->reach));
+        if (c[1] <= best || !gains(own, c[1], HAND_GAIN, f->reach)) continue;
+        best = c[1];
+        *to = (branch){order[i], mirrored};
+    }
 done:
     return status;
 }
 
-/* From the root of the tree outwards. One rank. */
+/* From the largest cluster outwards, the one that is most like any so far next. One rank. */
 static het_status register_all(framer *f)
 {
     het_status status = HET_OK;
-    fit fits[HET_FRAMES];
-    double best = 0.0;
+    double same[HET_FRAMES][HET_FRAMES] = {{0}}, best = 0.0, c[2];
     int parent[HET_FRAMES], order[HET_FRAMES], root = 0;
     for (int i = 1; i < f->n; i++)
         if (f->size[i] > f->size[root]) root = i;
-    het_frames_tree(parent, order, f->centre, f->poses->all.z_dim, f->n, root);
+    HET_TRY(compare(f, same));
+    for (int i = 0; i < f->n; i++)
+        for (int j = 0; j < i; j++) best = fmax(best, same[i][j]);
+    het_frames_tree(parent, order, same[0], HET_FRAMES, f->n, root);
     for (int i = 1; i < f->n; i++) {
-        fits[order[i]].parent = parent[order[i]];
-        HET_TRY(register_one(f, fits, order[i]));
-        best = fmax(best, fits[order[i]].correlation);
-    }
-    for (int i = 1; i < f->n; i++) {
-        fit *to = &fits[order[i]];
-        if (to->correlation < POOR * best) HET_TRY(mirror_one(f, fits, order[i]));
-        for (int k = 0; k < 3; k++) to->pose.u[k] *= (double)f->poses->model->spec.box / (double)f->back.box;
-        f->frame[order[i]] = het_frames_then(&to->pose, &f->frame[to->parent]);
+        const int cluster = order[i];
+        branch to = {.parent = parent[cluster], .pose = STAYS};
+        HET_TRY(het_place_search(&to.pose, c, &f->volume[cluster], &f->volume[to.parent], MOST / DEGREES, f->reach));
+        if (!het_frames_differ(&to.pose, c, f->reach)) to.pose = STAYS;
+        if (same[cluster][to.parent] < POOR * best) HET_TRY(try_mirrored(f, &to, c[1], cluster, order, i));
+        for (int k = 0; k < 3; k++) to.pose.u[k] *= (double)f->poses->model->spec.box / (double)f->back.box;
+        f->frame[cluster] = het_frames_then(&to.pose, &f->frame[to.parent]);
     }
 done:
     return status;

@@ -4,11 +4,11 @@
 
 /** One frame for all conformations. Poses that were found with one map for images of several conformations may
  *  put each of these into a frame of its own, a compromise between what they have in common and what not. Here
- *  the maps of clusters of z are laid on each other: along the minimum spanning tree of the clusters' centres, each
+ *  the maps of clusters of z are laid on each other: along the maximum spanning tree of their likenesses, each
  *  map is registered to its parent's over whitened Fourier shells, in which the largest part that both have in
- *  common decides (het_place_search). Where that is not clearly better than as they lie, they stay. Where a map fits
- *  much worse than others do, its mirror image is tried too, in any turn: one map for all may hold one conformation
- *  in each hand. The maps come from the images (physics/backproject.h): the decoder's at one z show a ghost of the
+ *  common decides (het_place_search). Where that is not clearly better than as they lie, they stay. Where a map is much less
+ *  like its parent's than others are, its mirror image is tried too, in any turn, on every map so far: one map for all may
+ *  hold one conformation in each hand, or the images of one conformation may have come out in both. The maps come from the images (physics/backproject.h): the decoder's at one z show a ghost of the
  *  conformations at others, in the frame of those, and that holds the registration where it is.
  *  Tests: tests/test_frames.c, tests/cli_hands.sh */
 
@@ -20,9 +20,9 @@ void het_frames_move(float rotation[9], float shift[2], const het_pose3 *frame);
 /** The frame that comes from `first` and then `second`:
  *      V_1(x) = V_0(B_1 (x - u_1)),   V_2(x) = V_1(B_2 (x - u_2)) */
 het_pose3 het_frames_then(const het_pose3 *first, const het_pose3 *second);
-/** parent [out] (n): minimum spanning tree of the points centre (n,dim), from `root`, whose parent is -1;
- *  order [out] (n): every node after its parent. n <= HET_FRAMES. */
-void het_frames_tree(int *parent, int *order, const double *centre, int64_t dim, int n, int root);
+/** parent [out] (n): maximum spanning tree of the likenesses alike[i stride + j], symmetric, from `root`, whose parent is -1;
+ *  order [out] (n): the root, then whichever is most like any before it. n <= HET_FRAMES. */
+void het_frames_tree(int *parent, int *order, const double *alike, int64_t stride, int n, int root);
 
 /** Whether a registered volume truly lies otherwise, by the correlations of het_place_search: the turn is no
  *  trifle, and the correlation grows by more than noise can give. */

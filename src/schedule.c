@@ -5,6 +5,7 @@
 /* What is not given goes by train.epochs. */
 static const double MARCHED = 0.3; /* of the epochs: the disc is full, */
 static const double JOINED = 0.5;  /* poses are searched anew, */
+static const double AGAIN = 0.2;   /* and so many epochs later, when volumes have learned of what was found */
 static const double APART = 4.0;   /* but conformations need that many epochs before */
 
 int64_t het_schedule_cycle(const het_config *c)
@@ -54,14 +55,21 @@ static double released(const het_config *c, int64_t count)
     return c->ablation.fch ? fmax(c->train.freeze_epochs, c->train.freeze_images / (double)count) : 0.0;
 }
 
+static int is_due(const het_config *c, double epoch, int64_t step, int64_t steps_per_epoch)
+{
+    return epoch < c->init.keep_epochs && step == (int64_t)ceil(epoch * (double)steps_per_epoch);
+}
+
 int het_schedule_search(const het_config *c, int64_t step, int64_t steps_per_epoch, int64_t count)
 {
     if (c->train.method == HET_METHOD_CRYODRGN2)
         return step % (int64_t)ceil(c->search.every * (double)steps_per_epoch) == 0;
+    const int in_mid_training = c->init.join_epoch < 0.0;
     const double free = released(c, count),
-                 epoch = c->init.join_epoch < 0.0 ? fmax(JOINED * c->train.epochs, free + APART) : free + c->init.join_epoch;
-    return c->init.method != HET_START_NONE && c->init.join_epoch != 0.0 && epoch < c->init.keep_epochs &&
-           step == (int64_t)ceil(epoch * (double)steps_per_epoch);
+                 epoch = in_mid_training ? fmax(JOINED * c->train.epochs, free + APART) : free + c->init.join_epoch;
+    if (c->init.method == HET_START_NONE || c->init.join_epoch == 0.0) return 0;
+    return is_due(c, epoch, step, steps_per_epoch) ||
+           (in_mid_training && is_due(c, epoch + AGAIN * c->train.epochs, step, steps_per_epoch));
 }
 
 double het_schedule_rate(const het_config *c, double epoch)

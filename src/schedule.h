@@ -19,7 +19,7 @@ int het_schedule_frozen(const het_config *config, double epoch, int64_t count);
 /** Whether task one at `epoch` uses poses known for the images: of the start, or of the last search. */
 int het_schedule_given(const het_config *config, double epoch);
 /** Whether poses are searched before image step `step`, and used until the next search: again and again (train.method =
- *  cryodrgn2), or those of the start once (init.join_epoch). */
+ *  cryodrgn2), or those of the start (init.join_epoch). */
 int het_schedule_search(const het_config *config, int64_t step, int64_t steps_per_epoch, int64_t count);
 /** Factor of the learning rates at `epoch`: cosine from 1 to train.rate_final over train.epochs. */
 double het_schedule_rate(const het_config *config, double epoch);

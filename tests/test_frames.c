@@ -117,16 +117,16 @@ static void frames_follow_each_other(void **state)
 static void tree_by_hand(void **state)
 {
     (void)state;
-    /* 4 is near 0, 2 near 4 and 3 near 2; 1 is far from all, nearest to 3 */
-    static const double centre[10] = {0, 0, 9, 9, 2, 1, 4, 2, 1, 0};
+    /* 4 is like 0, 2 like 4 and 3 like 2; 1 is unlike all, most like 3 */
+    static const double alike[25] = {0, .1, .6, .3, .9, .1, 0, .1, .2, .1, .6, .1, 0, .5, .7, .3, .2, .5, 0, .4, .9, .1, .7, .4, 0};
     int parent[5], order[5];
-    het_frames_tree(parent, order, centre, 2, 5, 0);
+    het_frames_tree(parent, order, alike, 5, 5, 0);
     static const int wanted[5] = {-1, 3, 4, 2, 0}, in_order[5] = {0, 4, 2, 3, 1};
     for (int i = 0; i < 5; i++) {
         assert_int_equal(parent[i], wanted[i]);
         assert_int_equal(order[i], in_order[i]);
     }
-    het_frames_tree(parent, order, centre, 2, 5, 3);
+    het_frames_tree(parent, order, alike, 5, 5, 3);
     assert_int_equal(parent[3], -1);
     assert_int_equal(parent[0], 4);
     assert_int_equal(parent[4], 2);

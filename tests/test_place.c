@@ -136,25 +136,31 @@ static void draw_parts(het_volume *v, const double a[9], const double u[3], doub
 static const double ONE[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, NOWHERE[3] = {0, 0, 0};
 static const het_pose3 AS_IT_IS = {.a = {1, 0, 0, 0, 1, 0, 0, 0, 1}, .hand = 1};
 
-/* Two states in frames that are 33 degrees apart, in which the smaller part hardly turns: the larger part decides. */
-static void search_finds_the_larger_part(void **state)
+/* Two states in frames that are an angle apart, in which the smaller part is turned by another: the larger part decides. */
+static void check_larger_part(double apart, double most)
 {
-    (void)state;
     static const double axis[3] = {0.4, -0.3, 1.0}, u[3] = {1.3, -2.1, 0.6};
     double a[9], c[2];
     het_volume truth, other;
     het_pose3 pose = AS_IT_IS;
     assert_int_equal(het_volume_new(&truth, D, 2.0), HET_OK);
     assert_int_equal(het_volume_new(&other, D, 2.0), HET_OK);
-    het_rotation_about(a, axis, -0.58);
+    het_rotation_about(a, axis, -apart);
     draw_parts(&truth, ONE, NOWHERE, 0.0, 0.05, 1);
     draw_parts(&other, a, u, 0.6, 0.05, 2);
-    assert_int_equal(het_place_search(&pose, c, &other, &truth, 0.8, 10), HET_OK);
+    assert_int_equal(het_place_search(&pose, c, &other, &truth, most, 10), HET_OK);
     assert_true(c[1] > c[0] + 0.2);
     assert_true(het_rotation_angle(het_rotation_distance2(pose.a, a)) < 0.02);
     for (int k = 0; k < 3; k++) assert_true(fabs(pose.u[k] - u[k]) < 0.15);
     het_volume_free(&truth);
     het_volume_free(&other);
+}
+
+static void search_finds_the_larger_part(void **state)
+{
+    (void)state;
+    check_larger_part(0.58, 0.8);
+    check_larger_part(2.3, M_PI); /* the grid of all turns */
 }
 
 /* One volume in two noises stays where it is: the best place is no better than noise. */

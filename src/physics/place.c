@@ -8,8 +8,10 @@
 #include "rotation.h"
 #include "slicer.h"
 
-/* The search: side of its Fourier grid, peaks that are climbed, steps from the middle to a side at most. */
-enum { GRID = 32, PEAKS = 6, AXIS_MAX = 12 };
+/* The search: Fourier pixels of its first grid and that grid's side, for turns of 8 degrees and for wider ones; peaks that are
+ * climbed; steps from the middle to a side at most. */
+enum { REACH = 8, GRID = 32, WIDE_REACH = 6, WIDE_GRID = 16, PEAKS = 6, AXIS_MAX = 12 };
+static const double STEP = 8.0; /* degrees */
 static const double TWO_PI = 6.28318530717958647692, DEGREES = 57.29577951308232;
 
 /* out(x) = in(x, y, -z) about the origin voxel. */
@@ -83,6 +85,7 @@ done:
 typedef struct fit {
     het_slicer slicer; /* of the map, mirrored for hand -1 */
     int64_t box, points;
+    int side;          /* of the search's grid */
     int16_t *k;        /* (points,3) */
     float *truth;      /* (points,2) */
     float *weight;     /* (points) 1 / mean power of the truth's shell */
@@ -236,9 +239,10 @@ done:
 
 /* The move that suits a rotation best, and the correlation then: for all moves at once,
  *     c(u) = sum_k weight Re(conj(S(A k)) truth(k) exp(2 pi i k.u / D))
- * is a Fourier transform. Moves of up to D/8 on a grid of D/GRID voxels. */
+ * is a Fourier transform. Moves of up to D/8 on a grid of D/side voxels. */
 static double best_move(const fit *f, const het_fft *fft, float *spectrum, float *map, het_pose3 *pose)
 {
+    const int side = f->side;
     double power = 0.0, best = -INFINITY;
     memset(spectrum, 0, (size_t)het_fft_size(fft) * sizeof *spectrum);
     for (int64_t p = 0; p < f->points; p++) {
@@ -249,20 +253,20 @@ static double best_move(const fit *f, const het_fft *fft, float *spectrum, float
         for (int i = 0; i < 3; i++)
             q[i] = pose->a[3 * i] * k[0] + pose->a[3 * i + 1] * k[1] + pose->a[3 * i + 2] * k[2];
         het_slicer_at(&f->slicer, s, q[0], q[1], q[2]);
-        float *at = spectrum + 2 * (((k[2] + GRID) % GRID * GRID + (k[1] + GRID) % GRID) * (GRID / 2 + 1) + k[0]);
+        float *at = spectrum + 2 * (((k[2] + side) % side * side + (k[1] + side) % side) * (side / 2 + 1) + k[0]);
         at[0] = w * (s[0] * t[0] + s[1] * t[1]);
         at[1] = w * (s[0] * t[1] - s[1] * t[0]);
         power += (double)w * ((double)s[0] * s[0] + (double)s[1] * s[1]);
     }
     het_fft_inverse(fft, map, spectrum);
-    for (int z = 3 * GRID / 8; z <= 5 * GRID / 8; z++) {
-        for (int y = 3 * GRID / 8; y <= 5 * GRID / 8; y++) {
-            for (int x = 3 * GRID / 8; x <= 5 * GRID / 8; x++) {
-                const double c = map[(z * GRID + y) * GRID + x];
+    for (int z = 3 * side / 8; z <= 5 * side / 8; z++) {
+        for (int y = 3 * side / 8; y <= 5 * side / 8; y++) {
+            for (int x = 3 * side / 8; x <= 5 * side / 8; x++) {
+                const double c = map[(z * side + y) * side + x];
                 if (c <= best) continue;
                 const int at[3] = {x, y, z};
                 best = c;
-                for (int i = 0; i < 3; i++) pose->u[i] = (at[i] - GRID / 2) * (double)f->box / GRID;
+                for (int i = 0; i < 3; i++) pose->u[i] = (at[i] - side / 2) * (double)f->box / side;
             }
         }
     }
@@ -316,16 +320,19 @@ het_status het_place_search(het_pose3 *pose, double correlations[2], const het_v
                             const het_volume *truth, double most, int64_t reach)
 {
     het_status status = HET_OK;
-    const double step = fmax(8.0 / DEGREES, most / AXIS_MAX);
+    const double step = fmax(STEP / DEGREES, most / AXIS_MAX);
+    const int wide = step > 1.5 * STEP / DEGREES, side = wide ? WIDE_GRID : GRID;
+    const int64_t low = wide ? WIDE_REACH : REACH;
     const int64_t axis = 2 * (int64_t)(most / step) + 1;
     const het_pose3 first = *pose;
     fit coarse = {0}, fine = {0};
     het_fft *fft = NULL;
-    float *spectrum = NULL, *map = het_alloc((size_t)(GRID * GRID * GRID) * sizeof *map);
+    float *spectrum = NULL, *map = het_alloc((size_t)(side * side * side) * sizeof *map);
     tried *list = het_alloc((size_t)(axis * axis * axis) * sizeof *list);
     HET_TRY(fit_new(&fine, in, truth, pose->hand, reach));
-    HET_TRY(fit_new(&coarse, in, truth, pose->hand, reach < GRID / 4 ? reach : GRID / 4));
-    HET_TRY(het_fft_new(&fft, 3, GRID));
+    HET_TRY(fit_new(&coarse, in, truth, pose->hand, reach < low ? reach : low));
+    coarse.side = side;
+    HET_TRY(het_fft_new(&fft, 3, side));
     spectrum = het_alloc((size_t)het_fft_size(fft) * sizeof *spectrum);
     if (map == NULL || list == NULL || spectrum == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory to fit maps"));
     const int64_t count = try_all(list, &coarse, &first, most, step, fft, spectrum, map);
