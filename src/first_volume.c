@@ -50,11 +50,7 @@ void het_first_volume_slices(void *context, float *slices, const float *rot, int
 /* Rows of all images, of which each rank has filled those of its own: to all. */
 static het_status unite(const work *w, void *rows, int64_t width)
 {
-    float *data = rows;
-    const int64_t end = w->first + w->own;
-    memset(data, 0, (size_t)(w->first * width) * sizeof *data);
-    memset(data + end * width, 0, (size_t)((w->spec->count - end) * width) * sizeof *data);
-    return het_comm_unite(w->comm, data, (size_t)(w->spec->count * width));
+    return het_comm_unite_rows(w->comm, rows, w->spec->count, width, w->first, w->own);
 }
 
 /* Transforms and CTFs of this rank's images. */

@@ -143,7 +143,7 @@ het_status het_poses_share(het_poses *s, het_status mine, int *stopped)
     *stopped = stop > 0;
     if (*stopped) goto done;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        HET_TRY(het_comm_unite_shares(s->comm, parts[i].data, s->all.count, parts[i].width));
+        HET_TRY(het_comm_unite_rows(s->comm, parts[i].data, s->all.count, parts[i].width, s->first, s->count));
 done:
     return status;
 }

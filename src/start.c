@@ -111,6 +111,7 @@ static het_status search(het_start *s, het_comm *comm, het_device *dev, const he
     het_first_volume volume = {0};
     het_status status = HET_OK;
     int there;
+    int64_t first, own;
     float *found = het_alloc((size_t)s->count * sizeof *found); /* 1: this image's pose is */
     het_field field[FIELDS + 1];
     fields_of(field, s);
@@ -126,8 +127,9 @@ static het_status search(het_start *s, het_comm *comm, het_device *dev, const he
     status = het_comm_agree(comm, status);
     if (status != HET_OK && status != HET_E_STOPPED) goto done;
     const int stopped = status == HET_E_STOPPED;
+    het_comm_share(comm, s->count, &first, &own);
     for (int i = 0; i <= FIELDS; i++)
-        HET_TRY(het_comm_unite_shares(comm, field[i].tensor.data, s->count, het_tensor_count(&field[i].tensor) / s->count));
+        HET_TRY(het_comm_unite_rows(comm, field[i].tensor.data, s->count, het_tensor_count(&field[i].tensor) / s->count, first, own));
     if (stopped && count_found(found, s->count) > before) het_stage_keep(&stage);
     if (stopped) status = het_stop_status();
 done:

@@ -326,13 +326,12 @@ het_status het_comm_unite(het_comm *comm, void *data, size_t count)
     return reduce(comm, data, count, sizeof(uint32_t), MPI_UINT32_T, MPI_BOR);
 }
 
-het_status het_comm_unite_shares(het_comm *comm, float *data, int64_t n, int64_t width)
+het_status het_comm_unite_rows(het_comm *comm, void *data, int64_t n, int64_t width, int64_t first, int64_t count)
 {
-    int64_t first, count;
-    if (comm->size == 1) return HET_OK;
-    het_comm_share(comm, n, &first, &count);
-    memset(data, 0, (size_t)(first * width) * sizeof *data);
-    memset(data + (first + count) * width, 0, (size_t)((n - first - count) * width) * sizeof *data);
+    uint32_t *number = data;
+    const int64_t end = first + count;
+    memset(number, 0, (size_t)(first * width) * sizeof *number);
+    memset(number + end * width, 0, (size_t)((n - end) * width) * sizeof *number);
     return het_comm_unite(comm, data, (size_t)(n * width));
 }
 

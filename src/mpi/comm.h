@@ -51,8 +51,8 @@ het_status het_comm_sum_i64(het_comm *comm, int64_t *data, size_t count);
 het_status het_comm_max_i64(het_comm *comm, int64_t *data, size_t count);
 /** Numbers of 32 bits (a double: two) that one rank each has filled and that are 0 on the others: to all, every bit as it is. */
 het_status het_comm_unite(het_comm *comm, void *data, size_t count);
-/** The same for n rows of `width` of which each rank has filled its share (het_comm_share); what it has in other rows is lost. */
-het_status het_comm_unite_shares(het_comm *comm, float *data, int64_t n, int64_t width);
+/** The same for n rows of `width` numbers of which each rank has filled its own, [first, first+count); what it has in other rows is lost. */
+het_status het_comm_unite_rows(het_comm *comm, void *data, int64_t n, int64_t width, int64_t first, int64_t count);
 /** Gather `bytes` from each rank, in rank order, on the root (`all` is NULL elsewhere). */
 het_status het_comm_gather(het_comm *comm, void *all, const void *mine, size_t bytes, int root);
 /** One result for all: HET_OK when every rank's status is HET_OK; otherwise the status and message of the lowest
