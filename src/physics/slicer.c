@@ -1,11 +1,13 @@
 #include "slicer.h"
 
 #include <math.h>
+#include <string.h>
 
+#include "../../kernels/cpu/clones.h"
 #include "../arena.h"
 #include "fft.h"
 
-enum { PAD = 2, TAPS = 4 };
+enum { PAD = 2, TAPS = 4, AT_ONCE = 8 };
 
 static const double pi = 3.14159265358979323846;
 
@@ -130,49 +132,96 @@ void het_slicer_free(het_slicer *slicer)
     *slicer = (het_slicer){0};
 }
 
-/* The four weights of one axis, from the table by linear interpolation, and the first sample's index. */
-static int64_t axis_weights(float weight[TAPS], const float *table, double p)
+/* Four numbers: the weights of one axis; four complex ones: what the kernel takes of a line along x. */
+typedef float four __attribute__((vector_size(TAPS * sizeof(float))));
+typedef float line __attribute__((vector_size(2 * TAPS * sizeof(float))));
+
+static HET_INLINE void load(void *to, const float *from, size_t bytes)
 {
-    const double base = floor(p);
-    const double place = (p - base) * HET_SLICER_TABLE;
-    const int i = (int)place < HET_SLICER_TABLE ? (int)place : HET_SLICER_TABLE - 1;
-    const float part = (float)(place - i);
-    const float *low = table + TAPS * i;
-    for (int t = 0; t < TAPS; t++) weight[t] = low[t] + part * (low[TAPS + t] - low[t]);
-    return (int64_t)base - (TAPS / 2 - 1);
+    memcpy(to, from, bytes); /* from anywhere in the array */
 }
 
-void het_slicer_at(const het_slicer *slicer, float out[2], double qx, double qy, double qz)
+/* Where some points lie: of each axis the grid's sample before them, the table's row and the part of the way to its next one.
+ * way: 1, -1 for a conjugate, 0 beyond |q| = D/2. */
+typedef struct places {
+    int32_t base[3][AT_ONCE], row[3][AT_ONCE];
+    float part[3][AT_ONCE], way[AT_ONCE];
+} places;
+
+static HET_INLINE void locate(places *at, const het_slicer *slicer, double q[3][AT_ONCE], int n)
 {
-    out[0] = out[1] = 0.0f;
-    const double half = 0.5 * (double)slicer->box;
-    if (!(qx * qx + qy * qy + qz * qz <= half * half)) return;
-    const int fold = qx < 0.0;
-    const double way = fold ? -PAD : PAD;
-    float wx[TAPS], wy[TAPS], wz[TAPS], both[2 * TAPS], sum[2 * TAPS] = {0};
-    const int64_t x = axis_weights(wx, slicer->table, way * qx) + 1;
-    const int64_t y = axis_weights(wy, slicer->table, way * qy) + slicer->box + 1;
-    const int64_t z = axis_weights(wz, slicer->table, way * qz) + slicer->box + 1;
-    for (int t = 0; t < TAPS; t++) both[2 * t] = both[2 * t + 1] = wx[t];
-    for (int j = 0; j < TAPS; j++) {
-        for (int i = 0; i < TAPS; i++) {
-            const float *line = slicer->block + 2 * (((z + j) * slicer->rows + y + i) * slicer->columns + x);
-            const float w = wz[j] * wy[i];
-            for (int t = 0; t < 2 * TAPS; t++) sum[t] += w * line[t];
+    const double half = 0.5 * (double)slicer->box, middle = (double)(slicer->box + 1);
+    for (int i = 0; i < n; i++) {
+        const double inside = q[0][i] * q[0][i] + q[1][i] * q[1][i] + q[2][i] * q[2][i] <= half * half ? 1.0 : 0.0;
+        const double way = copysign(inside, q[0][i]);
+        at->way[i] = (float)way;
+        for (int c = 0; c < 3; c++) q[c][i] = (inside > 0.0 ? PAD * way * q[c][i] : 0.0) + (c == 0 ? 1.0 : middle);
+    }
+    for (int c = 0; c < 3; c++) {
+        for (int i = 0; i < n; i++) {
+            const int32_t base = (int32_t)q[c][i];
+            const double place = (q[c][i] - base) * HET_SLICER_TABLE;
+            const int32_t row = (int32_t)place;
+            at->base[c][i] = base - (TAPS / 2 - 1);
+            at->row[c][i] = row;
+            at->part[c][i] = (float)(place - row);
         }
     }
-    for (int t = 0; t < TAPS; t++) {
-        out[0] += both[2 * t] * sum[2 * t];
-        out[1] += both[2 * t + 1] * sum[2 * t + 1];
-    }
-    if (fold) out[1] = -out[1];
 }
 
-void het_slicer_slice(const het_slicer *slicer, float *points, const double r[9], const int32_t *kxy, int64_t p)
+/* The weights of one axis, from the table by linear interpolation. */
+static HET_INLINE four weights(const het_slicer *slicer, const places *at, int axis, int i)
 {
-    for (int64_t i = 0; i < p; i++) {
-        const double kx = kxy[2 * i], ky = kxy[2 * i + 1];
-        het_slicer_at(slicer, points + 2 * i, kx * r[0] + ky * r[3], kx * r[1] + ky * r[4], kx * r[2] + ky * r[5]);
+    four low, high;
+    const float *row = slicer->table + TAPS * (int64_t)at->row[axis][i];
+    load(&low, row, sizeof low);
+    load(&high, row + TAPS, sizeof high);
+    return low + at->part[axis][i] * (high - low);
+}
+
+/* Weight t of an axis for a whole line. */
+#define HET_ALL(weight, t) __builtin_shufflevector(weight, weight, t, t, t, t, t, t, t, t)
+
+/* Over a plane of the kernel: sum_i wy[i] of its lines. */
+static HET_INLINE void plane_sum(line *sum, const float *from, int64_t row, const four *wy)
+{
+    line l[TAPS];
+    for (int i = 0; i < TAPS; i++) load(&l[i], from + i * row, sizeof l[i]);
+    *sum = HET_ALL(*wy, 0) * l[0] + HET_ALL(*wy, 1) * l[1] + HET_ALL(*wy, 2) * l[2] + HET_ALL(*wy, 3) * l[3];
+}
+
+static HET_INLINE void sample(const het_slicer *slicer, float out[2], const places *at, int i)
+{
+    const four wx = weights(slicer, at, 0, i), wy = weights(slicer, at, 1, i), wz = weights(slicer, at, 2, i);
+    const int64_t row = 2 * slicer->columns, plane = row * slicer->rows;
+    const float *corner = slicer->block + at->base[2][i] * plane + at->base[1][i] * row + 2 * (int64_t)at->base[0][i];
+    line of[TAPS];
+    for (int j = 0; j < TAPS; j++) plane_sum(&of[j], corner + j * plane, row, &wy);
+    const line sum = (HET_ALL(wz, 0) * of[0] + HET_ALL(wz, 1) * of[1]) + (HET_ALL(wz, 2) * of[2] + HET_ALL(wz, 3) * of[3]);
+    const line part = sum * __builtin_shufflevector(wx, wx, 0, 0, 1, 1, 2, 2, 3, 3);
+    const four halves = __builtin_shufflevector(part, part, 0, 1, 2, 3) + __builtin_shufflevector(part, part, 4, 5, 6, 7);
+    out[0] = (halves[0] + halves[2]) * fabsf(at->way[i]);
+    out[1] = (halves[1] + halves[3]) * at->way[i];
+}
+
+HET_CLONES void het_slicer_at(const het_slicer *slicer, float out[2], double qx, double qy, double qz)
+{
+    double q[3][AT_ONCE] = {{qx}, {qy}, {qz}};
+    places at;
+    locate(&at, slicer, q, 1);
+    sample(slicer, out, &at, 0);
+}
+
+HET_CLONES void het_slicer_slice(const het_slicer *slicer, float *points, const double r[9], const int32_t *kxy, int64_t p)
+{
+    for (int64_t first = 0; first < p; first += AT_ONCE) {
+        const int n = p - first < AT_ONCE ? (int)(p - first) : AT_ONCE;
+        double q[3][AT_ONCE] = {{0}};
+        places at;
+        for (int i = 0; i < n; i++)
+            for (int c = 0; c < 3; c++) q[c][i] = kxy[2 * (first + i)] * r[c] + kxy[2 * (first + i) + 1] * r[3 + c];
+        locate(&at, slicer, q, AT_ONCE);
+        for (int i = 0; i < n; i++) sample(slicer, points + 2 * (first + i), &at, i);
     }
 }
 
