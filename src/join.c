@@ -5,14 +5,15 @@
 #include "frames.h"
 #include "refine_poses.h"
 
-het_status het_join(het_start *s, het_comm *comm, het_model *model, const het_stack *stack,
-                    double noise_variance, int *stopped)
+het_status het_join(het_start *s, het_comm *comm, het_model *model, const het_stack *stack, double noise_variance, const char *folder,
+                    int *stopped)
 {
     het_status status = HET_OK;
     const size_t n = (size_t)s->count;
     het_poses poses = {0};
     het_predictions *all = &poses.all;
     HET_TRY(het_comm_agree(comm, het_poses_open(&poses, comm, model, stack, noise_variance)));
+    poses.folder = folder;
     memcpy(all->rotation, s->rotation, 9 * n * sizeof *s->rotation);
     memcpy(all->shift, s->shift, 2 * n * sizeof *s->shift);
     memcpy(all->z, s->latents.z, (size_t)s->latents.z_dim * n * sizeof *s->latents.z);

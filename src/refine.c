@@ -11,7 +11,7 @@
 #include "refine_poses.h"
 #include "run_stage.h"
 
-enum { ABOUT = 512, ROUND_FIELDS = 5 + HET_LATENTS_FIELDS };
+enum { ROUND_FIELDS = 7 + HET_LATENTS_FIELDS };
 
 typedef struct refiner {
     const het_refine_job *job;
@@ -21,6 +21,10 @@ typedef struct refiner {
     het_poses poses;
     het_given given;
     double started;
+    int64_t done, steps; /* pieces of work (do_piece), and steps of the one after them */
+    het_stage stage;     /* where all of this is kept */
+    het_field field[ROUND_FIELDS];
+    char about[HET_POSES_ABOUT];
 } refiner;
 
 static void say(const refiner *r, const char *what, int64_t round, double loss)
@@ -43,22 +47,27 @@ static double mean_loss(const het_poses *poses)
     return sum / (double)poses->all.count;
 }
 
-/* The decoder learns the images at their poses, and the images their conformations. */
+/* The decoder learns the images at their poses, and the images their conformations; going on where it was stopped. */
 static het_status update_volumes(refiner *r, int64_t round, int *stopped)
 {
     het_status status = HET_OK;
     const int64_t steps = (int64_t)ceil(r->config->epochs * (double)het_loader_steps_per_epoch(r->job->loader));
+    const double pause = 60.0 * r->model->config.run.checkpoint_minutes;
     const het_predictions *all = &r->poses.all;
     const float *z = r->latents != NULL ? r->latents->z : all->z;
     het_tally tally = {0};
-    double loss = 0.0, images = 0.0;
-    for (int64_t step = 0; step < steps && !*stopped; step++) {
+    double loss = 0.0, images = 0.0, kept = het_seconds();
+    for (; r->steps < steps && !*stopped; r->steps++) {
         het_batch batch;
-        const double progress = (double)step / (double)steps,
+        const double progress = (double)r->steps / (double)steps,
                      rate = 0.1 + 0.45 * (1.0 + cos(M_PI * progress));
-        const het_decision d = {.step = round * steps + step,
+        const het_decision d = {.step = round * steps + r->steps,
                                 .frozen = r->job->state->frozen,
                                 .rate_decoder = r->config->rate * rate};
+        if (pause > 0.0 && het_seconds() - kept > pause) {
+            het_stage_keep(&r->stage);
+            kept = het_seconds();
+        }
         HET_TRY(het_comm_agree(r->job->comm, het_loader_next(r->job->loader, d.step, &batch)));
         het_given_set(&r->given, &batch, all->rotation, all->shift, z);
         tally = (het_tally){0};
@@ -70,8 +79,9 @@ static het_status update_volumes(refiner *r, int64_t round, int *stopped)
         loss += tally.image_loss;
         images += tally.images;
     }
+    if (r->steps < steps) goto done;
     if (z != all->z) memcpy(all->z, z, (size_t)(all->count * all->z_dim) * sizeof *z);
-    if (!*stopped && steps > 0) say(r, "volumes", round, loss / images);
+    if (images > 0.0) say(r, "volumes", round, loss / images);
 done:
     return status;
 }
@@ -127,41 +137,28 @@ done:
     return status;
 }
 
-/* All that the rounds depend on: settings, the trained parameters, and the poses and conformations that they begin with. */
-static het_status describe(const refiner *r, const het_run *out, char about[ABOUT])
-{
-    het_status status = HET_OK;
-    const het_predictions *all = &r->poses.all;
-    const het_model *m = r->model;
-    const size_t bytes = (size_t)m->layout.total * sizeof *m->params;
-    char path[1200];
-    snprintf(path, sizeof path, "%s/config.yaml", out->path);
-    float *params = het_alloc(bytes);
-    if (params == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the refinement"));
-    m->dev->ops->download(m->dev, params, m->params, bytes);
-    snprintf(about, ABOUT, "{\"step\": %lld, \"config\": \"%016llx\", \"parameters\": \"%016llx\", \"rotation\": \"%016llx\", "
-             "\"shift\": \"%016llx\", \"z\": \"%016llx\"}", (long long)r->job->state->step,
-             (unsigned long long)het_stage_file(path), (unsigned long long)het_stage_bytes(params, bytes),
-             (unsigned long long)het_stage_bytes(all->rotation, (size_t)(9 * all->count) * sizeof(float)),
-             (unsigned long long)het_stage_bytes(all->shift, (size_t)(2 * all->count) * sizeof(float)),
-             (unsigned long long)het_stage_bytes(all->z, (size_t)(all->z_dim * all->count) * sizeof(float)));
-done:
-    het_release(params);
-    return status;
-}
-
-/* What a round changes: the number of rounds done, every image's pose and conformation, and the model. */
-static int round_fields(const refiner *r, het_field field[ROUND_FIELDS], int64_t *done)
+/* What the pieces of work change: how many are done, every image's pose and conformation, and the model. */
+static het_status open_stage(refiner *r, const het_run *out)
 {
     const het_predictions *all = &r->poses.all;
-    int count = 0;
-    field[count++] = (het_field){"rounds", {done, HET_I64, 1, {1}}};
-    field[count++] = (het_field){"rotation", {all->rotation, HET_F32, 3, {all->count, 3, 3}}};
-    field[count++] = (het_field){"shift", {all->shift, HET_F32, 2, {all->count, 2}}};
-    field[count++] = (het_field){"z", {all->z, HET_F32, 2, {all->count, all->z_dim}}};
-    field[count++] = (het_field){"loss", {all->loss, HET_F32, 1, {all->count}}};
-    if (r->latents != NULL) het_latents_fields(field + count, r->latents);
-    return r->latents != NULL ? count + HET_LATENTS_FIELDS : count;
+    const int64_t n = all->count, z = all->z_dim;
+    const het_field field[] = {{"done", {&r->done, HET_I64, 1, {1}}},
+                               {"steps", {&r->steps, HET_I64, 1, {1}}},
+                               {"rotation", {all->rotation, HET_F32, 3, {n, 3, 3}}},
+                               {"shift", {all->shift, HET_F32, 2, {n, 2}}},
+                               {"z", {all->z, HET_F32, 2, {n, z}}},
+                               {"zstd", {all->zstd, HET_F32, 2, {n, z}}},
+                               {"loss", {all->loss, HET_F32, 1, {n}}}};
+    int count = sizeof field / sizeof *field;
+    memcpy(r->field, field, sizeof field);
+    if (r->latents != NULL) {
+        het_latents_fields(r->field + count, r->latents);
+        count += HET_LATENTS_FIELDS;
+    }
+    r->poses.folder = out->path;
+    r->stage = (het_stage){.comm = r->job->comm, .folder = out->path, .name = "round", .about = r->about, .field = r->field,
+                           .count = count, .model = r->model};
+    return het_poses_describe(r->about, &r->poses, "refinement");
 }
 
 /* Poses that were lost in training, and conformations that had bent to fit them, are found when nothing is taken from it. */
@@ -177,37 +174,47 @@ done:
     return status;
 }
 
-static het_status rounds(refiner *r, const het_run *out, int *stopped)
+/* One of the pieces: lost poses; poses and volumes of each round in turn; the poses at the last volumes. */
+static het_status do_piece(refiner *r, int64_t piece, int *stopped)
 {
     het_status status = HET_OK;
-    char about[ABOUT];
+    const int64_t round = (piece - 1) / 2, rounds = r->config->rounds;
+    if (piece == 0) {
+        if (r->latents != NULL) HET_TRY(find_lost(r, stopped));
+    } else if (piece == 2 * rounds + 1) {
+        het_watch_stage(r->job->watch, "refinement", "last poses");
+        HET_TRY(het_poses_improve(&r->poses, 0, stopped));
+        if (!*stopped) say(r, "poses at the last volumes", rounds - 1, mean_loss(&r->poses));
+    } else if (piece % 2 == 1) {
+        tell(r, "poses", round);
+        HET_TRY(het_poses_improve(&r->poses, 1, stopped));
+        if (!*stopped) say(r, "poses", round, mean_loss(&r->poses));
+    } else {
+        tell(r, "volumes", round);
+        HET_TRY(update_volumes(r, round, stopped));
+    }
+done:
+    return status;
+}
+
+static het_status do_all(refiner *r, const het_run *out, int *stopped)
+{
+    het_status status = HET_OK;
     int there;
-    int64_t done = 0;
-    het_field field[ROUND_FIELDS];
     het_watch_stage(r->job->watch, "refinement", "first poses");
     HET_TRY(first_answers(r, stopped));
     if (*stopped) goto done;
-    HET_TRY(het_comm_agree(r->job->comm, describe(r, out, about)));
-    const het_stage stage = {.comm = r->job->comm, .folder = out->path, .name = "round", .about = about, .field = field,
-                             .count = round_fields(r, field, &done), .model = r->model};
-    HET_TRY(het_stage_recall(&stage, &there));
-    if (there) het_poses_forget_mirrors(&r->poses);
-    for (int64_t round = done; round < r->config->rounds; round++) {
-        if (round == 0 && r->latents != NULL) HET_TRY(find_lost(r, stopped));
-        if (*stopped) goto done;
-        tell(r, "poses", round);
-        HET_TRY(het_poses_improve(&r->poses, 1, stopped));
-        if (*stopped) goto done;
-        say(r, "poses", round, mean_loss(&r->poses));
-        tell(r, "volumes", round);
-        HET_TRY(update_volumes(r, round, stopped));
-        if (*stopped) goto done;
-        done = round + 1;
-        het_stage_keep(&stage);
+    HET_TRY(het_comm_agree(r->job->comm, open_stage(r, out)));
+    HET_TRY(het_stage_recall(&r->stage, &there));
+    if (r->done > 1) het_poses_forget_mirrors(&r->poses);
+    for (const int64_t last = 2 * r->config->rounds + 1; r->done <= last && !*stopped;) {
+        HET_TRY(do_piece(r, r->done, stopped));
+        if (!*stopped) {
+            r->done++;
+            r->steps = 0;
+        }
+        if (r->steps > 0 || (!*stopped && r->done <= last)) het_stage_keep(&r->stage);
     }
-    het_watch_stage(r->job->watch, "refinement", "last poses");
-    HET_TRY(het_poses_improve(&r->poses, 0, stopped));
-    if (!*stopped) say(r, "poses at the last volumes", r->config->rounds - 1, mean_loss(&r->poses));
 done:
     return status;
 }
@@ -234,9 +241,9 @@ het_status het_refine(const het_refine_job *job, int *interrupted)
     HET_TRY(het_run_open(&out, job->comm, path, 0, &config));
     HET_TRY(het_run_begin(&out, &config));
     HET_TRY(het_comm_agree(job->comm, prepare(&r)));
-    HET_TRY(rounds(&r, &out, interrupted));
+    HET_TRY(do_all(&r, &out, interrupted));
     if (*interrupted)
-        het_warn("stopped before the refinement was done: its finished rounds are kept, the same command goes on with them");
+        het_warn("stopped before the refinement was done: its finished pieces are kept, the same command goes on with them");
     else
         HET_TRY(save(&r, &out));
 done:

@@ -25,6 +25,6 @@ typedef struct het_refine_job {
     het_watch *watch;     /* is told of every round */
 } het_refine_job;
 
-/** Refine, or say that it is done. *interrupted: by a signal, finished rounds are kept. Collective.
+/** Refine, or say that it is done. *interrupted: by a signal, finished pieces are kept. Collective.
  *  Errors: HET_E_MEMORY, HET_E_IO, those of reading. */
 het_status het_refine(const het_refine_job *job, int *interrupted);

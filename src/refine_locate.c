@@ -9,7 +9,7 @@
 /* Published: a base grid of 15 degrees, the 8 best poses kept at each of the levels, a radius that grows from
  * level to level (Zhong et al. 2021). Here radii follow from the base grid's step and the schedule, and 16
  * candidates are halved from level to level (physics/search.h). */
-enum { CENTRES = 4, KEPT = 16, LEVELS_MAX = 8 };
+enum { CENTRES = 4, KEPT = 16, LEVELS_MAX = 8, PIECE = 8192 };
 static const double BASE_RADIUS = 6.0; /* Fourier pixels: suits the grid's step */
 static const double LAST_TURN = 0.25;  /* Fourier pixels at the rim: the step of the last level at most */
 
@@ -72,7 +72,6 @@ static het_status locate_batch(void *context, int64_t n)
             memcpy(s->all.shift + 2 * at, found[i].shift, sizeof found[i].shift);
             s->all.loss[at] = (float)(loss_of_nothing(s->model, transform + i * 2 * p) -
                                       2.0 * s->noise_variance * (double)found[i].loglik / pixels);
-            s->all.mirrored[at] = 0;
         }
     }
     l->images = 0;
@@ -118,6 +117,12 @@ done:
     return status;
 }
 
+static het_status locate_piece(het_poses *s, void *context, int *stopped)
+{
+    (void)context;
+    return het_poses_share(s, locate(s, stopped), stopped);
+}
+
 het_status het_poses_locate(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
@@ -127,8 +132,10 @@ het_status het_poses_locate(het_poses *s, int *stopped)
         memset(s->all.zstd, 0, numbers * sizeof *s->all.zstd);
     } else {
         HET_TRY(het_poses_encode(s, stopped));
+        memset(s->all.mirrored, 0, (size_t)s->all.count * sizeof *s->all.mirrored);
     }
-    if (!*stopped) status = het_poses_share(s, locate(s, stopped), stopped);
+    const het_poses_work work = {.name = "search of poses", .size = PIECE, .run = locate_piece};
+    if (!*stopped) status = het_poses_pieces(s, &work, stopped);
 done:
     return status;
 }

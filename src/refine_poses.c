@@ -7,7 +7,7 @@
 #include "physics/kmeans.h"
 #include "stop.h"
 
-enum { FINALISTS = 2 };          /* candidates that go on to the full radius */
+enum { FINALISTS = 2, PIECE = 8192 }; /* candidates that go on to the full radius; images for which the search loads its templates */
 static const double SAME = 0.02; /* |R-R'|^2 of one minimum: 6 degrees */
 
 /* ---- images ---- */
@@ -85,19 +85,33 @@ void het_poses_close(het_poses *s)
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
 }
 
+void het_poses_window(const het_poses *s, int64_t part, int64_t *first, int64_t *end)
+{
+    int64_t count;
+    het_comm_part(s->comm, part, s->all.count, first, &count);
+    *end = *first + count;
+    if (s->found == NULL) return;
+    *first += s->piece * s->piece_size;
+    if (*first > *end) *first = *end;
+    if (*end - *first > s->piece_size) *end = *first + s->piece_size;
+}
+
 het_status het_poses_each(het_poses *s, int64_t part, const int64_t *label, int64_t wanted,
                           het_status (*work)(void *context, int64_t n), void *context, int *stopped)
 {
     het_status status = HET_OK;
-    int64_t first, count, n = 0;
-    het_comm_part(s->comm, part, s->all.count, &first, &count);
-    const int64_t batch = het_poses_batch(s), end = first + count;
+    int64_t first, end, n = 0;
+    const int64_t batch = het_poses_batch(s);
+    const int to_its_end = s->found != NULL && !s->got_on;
+    het_poses_window(s, part, &first, &end);
     for (int64_t i = first; i < end && !*stopped; i++) {
-        if (label == NULL || label[i] == wanted) s->in_batch[n++] = i;
-        if (n < batch && (i < end - 1 || n == 0)) continue;
+        const int mine = (label == NULL || label[i] == wanted) && (s->found == NULL || s->found[i] == 0.0F);
+        if (mine) s->in_batch[n++] = i;
+        const int last = n == batch || i == end - 1 || (label == NULL && !mine);
+        if (n == 0 || !last) continue;
         HET_TRY(work(context, n));
         n = 0;
-        *stopped = het_stop_asked();
+        *stopped = to_its_end ? het_stop_signal() != 0 : het_stop_asked();
     }
 done:
     return status;
@@ -321,7 +335,7 @@ void het_poses_forget_mirrors(het_poses *s)
     for (int64_t i = 0; i < s->count; i++) s->candidate[i * s->places + HET_POSE_MIRROR].image = -1;
 }
 
-het_status het_poses_improve(het_poses *s, int search, int *stopped)
+het_status het_poses_improve_piece(het_poses *s, int search, int *stopped)
 {
     het_status status = HET_OK;
     for (int64_t i = 0; i < s->count; i++) {
@@ -333,6 +347,18 @@ het_status het_poses_improve(het_poses *s, int search, int *stopped)
     }
     if (search && s->places > HET_POSE_SEARCHED) status = het_poses_search(s, stopped);
     if (status == HET_OK && !*stopped) status = fit_all(s, stopped);
-    het_poses_forget_mirrors(s);
     return het_poses_share(s, status, stopped);
+}
+
+static het_status improve_piece(het_poses *s, void *search, int *stopped)
+{
+    return het_poses_improve_piece(s, *(const int *)search, stopped);
+}
+
+het_status het_poses_improve(het_poses *s, int search, int *stopped)
+{
+    const het_poses_work work = {.name = search ? "poses, with a search" : "poses", .size = PIECE, .run = improve_piece, .context = &search};
+    const het_status status = het_poses_pieces(s, &work, stopped);
+    if (!*stopped) het_poses_forget_mirrors(s);
+    return status;
 }

@@ -24,6 +24,10 @@ typedef struct het_poses {
     het_fit_pose *candidate;           /* (count, places); image < 0: none there */
     float *images, *transform, *ctf;   /* of a batch */
     float *noise;                      /* (points of the box) noise_variance, as searches take it */
+    const char *folder;                /* of the run: what is done of a search is kept there (borrowed); NULL: nowhere */
+    float *found;                      /* (all) 1: the image's piece is done; NULL: no work in pieces is under way */
+    int64_t piece, piece_size;         /* its number, and images of a piece in each of a rank's parts */
+    int got_on;                        /* a piece was done since the program began: the end of its time may stop the next one */
     int64_t in_batch[HET_POSES_BATCH]; /* their places in the stack */
 } het_poses;
 
@@ -76,8 +80,32 @@ void het_poses_shorten(het_poses *poses, int64_t n, int64_t p);
 int64_t het_poses_batch(const het_poses *poses);
 double het_poses_radius(const het_poses *poses);
 double het_poses_distance2(const float *a, const float *b);
-/** Call work(context, n) with in_batch[0..n) for the images of one label in one part of this rank's (het_comm_part), batch by
- *  batch. label (all); NULL: all images. Stops early with *stopped. Not collective. */
+/** Work on all images, piece by piece (refine_pieces.c). */
+typedef struct het_poses_work {
+    const char *name; /* what it is, for messages and for what is kept of it */
+    int64_t size;     /* images of a piece, in each of a rank's parts */
+    /* All of it for the images of one piece, by het_poses_each; collective: it ends with het_poses_share */
+    het_status (*run)(het_poses *poses, void *context, int *stopped);
+    void *context;
+} het_poses_work;
+
+#define HET_POSES_STAGE "search"
+enum { HET_POSES_ABOUT = 512 };
+
+/** Do all pieces but those that were done before the program was stopped, where poses->folder keeps them (run_stage.h): of the same
+ *  work with the same settings, parameters, poses and conformations. The result is the same to the bit. Rows of images
+ *  that are not done when it returns with *stopped are of no use. Collective. Errors: HET_E_MEMORY, those of the work. */
+het_status het_poses_pieces(het_poses *poses, const het_poses_work *work, int *stopped);
+/** For het_stage.about: all that work on these poses depends on. Errors: HET_E_MEMORY. Not collective. */
+het_status het_poses_describe(char about[HET_POSES_ABOUT], const het_poses *poses, const char *work);
+/** Images [first, end) of one of this rank's parts: the piece's under work in pieces, else all. */
+void het_poses_window(const het_poses *poses, int64_t part, int64_t *first, int64_t *end);
+
+/** het_poses_improve for one piece; with the mirror images' poses, where they are known. */
+het_status het_poses_improve_piece(het_poses *poses, int search, int *stopped);
+/** Call work(context, n) with in_batch[0..n) for the images of one label in one part of this rank's (het_poses_window) that are not
+ *  done, batch by batch. label (all); NULL: all images, and those of a batch follow one another. Stops early with *stopped: at a
+ *  signal, or as the time is up, but not for that before a piece was done. Not collective. */
 het_status het_poses_each(het_poses *poses, int64_t part, const int64_t *label, int64_t wanted,
                           het_status (*work)(void *context, int64_t n), void *context, int *stopped);
 /** The same for all of this rank's images, by at most `clusters` clusters of z: for each load(context, centre (Z)), then

@@ -85,6 +85,11 @@ void het_run_release(het_run *run)
     het_run_hold_release(&run->hold);
 }
 
+void het_run_settle(het_run *run)
+{
+    het_checkpoint_writer_wait(run->writer);
+}
+
 void het_run_close(het_run *run)
 {
     het_checkpoint_writer_free(run->writer);

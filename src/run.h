@@ -59,6 +59,8 @@ void het_run_save(het_run *run, const het_model *model, const het_survey *survey
 /** Whether a file of het_run_save has appeared, or failed, since it was asked last. Not collective: never elsewhere than on
  *  the root rank. */
 int het_run_saved(het_run *run);
+/** Wait for a checkpoint that is being written: HDF5 may be used until the next one. Not collective. */
+void het_run_settle(het_run *run);
 /** het_run_save before training is left: on return the file and the log are durable. Collective. Errors: HET_E_IO, HET_E_MEMORY. */
 het_status het_run_save_last(het_run *run, const het_model *model, const het_survey *survey, const het_run_state *state);
 /** Load run->newest into model, survey and state; log lines of steps after it are dropped. Refuses a checkpoint of another

@@ -14,7 +14,7 @@
 #include "run.h"
 
 /* All of a piece on the host, in memory of its own: first the model's blocks, then Adam's step counts, then the fields. */
-enum { FIELDS = 16 };
+enum { FIELDS = 20 };
 
 typedef struct piece {
     het_field field[FIELDS];

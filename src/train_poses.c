@@ -26,8 +26,11 @@ void het_train_poses_give(het_trainer *t, het_batch *batch, int frozen)
 
 het_status het_train_poses_search(het_trainer *t, int *stopped)
 {
-    if (t->searching) return het_searched_find(&t->searched, stopped);
-    return het_join(&t->start, t->comm, t->model, t->stack, t->survey.noise_variance, stopped);
+    het_run_settle(&t->run); /* pieces of the search are kept by HDF5 */
+    const het_status status = t->searching ? het_searched_find(&t->searched, stopped)
+                                           : het_join(&t->start, t->comm, t->model, t->stack, t->survey.noise_variance, t->run.path, stopped);
+    if (status == HET_OK && !*stopped) het_stage_forget(t->comm, t->run.path);
+    return status;
 }
 
 int het_train_poses_fields(const het_trainer *t, het_field *fields)
@@ -45,9 +48,10 @@ het_status het_train_poses_keep(het_trainer *t, int *interrupted)
     int64_t there = het_comm_rank(t->comm) == 0 && access(path, F_OK) == 0;
     HET_TRY(het_comm_sum_i64(t->comm, &there, 1));
     if (there || !het_schedule_given(t->config, t->state.epoch)) goto done;
-    if (t->searching)
+    if (t->searching) {
         HET_TRY(het_searched_answers(&t->searched, path, interrupted));
-    else
+        if (!*interrupted) het_stage_forget(t->comm, t->run.path);
+    } else
         HET_TRY(het_start_answers(&t->start, t->comm, path, t->model->spec.apix, t->model->spec.box));
 done:
     return status;
@@ -129,6 +133,7 @@ static het_status take_random(het_trainer *t, int going_on)
     const int64_t steps = (int64_t)ceil(t->config->search.pretrain / (double)t->config->train.batch);
     HET_TRY(het_comm_agree(t->comm, het_searched_open(&t->searched, t->comm, t->model, t->stack,
                                                       t->survey.noise_variance)));
+    t->searched.poses.folder = t->run.path;
     if (going_on) {
         het_field fields[HET_SEARCHED_FIELDS];
         t->model->frozen = t->state.frozen;

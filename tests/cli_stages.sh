@@ -1,14 +1,14 @@
 # A start and a refinement that are stopped or killed go on with their finished pieces, and end in the same bits: killed after the first
-# random starts; stopped in the midst of the search of all poses, of the decoder's first steps, of the second round of refinement; stopped again and
-# again because the time is up.
+# random starts; stopped in the midst of the search of all poses, of the decoder's first steps, of the search in mid-training, of that before refinement, of its
+# rounds; stopped again and again because the time is up.
 . "$(dirname "$0")/support.sh"
 
 make_atoms atoms.pdb
-run simulate --atoms atoms.pdb --apix 6 --snr-db -20 --shift 0.5 -n 1600 -D 16 --seed 5 -o stack.h5
-# Noise, in which no two of the starts agree: all are made. 1600 images are four chunks of the search.
+run simulate --atoms atoms.pdb --apix 6 --snr-db -20 --shift 0.1 -n 1100 -D 16 --seed 5 -o stack.h5
+# Noise, in which no two of the starts agree: all are made. 1100 images are three chunks of the search, and three pieces of later ones.
 settings=("${TINY[@]}" --set init.method=search --set init.radius=6 --set init.search_images=150 --set init.search_rounds=2
-          --set init.images=300 --set init.rounds=2 --set init.starts=4 --set init.epochs=2 --set train.epochs=0.1 --set init.join_epoch=0
-          --set refine.rounds=3 --set refine.epochs=0.2)
+          --set init.images=300 --set init.rounds=2 --set init.starts=4 --set init.epochs=2 --set train.epochs=0.1 --set init.join_epoch=0.05
+          --set train.freeze_epochs=0 --set refine.rounds=2 --set refine.epochs=0.2)
 launch=()
 pid=
 trap '[ -z "$pid" ] || kill -KILL $pid 2>/dev/null; rm -rf "$WORK"' EXIT
@@ -22,14 +22,15 @@ whole()
     [ $code -eq 0 ] || fail "exit code $code of $folder"
 }
 
-# leaves FOLDER PIECE: it is there, and if it is the poses, some but not all of them are.
+# leaves FOLDER PIECE: it is there, and if it is a search of poses, some but not all of them are.
 leaves()
 {
-    local found
-    [ -e "$1/stages/$2.h5" ] || [ -e "$1/refined/stages/$2.h5" ] || return
-    [ "$2" != poses ] && return
-    found=$(h5dump -A 0 -d found -w 1 "$1/stages/poses.h5" | awk '/^ *\([0-9]+\):/ { n += $2 } END { print n + 0 }')
-    [ "$found" -gt 0 ] && [ "$found" -lt 1600 ]
+    local found file=$1/stages/$2.h5
+    [ -e "$file" ] || file=$1/refined/stages/$2.h5
+    [ -e "$file" ] || return
+    [ "$2" != poses ] && [ "$2" != search ] && return
+    found=$(h5dump -A 0 -d found -w 1 "$file" | awk '/^ *\([0-9]+\):/ { n += $2 } END { print n + 0 }')
+    [ "$found" -gt 0 ] && [ "$found" -lt 1100 ]
 }
 
 # interrupt FOLDER SIGNAL WHEN PIECE ARGUMENTS: the program, which gets the signal when the file WHEN is there, or is in what it says, and
@@ -71,6 +72,7 @@ all_of()
 {
     local a=whole$1 b=stopped$1
     whole $a
+    last=checkpoints/$(ls -v $a/checkpoints | tail -n 1)
     [ ! -e $a/stages ] || fail "pieces stay: $(ls $a/stages)"
     interrupt $b KILL stages/random-1.h5 random-1
     interrupt $b USR1 stages/random-3.h5 random-3
@@ -81,17 +83,29 @@ all_of()
     goes_on poses
     grep -q 'finished pieces of the start are kept' err || fail "the stop is not explained"
     h5diff -q $a/start.h5 $b/start.h5 || fail "the start differs"
-    whole $b
-    goes_on decoder
+    # in the midst of the search in mid-training; two ranks have half of the images each: one piece
+    if [ "$1" -eq 1 ]; then
+        interrupt $b USR1 'start: the decoder after' search
+        whole $b
+        goes_on search
+    else
+        whole $b
+        goes_on decoder
+    fi
     [ ! -e $b/stages ] || fail "pieces stay: $(ls $b/stages)"
-    for file in kept.h5 checkpoints/step-60.h5; do h5diff -q $a/$file $b/$file || fail "$file differs on $1 rank(s)"; done
+    for file in kept.h5 $last; do h5diff -q $a/$file $b/$file || fail "$file differs on $1 rank(s)"; done
     whole $a --refine
-    interrupt $b USR1 refined/stages/round.h5 round --refine
-    grep -q 'its finished rounds are kept' err || fail "the stop is not explained"
+    if [ "$1" -eq 1 ]; then
+        interrupt $b USR1 'searching the poses' search --refine
+        interrupt $b USR1 'refine: lost poses' round --refine
+        goes_on search
+    fi
+    interrupt $b USR1 'refine: poses, round 2' round --refine
+    grep -q 'its finished pieces are kept' err || fail "the stop is not explained"
     whole $b --refine
-    goes_on round
+    goes_on "round|search"
     [ ! -e $b/refined/stages ] || fail "pieces stay: $(ls $b/refined/stages)"
-    for file in predictions.h5 checkpoints/step-60.h5; do
+    for file in predictions.h5 $last; do
         h5diff -q $a/refined/$file $b/refined/$file || fail "refined/$file differs on $1 rank(s)"
     done
 }
@@ -114,11 +128,11 @@ timed()
         timeout -k 5 300 "$HETACUMN" train stack.h5 -o timed "${settings[@]}" --refine --max-hours $hours >out 2>err || code=$?
         [ $code -ne 0 ] || break
         [ $code -eq 75 ] || fail "exit code $code where the time was up"
-        grep -q 'its finished rounds are kept' err || fail "the stop is not explained"
-        hours=$(awk -v n=$i 'BEGIN { print 0.0001 * 1.3 ^ n }')
+        grep -q 'its finished pieces are kept' err || fail "the stop is not explained"
+        hours=$(awk -v n=$i 'BEGIN { print 0.0002 * 1.7 ^ n }')
     done
     [ $code -eq 0 ] && [ $i -gt 0 ] || fail "refined after $i starts: exit code $code"
-    for file in start.h5 checkpoints/step-60.h5 refined/predictions.h5 refined/checkpoints/step-60.h5; do
+    for file in start.h5 $last refined/predictions.h5 refined/$last; do
         h5diff -q whole1/$file timed/$file || fail "$file differs where the time was up"
     done
 }
