@@ -11,6 +11,7 @@
 /* The search: Fourier pixels of its first grid and that grid's side, for turns of 8 degrees and for wider ones; peaks that are
  * climbed; steps from the middle to a side at most. */
 enum { REACH = 8, GRID = 32, WIDE_REACH = 6, WIDE_GRID = 16, PEAKS = 6, AXIS_MAX = 12 };
+enum { CHUNK = 512 }; /* points that a thread sums at a time */
 static const double STEP = 8.0; /* degrees */
 static const double TWO_PI = 6.28318530717958647692, DEGREES = 57.29577951308232;
 
@@ -90,25 +91,57 @@ typedef struct fit {
     float *truth;      /* (points,2) */
     float *weight;     /* (points) 1 / mean power of the truth's shell */
     double power;      /* sum of weight |truth|^2 */
+    float *slice;      /* (points,2): the map at a pose tried */
+    int64_t reach;     /* of k on any axis */
+    double *phase;     /* (3, 2 reach + 1, 2): cos and sin of -2 pi k u/D of each axis, u of a pose tried */
+    double *part;      /* (chunks,2): sums of a chunk's points */
 } fit;
 
-/* Correlation of the map placed by `pose` with the truth. */
+static void make_phases(const fit *f, const double u[3])
+{
+    for (int c = 0; c < 3; c++) {
+        for (int64_t k = -f->reach; k <= f->reach; k++) {
+            double *to = f->phase + 2 * (c * (2 * f->reach + 1) + k + f->reach);
+            const double angle = -TWO_PI * (double)k * u[c] / (double)f->box;
+            to[0] = cos(angle);
+            to[1] = sin(angle);
+        }
+    }
+}
+
+/* Over points [first, end): sum of weight Re(conj(placed) truth), and of weight |placed|^2. */
+static void correlate(const fit *f, const het_pose3 *pose, int64_t first, int64_t end, double sums[2])
+{
+    const double *middle = f->phase + 2 * f->reach;
+    const int64_t axis = 2 * (2 * f->reach + 1);
+    double cross = 0.0, power = 0.0;
+    het_slicer_turned(&f->slicer, f->slice + 2 * first, pose->a, f->k + 3 * first, end - first);
+    for (int64_t p = first; p < end; p++) {
+        const int16_t *k = f->k + 3 * p;
+        const double *x = middle + 2 * k[0], *y = middle + axis + 2 * k[1], *z = middle + 2 * axis + 2 * k[2];
+        const double xy[2] = {x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]};
+        const double c = xy[0] * z[0] - xy[1] * z[1], d = xy[0] * z[1] + xy[1] * z[0];
+        const float *s = f->slice + 2 * p, *t = f->truth + 2 * p;
+        const double re = s[0] * c - s[1] * d, im = s[0] * d + s[1] * c, w = f->weight[p];
+        cross += w * (re * (double)t[0] + im * (double)t[1]);
+        power += w * (re * re + im * im);
+    }
+    sums[0] = cross;
+    sums[1] = power;
+}
+
+/* Correlation of the map placed by `pose` with the truth: the same to the bit on any number of threads, as poses are told apart by it. */
 static double correlation(const fit *f, const het_pose3 *pose)
 {
+    const int64_t chunks = (f->points + CHUNK - 1) / CHUNK;
     double cross = 0.0, power = 0.0;
-#pragma omp parallel for schedule(static) reduction(+ : cross, power)
-    for (int64_t p = 0; p < f->points; p++) {
-        const int16_t *k = f->k + 3 * p;
-        double q[3], turn = 0.0;
-        float s[2];
-        for (int i = 0; i < 3; i++) {
-            q[i] = pose->a[3 * i] * k[0] + pose->a[3 * i + 1] * k[1] + pose->a[3 * i + 2] * k[2];
-            turn -= TWO_PI * k[i] * pose->u[i] / (double)f->box;
-        }
-        het_slicer_at(&f->slicer, s, q[0], q[1], q[2]);
-        const double c = cos(turn), d = sin(turn), re = s[0] * c - s[1] * d, im = s[0] * d + s[1] * c;
-        cross += (double)f->weight[p] * (re * (double)f->truth[2 * p] + im * (double)f->truth[2 * p + 1]);
-        power += (double)f->weight[p] * (re * re + im * im);
+    make_phases(f, pose->u);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < chunks; i++)
+        correlate(f, pose, i * CHUNK, (i + 1) * CHUNK < f->points ? (i + 1) * CHUNK : f->points, f->part + 2 * i);
+    for (int64_t i = 0; i < chunks; i++) {
+        cross += f->part[2 * i];
+        power += f->part[2 * i + 1];
     }
     return power > 0.0 && f->power > 0.0 ? cross / sqrt(power * f->power) : 0.0;
 }
@@ -153,7 +186,7 @@ static het_status fit_new(fit *f, const het_volume *in, const het_volume *truth,
     float *spectrum = NULL;
     double shell_power[1024] = {0};
     int64_t shell_count[1024] = {0};
-    *f = (fit){.box = in->box};
+    *f = (fit){.box = in->box, .reach = reach};
     if (in->box != truth->box)
         return het_fail(HET_E_SHAPE, "fitting a map of box %lld to one of box %lld", (long long)in->box,
                         (long long)truth->box);
@@ -166,7 +199,11 @@ static het_status fit_new(fit *f, const het_volume *in, const het_volume *truth,
     f->k = het_alloc((size_t)(3 * f->points) * sizeof *f->k);
     f->truth = het_alloc((size_t)(2 * f->points) * sizeof *f->truth);
     f->weight = het_alloc((size_t)f->points * sizeof *f->weight);
-    if (spectrum == NULL || f->k == NULL || f->truth == NULL || f->weight == NULL)
+    f->slice = het_alloc((size_t)(2 * f->points) * sizeof *f->slice);
+    f->phase = het_alloc((size_t)(3 * (2 * reach + 1) * 2) * sizeof *f->phase);
+    f->part = het_alloc((size_t)(2 * (f->points / CHUNK + 1)) * sizeof *f->part);
+    if (spectrum == NULL || f->k == NULL || f->truth == NULL || f->weight == NULL || f->slice == NULL || f->phase == NULL ||
+        f->part == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory to fit maps of box %lld", (long long)in->box));
     het_fft_forward(fft, spectrum, truth->data);
     collect(f, spectrum, reach, shell_power, shell_count);
@@ -180,9 +217,8 @@ done:
 static void fit_free(fit *f)
 {
     het_slicer_free(&f->slicer);
-    het_release(f->k);
-    het_release(f->truth);
-    het_release(f->weight);
+    void *const mine[] = {f->k, f->truth, f->weight, f->slice, f->phase, f->part};
+    for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
 }
 
 /* ---- to a local maximum ---- */
@@ -245,14 +281,10 @@ static double best_move(const fit *f, const het_fft *fft, float *spectrum, float
     const int side = f->side;
     double power = 0.0, best = -INFINITY;
     memset(spectrum, 0, (size_t)het_fft_size(fft) * sizeof *spectrum);
+    het_slicer_turned(&f->slicer, f->slice, pose->a, f->k, f->points);
     for (int64_t p = 0; p < f->points; p++) {
         const int16_t *k = f->k + 3 * p;
-        const float *t = f->truth + 2 * p, w = f->weight[p];
-        double q[3];
-        float s[2];
-        for (int i = 0; i < 3; i++)
-            q[i] = pose->a[3 * i] * k[0] + pose->a[3 * i + 1] * k[1] + pose->a[3 * i + 2] * k[2];
-        het_slicer_at(&f->slicer, s, q[0], q[1], q[2]);
+        const float *s = f->slice + 2 * p, *t = f->truth + 2 * p, w = f->weight[p];
         float *at = spectrum + 2 * (((k[2] + side) % side * side + (k[1] + side) % side) * (side / 2 + 1) + k[0]);
         at[0] = w * (s[0] * t[0] + s[1] * t[1]);
         at[1] = w * (s[0] * t[1] - s[1] * t[0]);

@@ -225,6 +225,21 @@ HET_CLONES void het_slicer_slice(const het_slicer *slicer, float *points, const 
     }
 }
 
+HET_CLONES void het_slicer_turned(const het_slicer *slicer, float *out, const double a[9], const int16_t *k, int64_t n)
+{
+    for (int64_t first = 0; first < n; first += AT_ONCE) {
+        const int m = n - first < AT_ONCE ? (int)(n - first) : AT_ONCE;
+        double q[3][AT_ONCE] = {{0}};
+        places at;
+        for (int i = 0; i < m; i++) {
+            const int16_t *of = k + 3 * (first + i);
+            for (int c = 0; c < 3; c++) q[c][i] = a[3 * c] * of[0] + a[3 * c + 1] * of[1] + a[3 * c + 2] * of[2];
+        }
+        locate(&at, slicer, q, AT_ONCE);
+        for (int i = 0; i < m; i++) sample(slicer, out + 2 * (first + i), &at, i);
+    }
+}
+
 void het_slicer_slices(const het_slicer *slicer, float *slices, const float *rot, int64_t n, const int32_t *kxy, int64_t p,
                        int threads)
 {

@@ -24,6 +24,8 @@ het_status het_slicer_new(het_slicer *slicer, const het_volume *volume);
 void het_slicer_free(het_slicer *slicer);
 /** out = S(q); 0 beyond |q| = D/2. Thread-safe. */
 void het_slicer_at(const het_slicer *slicer, float out[2], double qx, double qy, double qz);
+/** out (n,2) = S(A k) for the n points k (n,3). Thread-safe. */
+void het_slicer_turned(const het_slicer *slicer, float *out, const double a[9], const int16_t *k, int64_t n);
 /** points (P,2) = S(R^T (kx,ky,0)) for the P points kxy (P,2). Thread-safe. */
 void het_slicer_slice(const het_slicer *slicer, float *points, const double r[9], const int32_t *kxy, int64_t p);
 /** Those of n rotations (n,9): slices (n,P,2), on so many threads. */
