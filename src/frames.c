@@ -14,10 +14,9 @@ enum { REACH = 16 }; /* Fourier pixels, of the maps compared: enough to tell a p
 static const double DEGREES = 57.29577951308232;
 static const double MOST = 45.0;  /* degrees: a compromise between parts lies not farther off */
 static const double LEAST = 2.0;  /* degrees: less is left to refinement */
-static const double GAIN = 0.15;  /* of the correlation, at least, */
+static const double GAIN = 0.05;  /* of the correlation, at least (10 % and more where frames differ, 3.5 % at most elsewhere: docs/experiments.md), */
 static const double SURE = 5.0;   /* and this many standard deviations of that of noise */
 static const double POOR = 0.8;   /* of the best correlation: less, and the other hand is tried */
-static const double HAND_GAIN = 0.05; /* as GAIN, for the other hand, which at that detail fits little by chance */
 static const het_pose3 STAYS = {.a = {1, 0, 0, 0, 1, 0, 0, 0, 1}, .hand = 1};
 
 /* M R M, M = diag(1,1,-1) */
@@ -172,15 +171,15 @@ static double turn_of(const het_pose3 *pose)
 }
 
 /* Of the ball of radius `reach` one half is independent, two numbers each. */
-static int gains(double from, double to, double least, int64_t reach)
+static int gains(double from, double to, int64_t reach)
 {
     const double deviation = 1.0 / sqrt(4.0 / 3.0 * M_PI * pow((double)reach, 3.0));
-    return to - from >= least * to && to - from >= SURE * deviation;
+    return to - from >= GAIN * to && to - from >= SURE * deviation;
 }
 
 int het_frames_differ(const het_pose3 *pose, const double correlations[2], int64_t reach)
 {
-    return turn_of(pose) >= LEAST && gains(correlations[0], correlations[1], GAIN, reach);
+    return turn_of(pose) >= LEAST && gains(correlations[0], correlations[1], reach);
 }
 
 /* How a cluster's map lies in the frame of another's. */
@@ -216,7 +215,7 @@ static het_status try_mirrored(const framer *f, branch *to, double own, int clus
         het_pose3 mirrored = STAYS;
         mirrored.hand = -1;
         HET_TRY(het_place_search(&mirrored, c, &f->volume[cluster], &f->volume[order[i]], M_PI, f->reach));
-        if (c[1] <= best || !gains(own, c[1], HAND_GAIN, f->reach)) continue;
+        if (c[1] <= best || !gains(own, c[1], f->reach)) continue;
         best = c[1];
         *to = (branch){order[i], mirrored};
     }
