@@ -136,6 +136,7 @@ static const het_ops cuda_ops = {
     device_download,
     device_zero,
     device_pin,
+    het_cuda_fill,
     device_unpin,
     device_sync,
     het_cuda_conv_new,
@@ -182,6 +183,7 @@ static const het_ops cuda_ops = {
     het_cuda_points_power,
     het_cuda_add_noise,
     het_cuda_winners,
+    het_cuda_unit_scale,
     het_cuda_shift_backward,
     het_cuda_scale_rows,
     het_cuda_gather_rows,
@@ -189,6 +191,7 @@ static const het_ops cuda_ops = {
     het_cuda_blend,
     het_cuda_pose_loss,
     het_cuda_adam,
+    het_cuda_conformation_loss,
     het_cuda_norm2,
     &het_cuda_sums,
 };
