@@ -276,6 +276,8 @@ void het_model_free(het_model *m)
 {
     if (m == NULL) return;
     const het_ops *ops = m->dev->ops;
+    for (int task = 0; task < 2; task++)
+        if (m->graph[task] != NULL) ops->graph_free(m->graph[task]);
     if (m->encoder[1] != m->encoder[0]) het_encoder_free(m->encoder[1]);
     het_encoder_free(m->encoder[0]);
     het_decoder_free(m->decoder);

@@ -74,6 +74,7 @@ typedef struct het_model {
     int z_given;          /* and its z: task two then teaches the conformation head too */
     int frozen;           /* FCH: z carries nothing yet; set by forward, or by who loads a checkpoint */
     size_t plan_bytes;    /* what plans hold on the host: packed weights, threads' buffers */
+    het_graph *graph[2];  /* of each task's work; NULL: none yet */
     struct het_model_buffers *buffers;
 } het_model;
 
@@ -100,12 +101,18 @@ void het_model_set_survey(het_model *model, const het_survey *survey);
 void het_model_set_radius(het_model *model, double radius, const het_survey *survey);
 
 void het_model_zero_grad(het_model *model);
-/** Forward pass of a task. batch is used by task one only; task two takes CTFs and z of the last task one.
+/** Forward pass of a task, from what the host gives to it (then, too, a tally before the next). batch is used by task one only; task two takes CTFs and z of the last task one.
  *  step keys the random numbers; frozen: the conformation head is not trained (FCH).
  *  With poses given in the batch task one looks at the image alone, not at its mirror: both would be right, and
  *  the choice between them told the decoder what z should. The encoder then serves for z, unless z is given too;
  *  frozen, it does not run and z carries nothing of the image. */
 void het_model_forward(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen);
+/** What a step of training computes: gradients from zero, forward, backward. The arguments are those of the three. Where the
+ *  device can (kernels/ops.h, graph_begin) the work is launched as one, but for parts, which have memory of their own each, and
+ *  where `ready`, which may be NULL, is to be told in between. het_model_tally() must follow before the next step, which is given
+ *  from the same memory of the host. Test: tests/cli_graphs.sh */
+void het_model_gradients(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen, het_ready ready,
+                         void *context);
 /** Backward of the last forward; `ready` is told about final gradients, from the end of the block to its
  *  start. */
 void het_model_backward(het_model *model, het_ready ready, void *context);

@@ -236,3 +236,31 @@ void het_model_backward(het_model *m, het_ready ready, void *context)
     else
         backward_pose(m, ready, context);
 }
+
+/* Whatever the work of a step depends on beside the device's memory and the configuration. Members of eight bytes: no gaps. */
+typedef struct work_key {
+    int64_t task, active, images, pairs, given, encoded, turned, z_given, frozen, in_half;
+    double real_scale, snr, noise_variance;
+    uint64_t stored;
+} work_key;
+
+static void work(het_model *m, het_ready ready, void *context)
+{
+    het_model_zero_grad(m);
+    forward(m);
+    het_model_backward(m, ready, context);
+}
+
+void het_model_gradients(het_model *m, het_task task, const het_batch *batch, int64_t step, int frozen, het_ready ready,
+                         void *context)
+{
+    const het_ops *ops = m->dev->ops;
+    het_model_give(m, task, batch, step, frozen);
+    const work_key key = {task, m->active, m->step_images, m->pairs, m->given, m->encoded, m->turned, m->z_given, frozen,
+                          m->buffers->in_half, m->real_scale, m->snr, m->noise_variance, (uint64_t)(uintptr_t)m->buffers->stored};
+    if (ops->graph_begin == NULL || ready != NULL || m->spec.parts > 1)
+        work(m, ready, context);
+    else if (ops->graph_begin(m->dev, &m->graph[task], &key, sizeof key))
+        do work(m, ready, context);
+        while (!ops->graph_end(m->dev));
+}
