@@ -101,21 +101,21 @@ void het_model_set_survey(het_model *model, const het_survey *survey);
 void het_model_set_radius(het_model *model, double radius, const het_survey *survey);
 
 void het_model_zero_grad(het_model *model);
-/** Forward pass of a task, from what the host gives to it (then, too, a tally before the next). batch is used by task one only; task two takes CTFs and z of the last task one.
+/** Forward pass of a task. batch is used by task one only; task two takes CTFs and z of the last task one. What the host gives to it
+ *  goes through memory that serves again: het_model_tally(), which waits, must come before the next one.
  *  step keys the random numbers; frozen: the conformation head is not trained (FCH).
  *  With poses given in the batch task one looks at the image alone, not at its mirror: both would be right, and
  *  the choice between them told the decoder what z should. The encoder then serves for z, unless z is given too;
  *  frozen, it does not run and z carries nothing of the image. */
 void het_model_forward(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen);
-/** What a step of training computes: gradients from zero, forward, backward. The arguments are those of the three. Where the
- *  device can (kernels/ops.h, graph_begin) the work is launched as one, but for parts, which have memory of their own each, and
- *  where `ready`, which may be NULL, is to be told in between. het_model_tally() must follow before the next step, which is given
- *  from the same memory of the host. Test: tests/cli_graphs.sh */
-void het_model_gradients(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen, het_ready ready,
-                         void *context);
 /** Backward of the last forward; `ready` is told about final gradients, from the end of the block to its
  *  start. */
 void het_model_backward(het_model *model, het_ready ready, void *context);
+/** What a step of training computes: gradients from zero, forward, backward. The arguments are those of the three. Where the
+ *  device can (kernels/ops.h, graph_begin) the work is launched as one, but for parts, which have memory of their own each, and
+ *  where `ready`, which may be NULL, is to be told in between. Test: tests/cli_graphs.sh */
+void het_model_gradients(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen, het_ready ready,
+                         void *context);
 /** Add the numbers of the last step to *tally; waits for the device, whose faults show here. */
 het_status het_model_tally(het_model *model, het_tally *tally);
 /** One Adam step of what the last task trains, and the running statistics. A network whose rate is 0 stays as

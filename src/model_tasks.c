@@ -152,14 +152,14 @@ static void backward_image(het_model *m, het_ready ready, void *context)
 }
 
 /* With noise, ASN (eq. 10): of the variance of the clean images over the SNR; without it: the data's. */
-static void synthesise(het_model *m, const float *z)
+static void synthesise(het_model *m)
 {
     const het_ops *ops = m->dev->ops;
     het_model_buffers *b = m->buffers;
     const int64_t n = m->synthetic, p = m->active, g = m->spec.groups;
     const het_ctf_row *rows = b->rows_synthetic + m->part * n;
     const int asn = m->config.ablation.asn;
-    het_decoder_forward(m->decoder, b->slice, m->params, b->rot_true, z, NULL, n, p);
+    het_decoder_forward(m->decoder, b->slice, m->params, b->rot_true, b->z_synthetic, NULL, n, p);
     ops->ctf(m->fourier, b->ctf, rows, NULL, b->envelope, (float)m->spec.apix, n, p);
     float *points = b->dslice; /* no gradient passes the decoder in this task: its buffer is free */
     ops->project(m->fourier, points, b->slice, b->ctf, b->px_true, n, p);
@@ -192,7 +192,7 @@ static void forward_pose(het_model *m)
     const double all = (double)(m->spec.global_batch * k);
     const float *seen = b->z_seen + m->part * m->spec.batch * z;
     ops->gather_rows(m->dev, b->z_synthetic, het_model_draws_z(m) ? b->normal : seen, NULL, n, het_model_draws_z(m) ? 1 : k, z);
-    synthesise(m, b->z_synthetic);
+    synthesise(m);
     het_encoder_forward(m->encoder[1], b->head, m->params, b->image);
     ops->s2s2(m->dev, b->rot, b->head[HET_ENCODER_ROTATION], n);
     ops->pose_loss(m->dev, b->loss, b->drot, b->dhead[HET_ENCODER_SHIFT], b->rot, b->head[HET_ENCODER_SHIFT],

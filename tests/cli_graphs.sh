@@ -8,7 +8,7 @@ export HET_PLUGIN_PATH=$DOUBLES HET_CUDA_ROWS=1000 HET_CUDA_COLUMNS=100000 HET_H
 
 make_atoms atoms.pdb
 run simulate --atoms atoms.pdb --apix 6 --snr-db 3 --shift 0.5 -n 16 -D 16 --seed 5 -o stack.h5
-common=(stack.h5 "${TINY[@]}" --set encoder.width=8 --set train.pose_steps=1 --set train.freeze_epochs=1 --set train.epochs=4 --device cuda)
+common=(stack.h5 "${TINY[@]}" --set train.pose_steps=1 --set train.freeze_epochs=1 --set train.epochs=3 --device cuda)
 
 # counted NAME: of the last run: launched, made, waits
 counted() { grep '^cuda_host: ' err | grep -o "[0-9]* $1" | cut -d ' ' -f 1; }
@@ -29,19 +29,19 @@ both()
     same "$name" "$name-off"
 }
 
-# Sixteen steps with the whole disc: of each task the first, and the first that is not frozen, go kernel by kernel, the second ones are captured.
+# Twelve steps with the whole disc: of each task the first, and the first that is not frozen, go kernel by kernel, the second ones are captured.
 whole=(--set train.march_start=0 --set run.log_steps=1000)
 both fp32 "${whole[@]}"
-[ "$LAUNCHED $MADE" = "12 4" ] || fail "$LAUNCHED graphs launched and $MADE made, not 12 and 4"
+[ "$LAUNCHED $MADE" = "8 4" ] || fail "$LAUNCHED graphs launched and $MADE made, not 8 and 4"
 [ "$WAITS" -eq "$OFF" ] || fail "$WAITS waits with graphs, $OFF without"
 run train "${common[@]}" -o short "${whole[@]}" --set train.epochs=2
-[ $((WAITS - $(counted waits))) -eq 16 ] || fail "in eight steps $((WAITS - $(counted waits))) waits, not one to read and one to check each"
+[ $((WAITS - $(counted waits))) -eq 8 ] || fail "in four steps $((WAITS - $(counted waits))) waits, not one to read and one to check each"
 
 # The disc grows: other shapes.
-both bf16 --set train.precision=bf16 --set train.augment=true --set encoder.norm=group --set run.device_data=no
-[ "$MADE" -eq 4 ] || fail "bf16: $MADE graphs made"
+both bf16 --set train.epochs=4 --set train.precision=bf16 --set train.augment=true --set encoder.norm=group --set run.device_data=no
+[ "$MADE" -ge 4 ] || fail "bf16: $MADE graphs made"
 export HET_CUDA_CONV=cudnn HET_CUDA_FFT=cufft HET_CUDNN_LIBRARY=$DOUBLES/libraries/libcudnn.so.9 HET_CUFFT_LIBRARY=$DOUBLES/libraries/libcufft.so.12
-both libraries
+both libraries "${whole[@]}"
 [ "$MADE" -eq 4 ] || fail "libraries: $MADE graphs made"
 export HET_CUDA_CONV=columns HET_CUDA_FFT=sums
 

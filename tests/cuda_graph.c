@@ -1,5 +1,5 @@
-/* Work launched as one (kernels/ops.h): the same numbers as kernel by kernel; what ends a recording, and what does not. On the device
- * that HET_TEST_DEVICE names. */
+/* Work launched as one (kernels/ops.h): the same numbers as kernel by kernel; what ends a recording, and what does not. On the
+ * device that HET_TEST_DEVICE names. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +14,7 @@ enum { N = 1000 };
 static het_device device;
 static float *x, *y;
 
-/* What crosses the host would not be part of it: y += factor x. */
+/* y += factor x */
 static void add(float factor)
 {
     device.ops->sum_rows(&device, y, x, factor, 1, N);

@@ -258,10 +258,11 @@ EXPORTED int cudnnConvolutionForward(void *handle, const void *alpha, void *x_de
                                      void *conv, int algorithm, void *workspace, size_t bytes, const void *beta, void *y_desc,
                                      void *y)
 {
-    if (captures(handle, [=] {
-            cudnnConvolutionForward(handle, alpha, x_desc, x, w_desc, w, conv, algorithm, workspace, bytes, beta, y_desc, y);
-        }))
-        return CD_SUCCESS;
+    const auto call = [=] {
+        cudnnConvolutionForward(handle, alpha, x_desc, x, w_desc, w, conv, algorithm, workspace, bytes,
+           beta, y_desc, y);
+    };
+    if (captures(handle, call)) return CD_SUCCESS;
     const tensor *tx = (tensor *)x_desc, *ty = (tensor *)y_desc;
     const filter *f = (filter *)w_desc;
     const int status = begin(handle, tx, f, (convolution *)conv, ty, algorithm, workspace, bytes, alpha);
@@ -280,10 +281,11 @@ EXPORTED int cudnnConvolutionBackwardData(void *handle, const void *alpha, void 
                                           const void *dy, void *conv, int algorithm, void *workspace, size_t bytes,
                                           const void *beta, void *dx_desc, void *dx)
 {
-    if (captures(handle, [=] {
-            cudnnConvolutionBackwardData(handle, alpha, w_desc, w, dy_desc, dy, conv, algorithm, workspace, bytes, beta, dx_desc, dx);
-        }))
-        return CD_SUCCESS;
+    const auto call = [=] {
+        cudnnConvolutionBackwardData(handle, alpha, w_desc, w, dy_desc, dy, conv, algorithm, workspace, bytes,
+           beta, dx_desc, dx);
+    };
+    if (captures(handle, call)) return CD_SUCCESS;
     const tensor *tx = (tensor *)dx_desc, *ty = (tensor *)dy_desc;
     const filter *f = (filter *)w_desc;
     const int status = begin(handle, tx, f, (convolution *)conv, ty, algorithm, workspace, bytes, alpha);
@@ -302,10 +304,11 @@ EXPORTED int cudnnConvolutionBackwardFilter(void *handle, const void *alpha, voi
                                             const void *dy, void *conv, int algorithm, void *workspace, size_t bytes,
                                             const void *beta, void *dw_desc, void *dw)
 {
-    if (captures(handle, [=] {
-            cudnnConvolutionBackwardFilter(handle, alpha, x_desc, x, dy_desc, dy, conv, algorithm, workspace, bytes, beta, dw_desc, dw);
-        }))
-        return CD_SUCCESS;
+    const auto call = [=] {
+        cudnnConvolutionBackwardFilter(handle, alpha, x_desc, x, dy_desc, dy, conv, algorithm, workspace, bytes,
+           beta, dw_desc, dw);
+    };
+    if (captures(handle, call)) return CD_SUCCESS;
     const tensor *tx = (tensor *)x_desc, *ty = (tensor *)dy_desc;
     const filter *f = (filter *)dw_desc;
     const int status = begin(handle, tx, f, (convolution *)conv, ty, algorithm, workspace, bytes, alpha);
