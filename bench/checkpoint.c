@@ -51,9 +51,7 @@ static void say(const char *what, series *s)
 static void cycle(het_model *m, const het_batch *batch, int64_t *step)
 {
     for (int task = 0; task < 2; task++) {
-        het_model_zero_grad(m);
-        het_model_forward(m, task == 0 ? HET_TASK_IMAGE : HET_TASK_POSE, batch, (*step)++, 0);
-        het_model_backward(m, NULL, NULL);
+        het_model_gradients(m, task == 0 ? HET_TASK_IMAGE : HET_TASK_POSE, batch, (*step)++, 0, NULL, NULL);
         het_model_update(m, m->config.train.rate_encoder, m->config.train.rate_decoder);
     }
 }

@@ -141,14 +141,15 @@ static void close_subject(subject *s)
     het_release(s->rows);
 }
 
+/* As in training: the step's numbers are read before anything else begins. */
 static void step(subject *s, int64_t input, het_task task, int64_t number)
 {
     const int64_t n = s->spec.batch, first = input % s->inputs * n;
     const het_batch batch = {
         .count = n, .images = s->images + first * s->spec.box * s->spec.box, .ctf = s->rows + first};
-    het_model_zero_grad(s->model);
-    het_model_forward(s->model, task, &batch, number, 0);
-    het_model_backward(s->model, NULL, NULL);
+    het_tally tally = {0};
+    het_model_gradients(s->model, task, &batch, number, 0, NULL, NULL);
+    check(het_model_tally(s->model, &tally));
 }
 
 static void learn(subject *s)

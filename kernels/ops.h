@@ -24,6 +24,7 @@ typedef struct het_conv het_conv;
 typedef struct het_norm het_norm;
 typedef struct het_decode het_decode;
 typedef struct het_fourier het_fourier;
+typedef struct het_graph het_graph;
 
 /** 2D convolution without bias, NHWC. Out = (in + 2 pad - kernel)/stride + 1. w (out_c, kernel, kernel, in_c) fp32. */
 typedef struct het_conv_spec {
@@ -39,7 +40,7 @@ typedef struct het_norm_spec {
     int64_t joined; /* K, divides the channels */
 } het_norm_spec;
 
-enum { HET_DECODE_LAYERS_MAX = 8 };
+enum { HET_DECODE_LAYERS_MAX = 8, HET_GRAPH_KEY = 256 };
 
 /** The coordinate network (METHOD 3). For image b and point p = (kx,ky), with the plane offset kz_b (0 for slices):
  *      q     = (kx R_b[0,:] + ky R_b[1,:] + kz_b R_b[2,:]) / D              cycles/pixel in the volume's frame
@@ -84,6 +85,7 @@ struct het_ops {
     void (*upload)(het_device *dev, void *to_device, const void *from_host, size_t bytes);
     void (*download)(het_device *dev, void *to_host, const void *from_device, size_t bytes); /* synchronises */
     void (*zero)(het_device *dev, void *memory, size_t bytes);
+    void (*fill)(het_device *dev, float *y, float value, int64_t n);
     /* Host memory that copies to and from the device are faster with while it is pinned. 0: it stays as it is. NULL where
        device memory is the host's. */
     int (*pin)(het_device *dev, void *host, size_t bytes);
@@ -199,12 +201,15 @@ struct het_ops {
                          const float *ctf, const float *shift, const float *target, int64_t b, int64_t p);
     /* power[g] = mean over the b/g images of a group of 1/D^2 sum_p weight_p |points|^2: variance per pixel */
     void (*points_power)(het_fourier *plan, float *power, const float *points, int64_t b, int64_t p, int64_t groups);
-    /* points += white noise of variance sigma2[group] per pixel (per Fourier point sigma2: sigma2/2 each in re and im,
-       im(DC) = 0 and re(DC) of full variance); block p/2 of
-       het_rng_at(seed, HET_STREAM_NOISE, step, first_sample + b), words 0,1 of it for even p, 2,3 for odd p, become u, v
-       in (0,1) as in het_rng_uniform, and sigma/sqrt(2) sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v) */
-    void (*add_noise)(het_fourier *plan, float *points, const float *sigma2, uint64_t seed, uint64_t step,
-                      uint64_t first_sample, int64_t b, int64_t p, int64_t groups);
+    /* points += white noise of variance sigma2 = power[group]/snr per pixel (per Fourier point sigma2: sigma2/2 each in re
+       and im, im(DC) = 0 and re(DC) of full variance); block p/2 of
+       het_rng_at(seed, HET_STREAM_NOISE, at[0], at[1] + b), words 0,1 of it for even p, 2,3 for odd p, become u, v
+       in (0,1) as in het_rng_uniform, and sigma/sqrt(2) sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v). at (2): the step, and the
+       sample of image 0 */
+    void (*add_noise)(het_fourier *plan, float *points, const float *power, float snr, uint64_t seed, const uint64_t *at,
+                      int64_t b, int64_t p, int64_t groups);
+    /* scale[b] = 1/sqrt(max(power[group], 1e-12)): what makes images of that power ones of variance 1 */
+    void (*unit_scale)(het_device *dev, float *scale, const float *power, int64_t b, int64_t groups);
 
     /* ---- the two tasks (kernels/cpu/task.c) ------------------------------------------------------------------- */
     /* Eq. 5 and 7: total[i] = loss[i] + lambda_z kl[i] + lambda_t/2 |t_i|_1 (t in the unit of the shift head). For each of the
@@ -231,6 +236,11 @@ struct het_ops {
     void (*pose_loss)(het_device *dev, float *loss, float *drot, float *dshift, const float *rot, const float *shift,
                       const float *rot_true, const float *shift_true, float scale, int64_t b);
 
+    /* The same for conformations: the log-likelihood of z (B,Z) under the posterior, head as in `latent`, v = exp(logvar):
+           loss[b] = 1/(2 Z) sum_j ((z_j - mu_j)^2 / v_j + logvar_j);   dhead (B,2Z) = scale x gradient */
+    void (*conformation_loss)(het_device *dev, float *loss, float *dhead, const float *head, const float *z, float scale,
+                              int64_t b, int64_t zdim);
+
     /* ---- optimiser ------------------------------------------------------------------------------------------ */
     /* Adam (Kingma & Ba 2015) on n consecutive parameters, bias-corrected with step >= 1:
        m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; w -= rate (m/(1-b1^step)) / (sqrt(v/(1-b2^step)) + eps) */
@@ -238,6 +248,17 @@ struct het_ops {
                  float beta2, float eps, int64_t step);
     /* sum of squares and count of non-finite values of n numbers, into the host's memory; synchronises */
     void (*norm2)(het_device *dev, double *sum_of_squares, int64_t *non_finite, const float *x, int64_t n);
+
+    /* ---- work launched as one (kernels/cuda/graph.cu); all NULL where nothing is gained by it ----------------- */
+    /*     if (graph_begin(dev, &graph, &key, sizeof key))
+               do { operations } while (!graph_end(dev));
+       The operations must be the same ones with the same arguments whenever the key is (its bytes, HET_GRAPH_KEY at most), and
+       neither wait, as downloads do, nor copy from the host. begin: 0 where they have been launched by what earlier calls have
+       recorded. end: 0 where recording has failed, so that nothing has run. *graph: NULL at first; free it before the memory
+       that its operations work on. */
+    int (*graph_begin)(het_device *dev, het_graph **graph, const void *key, size_t bytes);
+    int (*graph_end)(het_device *dev);
+    void (*graph_free)(het_graph *graph);
 
     const het_sum_ops *sums; /* over ranks, between devices; NULL: none */
 };

@@ -149,3 +149,17 @@ HET_BOTH void het_pose_loss(float *loss, float *drot, float *dshift, const float
     }
     *loss = (float)(rotation / 9.0 + 0.5 * translation);
 }
+
+/** head (2Z) against z (Z): the loss, and dhead = scale x gradient. */
+HET_BOTH void het_pose_conformation(float *loss, float *dhead, const float *head, const float *z, float scale, int64_t zdim)
+{
+    float sum = 0.0f;
+    for (int64_t i = 0; i < zdim; i++) {
+        const float given = head[zdim + i], logvar = het_pose_clamp_logvar(given), variance = expf(logvar);
+        const float d = head[i] - z[i], limit = HET_LOGVAR_LIMIT;
+        sum += (d * d / variance + logvar) / (2.0f * (float)zdim);
+        dhead[i] = scale / (float)zdim * d / variance;
+        dhead[zdim + i] = fabsf(given) < limit ? scale / (2.0f * (float)zdim) * (1.0f - d * d / variance) : 0.0f;
+    }
+    *loss = sum;
+}

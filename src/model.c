@@ -16,32 +16,48 @@ static int64_t pairs(const het_model *m)
 }
 
 #define TAKE(pointer, count) ((pointer) = het_workspace_take(ws, (size_t)(count) * sizeof *(pointer)))
-static void bind_host(het_model *m, het_workspace *ws)
+/* Rows of the larger task. */
+static int64_t most_rows(const het_model *m)
 {
-    het_model_host *h = &m->buffers->host;
-    const int64_t both = m->spec.batch * pairs(m), most = both > m->synthetic ? both : m->synthetic;
-    TAKE(h->rows, most);
-    TAKE(h->rot, most * 9);
-    TAKE(h->rot_true, most * 9);
-    TAKE(h->shift, most * 2);
-    TAKE(h->px, most * 2);
-    TAKE(h->latent, most * 2 * m->config.z_dim);
-    TAKE(h->z, most * m->config.z_dim);
-    TAKE(h->loss, most);
-    TAKE(h->kl, most);
-    TAKE(h->same, most);
-    TAKE(h->which, most);
-    TAKE(h->quarters, most);
+    const int64_t both = m->spec.batch * pairs(m);
+    return both > m->synthetic ? both : m->synthetic;
+}
+
+/* What crosses: the workspace's first part. */
+static void bind_crossing(het_model *m, het_workspace *ws)
+{
+    het_model_buffers *b = m->buffers;
+    const int64_t n = m->spec.batch, most = most_rows(m), z = m->config.z_dim;
+    TAKE(b->rows_given, n);
+    TAKE(b->index, n);
+    TAKE(b->quarters, n * pairs(m));
+    TAKE(b->rot_true, most * 9);
+    TAKE(b->shift_true, most * 2);
+    TAKE(b->px_true, most * 2);
+    TAKE(b->normal, most * z);
+    TAKE(b->z_given, n * z);
+    TAKE(b->noise_at, 2);
+    b->given_bytes = ws->used;
+    TAKE(b->which, most);
+    TAKE(b->loss, most);
+    TAKE(b->kl, most);
+    TAKE(b->rot, most * 9);
+    TAKE(b->z, most * z);
+    TAKE(b->dz, most * z);
+    TAKE(b->head[HET_ENCODER_SHIFT], most * 2);
+    TAKE(b->head[HET_ENCODER_LATENT], most * 2 * z);
+    TAKE(b->zero_loss, 1);
+    b->told_bytes = ws->used - b->given_bytes;
 }
 
 static void bind_buffers(het_model *m, het_workspace *ws)
 {
     het_model_buffers *b = m->buffers;
-    const int64_t n = m->spec.batch, both = n * pairs(m), most = both > m->synthetic ? both : m->synthetic;
+    const int64_t n = m->spec.batch, both = n * pairs(m), most = most_rows(m);
     const int64_t p = m->points.count, d = m->spec.box, z = m->config.z_dim, images = het_model_images(&m->spec);
+    bind_crossing(m, ws);
     TAKE(b->image, most * d * d);
     TAKE(b->half, het_model_image_type(m->dev) == HET_F16 ? n * d * d : 0);
-    TAKE(b->index, n);
     TAKE(b->window, d * d);
     TAKE(b->envelope, p);
     TAKE(b->points, n * p * 2);
@@ -52,34 +68,20 @@ static void bind_buffers(het_model *m, het_workspace *ws)
     TAKE(b->rows, most);
     TAKE(b->rows_synthetic, images * m->config.train.pose_images);
     TAKE(b->mirrored, most);
-    TAKE(b->quarters, both);
     TAKE(b->scale, most);
-    TAKE(b->power, most);
-    TAKE(b->sigma2, most);
+    TAKE(b->power, m->spec.groups);
+    TAKE(b->noisy_power, m->spec.groups);
     TAKE(b->head[HET_ENCODER_ROTATION], most * 6);
-    TAKE(b->head[HET_ENCODER_SHIFT], most * 2);
-    TAKE(b->head[HET_ENCODER_LATENT], most * 2 * z);
     TAKE(b->dhead[HET_ENCODER_ROTATION], most * 6);
     TAKE(b->dhead[HET_ENCODER_SHIFT], most * 2);
     TAKE(b->dhead[HET_ENCODER_LATENT], most * 2 * z);
-    TAKE(b->rot, most * 9);
     TAKE(b->drot, most * 9);
-    TAKE(b->rot_true, most * 9);
     TAKE(b->shift_px, most * 2);
     TAKE(b->dshift_px, most * 2);
-    TAKE(b->shift_true, most * 2);
-    TAKE(b->z, most * z);
-    TAKE(b->dz, most * z);
-    TAKE(b->eps, most * z);
     TAKE(b->z_seen, images * z);
-    TAKE(b->given_dz, images * z);
-    TAKE(b->given_loss, images);
     TAKE(b->z_synthetic, most * z);
-    TAKE(b->kl, most);
-    TAKE(b->loss, most);
     TAKE(b->total, most);
     TAKE(b->weight, most);
-    TAKE(b->which, most);
     het_decoder_bind(m->decoder, ws);
     /* Both tasks' encoders run one after the other: they share their activations. */
     const size_t start = ws->used;
@@ -114,6 +116,20 @@ done:
     return status;
 }
 
+/* The host's part: the mirror and what it keeps of answers. 0: no memory. */
+static int allocate_host(het_model *m)
+{
+    het_model_buffers *b = m->buffers;
+    const size_t crossing = b->given_bytes + b->told_bytes, images = (size_t)het_model_images(&m->spec);
+    b->mirror = het_alloc(crossing);
+    b->given_dz = het_alloc(images * (size_t)m->config.z_dim * sizeof *b->given_dz);
+    b->given_loss = het_alloc(images * sizeof *b->given_loss);
+    m->envelope_shells = het_alloc((size_t)(m->spec.box / 2) * sizeof(float));
+    if (b->mirror == NULL || b->given_dz == NULL || b->given_loss == NULL || m->envelope_shells == NULL) return 0;
+    b->pinned = m->dev->ops->pin != NULL && m->dev->ops->pin(m->dev, b->mirror, crossing);
+    return 1;
+}
+
 static size_t statistics_bytes(const het_model *m)
 {
     return (size_t)(HET_STATS_SETS * het_encoder_stats(m->encoder[0])) * sizeof(float);
@@ -132,23 +148,16 @@ static het_status allocate(het_model *m)
         m->moment1 = ops->alloc(m->dev, bytes);
         m->moment2 = ops->alloc(m->dev, bytes);
     }
-    het_workspace host = {0};
-    bind_host(m, &host);
-    host = (het_workspace){.base = het_alloc(host.used)};
-    m->buffers->host.block = host.base;
     ws.base = ops->alloc(m->dev, m->buffers->workspace_bytes);
     m->buffers->workspace = ws.base;
-    m->envelope_shells = het_alloc((size_t)(m->spec.box / 2) * sizeof(float));
     const int training = m->grads != NULL && m->moment1 != NULL && m->moment2 != NULL;
-    const int on_host = host.base != NULL && m->envelope_shells != NULL;
-    if (!on_host || m->params == NULL || m->running == NULL || ws.base == NULL ||
+    if (!allocate_host(m) || m->params == NULL || m->running == NULL || ws.base == NULL ||
         (!training && !m->spec.infer_only))
         return het_fail(HET_E_MEMORY,
                         "no memory: %.1f MiB of parameters and optimiser, %.1f MiB of workspace; "
                         "a smaller train.batch needs less",
                         4.0 * (double)bytes / 1048576.0, (double)m->buffers->workspace_bytes / 1048576.0);
     bind_buffers(m, &ws);
-    bind_host(m, &host);
     return HET_OK;
 }
 
@@ -252,10 +261,23 @@ het_status het_model_new(het_model **model, het_device *dev, const het_config *c
     return status;
 }
 
+static void free_buffers(het_model *m)
+{
+    het_model_buffers *b = m->buffers;
+    if (b->workspace != NULL) m->dev->ops->release(m->dev, b->workspace);
+    if (b->pinned) m->dev->ops->unpin(m->dev, b->mirror);
+    het_release(b->mirror);
+    het_release(b->given_dz);
+    het_release(b->given_loss);
+    het_release(b);
+}
+
 void het_model_free(het_model *m)
 {
     if (m == NULL) return;
     const het_ops *ops = m->dev->ops;
+    for (int task = 0; task < 2; task++)
+        if (m->graph[task] != NULL) ops->graph_free(m->graph[task]);
     if (m->encoder[1] != m->encoder[0]) het_encoder_free(m->encoder[1]);
     het_encoder_free(m->encoder[0]);
     het_decoder_free(m->decoder);
@@ -263,9 +285,7 @@ void het_model_free(het_model *m)
     float *blocks[] = {m->params, m->grads, m->moment1, m->moment2, m->running};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         if (blocks[i] != NULL) ops->release(m->dev, blocks[i]);
-    if (m->buffers != NULL && m->buffers->workspace != NULL) ops->release(m->dev, m->buffers->workspace);
-    if (m->buffers != NULL) het_release(m->buffers->host.block);
-    het_release(m->buffers);
+    if (m->buffers != NULL) free_buffers(m);
     het_release(m->envelope_shells);
     het_points_free(&m->points);
     het_release(m);

@@ -74,6 +74,7 @@ typedef struct het_model {
     int z_given;          /* and its z: task two then teaches the conformation head too */
     int frozen;           /* FCH: z carries nothing yet; set by forward, or by who loads a checkpoint */
     size_t plan_bytes;    /* what plans hold on the host: packed weights, threads' buffers */
+    het_graph *graph[2];  /* of each task's work; NULL: none yet */
     struct het_model_buffers *buffers;
 } het_model;
 
@@ -100,7 +101,8 @@ void het_model_set_survey(het_model *model, const het_survey *survey);
 void het_model_set_radius(het_model *model, double radius, const het_survey *survey);
 
 void het_model_zero_grad(het_model *model);
-/** Forward pass of a task. batch is used by task one only; task two takes CTFs and z of the last task one.
+/** Forward pass of a task. batch is used by task one only; task two takes CTFs and z of the last task one. What the host gives to it
+ *  goes through memory that serves again: het_model_tally(), which waits, must come before the next one.
  *  step keys the random numbers; frozen: the conformation head is not trained (FCH).
  *  With poses given in the batch task one looks at the image alone, not at its mirror: both would be right, and
  *  the choice between them told the decoder what z should. The encoder then serves for z, unless z is given too;
@@ -109,13 +111,18 @@ void het_model_forward(het_model *model, het_task task, const het_batch *batch, 
 /** Backward of the last forward; `ready` is told about final gradients, from the end of the block to its
  *  start. */
 void het_model_backward(het_model *model, het_ready ready, void *context);
+/** What a step of training computes: gradients from zero, forward, backward. The arguments are those of the three. Where the
+ *  device can (kernels/ops.h, graph_begin) the work is launched as one, but for parts, which have memory of their own each, and
+ *  where `ready`, which may be NULL, is to be told in between. Test: tests/cli_graphs.sh */
+void het_model_gradients(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen, het_ready ready,
+                         void *context);
 /** Add the numbers of the last step to *tally; waits for the device, whose faults show here. */
 het_status het_model_tally(het_model *model, het_tally *tally);
 /** One Adam step of what the last task trains, and the running statistics. A network whose rate is 0 stays as
  *  it is. */
 void het_model_update(het_model *model, double rate_encoder, double rate_decoder);
 /** Of the last step of task one, for its n images: slopes of each image's own loss along the z it was given,
- *  dz (n,Z), and the loss (n), eq. 4, part after part; [host]. After the backward pass of batches with z given. */
+ *  dz (n,Z), and the loss (n), eq. 4, part after part; [host]. After the tally of batches with z given. */
 void het_model_answers_given(het_model *model, float *dz, float *loss);
 /** Adam begins anew: moments and their counts are 0. */
 void het_model_forget_moments(het_model *model);

@@ -49,7 +49,8 @@ het_status het_model_infer(het_model *m, const float *images, const het_ctf_row 
                   p = m->active;
     HET_ASSERT(n >= 1 && n <= m->spec.batch);
     ops->upload(m->dev, b->image, images, (size_t)(n * m->spec.box * m->spec.box) * sizeof *images);
-    het_model_show(m, ctf, n, (int)pairs);
+    ops->upload(m->dev, b->rows_given, ctf, (size_t)n * sizeof *ctf);
+    het_model_show(m, n, (int)pairs);
     het_model_look(m, b->target, both);
     het_encoder_infer(m->encoder[0], b->head, m->params, m->running, b->image);
     ops->s2s2(m->dev, b->rot, b->head[HET_ENCODER_ROTATION], both);
@@ -99,7 +100,8 @@ het_status het_model_observe(het_model *m, float *points, float *ctf, const floa
     const het_ops *ops = m->dev->ops;
     HET_ASSERT(n >= 1 && n <= m->spec.batch);
     ops->upload(m->dev, m->buffers->image, images, (size_t)(n * m->spec.box * m->spec.box) * sizeof *images);
-    het_model_show(m, rows, n, 1);
+    ops->upload(m->dev, m->buffers->rows_given, rows, (size_t)n * sizeof *rows);
+    het_model_show(m, n, 1);
     ops->download(m->dev, points, m->buffers->target, (size_t)(n * 2 * m->active) * sizeof *points);
     ops->download(m->dev, ctf, m->buffers->ctf, (size_t)(n * m->active) * sizeof *ctf);
     return ops->sync(m->dev);

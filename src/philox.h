@@ -22,6 +22,18 @@ HET_BOTH void het_philox_rounds(uint32_t word[4], uint32_t k0, uint32_t k1)
     word[3] = c3;
 }
 
+/** Where the sequence of (seed, stream, step, sample) begins: het_rng_at (rng.h). Word 0 counts its blocks. */
+HET_BOTH void het_philox_at(uint32_t key[2], uint32_t counter[4], uint64_t seed, uint32_t stream, uint64_t step,
+                            uint64_t sample)
+{
+    key[0] = (uint32_t)seed;
+    key[1] = (uint32_t)(seed >> 32) ^ ((uint32_t)(step >> 32) * 0x85EBCA6Bu);
+    counter[0] = 0;
+    counter[1] = (uint32_t)sample;
+    counter[2] = (uint32_t)(sample >> 32) ^ (stream << 24);
+    counter[3] = (uint32_t)step;
+}
+
 /** ((word >> 9) + 1/2)/2^23, exact and within (0,1); below 2^31 the conversion is the cheap signed one. */
 HET_BOTH float het_philox_uniform(uint32_t word)
 {

@@ -15,11 +15,7 @@ het_rng het_rng_at(uint64_t seed, het_stream stream, uint64_t step, uint64_t sam
 {
     het_rng rng;
     memset(&rng, 0, sizeof rng);
-    rng.key[0] = (uint32_t)seed;
-    rng.key[1] = (uint32_t)(seed >> 32) ^ ((uint32_t)(step >> 32) * 0x85EBCA6Bu);
-    rng.counter[1] = (uint32_t)sample;
-    rng.counter[2] = (uint32_t)(sample >> 32) ^ ((uint32_t)stream << 24);
-    rng.counter[3] = (uint32_t)step;
+    het_philox_at(rng.key, rng.counter, seed, (uint32_t)stream, step, sample);
     rng.used = 4;
     return rng;
 }

@@ -51,9 +51,7 @@ static void note_final(void *context, int64_t offset)
 static het_status run_whole(het_stepper *s, const het_decision *d, const het_batch *batch, het_task task, het_tally *tally,
                             het_status *mine)
 {
-    het_model_zero_grad(s->model);
-    het_model_forward(s->model, task, batch, d->step, d->frozen);
-    het_model_backward(s->model, note_final, s);
+    het_model_gradients(s->model, task, batch, d->step, d->frozen, het_sums_needed(&s->sums) ? note_final : NULL, s);
     sum_final(s); /* the last piece may be a small one, as where the encoder takes no part */
     *mine = het_model_tally(s->model, tally);
     s->computed = het_seconds();
@@ -85,9 +83,7 @@ static het_status run_parts(het_stepper *s, const het_decision *d, const het_bat
     for (m->part = 0; m->part < s->grads.parts; m->part++) {
         const het_batch part = part_of(batch, m->part, m);
         *tally = (het_tally){0};
-        het_model_zero_grad(m);
-        het_model_forward(m, task, &part, d->step, d->frozen);
-        het_model_backward(m, NULL, NULL);
+        het_model_gradients(m, task, &part, d->step, d->frozen, NULL, NULL);
         HET_TRY(het_model_tally(m, tally));
         sums = het_sums_fetch(&s->sums, 0, m->layout.total);
         het_fold_add(&s->grads, sums);

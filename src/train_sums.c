@@ -223,10 +223,15 @@ void het_sums_return(const het_sums *s, int64_t first, int64_t count)
     if (s->host != NULL) m->dev->ops->upload(m->dev, m->grads + first, s->host + first, (size_t)count * sizeof *m->grads);
 }
 
+int het_sums_needed(const het_sums *s)
+{
+    return s->between != NULL || het_comm_size(s->comm) > 1;
+}
+
 void het_sums_start(het_sums *s, int64_t first, int64_t count)
 {
     het_status status = HET_OK;
-    if (s->between == NULL && het_comm_size(s->comm) == 1) return;
+    if (!het_sums_needed(s)) return;
     if (s->first == s->end) s->end = first + count;
     s->first = first;
     if (s->failed != HET_OK) return;

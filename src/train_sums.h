@@ -23,6 +23,8 @@ het_status het_sums_foresee(het_comm *comm, het_device *dev, int *copy);
 /** comm and model, with its buffers, are borrowed. Close also after an error. Collective. Errors: HET_E_MEMORY, HET_E_USAGE. */
 het_status het_sums_open(het_sums *sums, het_comm *comm, het_model *model);
 void het_sums_close(het_sums *sums);
+/** Whether there is anything to add: a rank that is alone starts no sums, unless told to. */
+int het_sums_needed(const het_sums *sums);
 /** Gradients `first` and on where the host can add them up; the device has computed them when it returns. */
 float *het_sums_fetch(const het_sums *sums, int64_t first, int64_t count);
 /** What was fetched are sums now: they go back to where the optimiser reads them. */

@@ -50,8 +50,7 @@ HET_PLUGIN_PATH=$DOUBLES/emulated ranks 2 train stack.h5 -o auto2 "${common[@]}"
 stored 0.0
 same cpu2 auto2
 
-# The kernels of the GPU, in both precisions. Every image comes from the host once: 44 of them in place of 8 in each of 10 steps, whose
-# places (8 bytes) come instead.
+# The kernels of the GPU, in both precisions. Every image comes from the host once: 44 of them in place of 8 in each of 10 steps.
 from_host() { sed -n 's/^cuda_host: \([0-9]*\) bytes from the host$/\1/p' err; }
 export HET_PLUGIN_PATH=$DOUBLES HET_HOST_COUNT=1
 for precision in fp32:4 bf16:2; do
@@ -62,7 +61,7 @@ for precision in fp32:4 bf16:2; do
     train "no-$precision" --set train.precision=${precision%:*} --set run.device_data=no
     read_in
     each=$(from_host)
-    [ $((each - once)) -eq $((80 * bytes - 44 * bytes - 80 * 8)) ] || fail "$precision: $once bytes come from the host, otherwise $each"
+    [ $((each - once)) -eq $((80 * bytes - 44 * bytes)) ] || fail "$precision: $once bytes come from the host, otherwise $each"
     same "yes-$precision" "no-$precision"
 done
 unset HET_HOST_COUNT

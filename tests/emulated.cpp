@@ -42,15 +42,15 @@ static size_t free_bytes(het_device *)
 #define G(member) guarded<&het_ops::member>::call
 static const het_ops ops = {
     "emulated", guarded_alloc, guarded_release, free_bytes,
-    G(upload), G(download), G(zero), nullptr, nullptr, G(sync), G(conv_new), G(conv_free), G(conv_forward), G(conv_backward),
+    G(upload), G(download), G(zero), G(fill), nullptr, nullptr, G(sync), G(conv_new), G(conv_free), G(conv_forward), G(conv_backward),
     G(norm_new), G(norm_free), G(norm_forward), G(norm_infer), G(norm_backward), G(add_relu),
     G(add_relu_backward), G(accumulate), G(maxpool), G(maxpool_backward), G(avgpool), G(avgpool_backward),
     G(to_float), G(from_float), G(linear), G(linear_backward), G(decode_new), G(decode_free), G(decode_load),
     G(decode_forward), G(decode_backward), G(s2s2), G(s2s2_backward), G(turn_poses), G(latent),
     G(latent_backward), G(fourier_new), G(fourier_free), G(take_images), G(image_to_points), G(points_to_image),
     G(standardise), G(mirror_pairs), G(turn_points), G(ctf), G(project), G(project_loss), G(points_power),
-    G(add_noise), G(winners), G(shift_backward), G(scale_rows), G(gather_rows), G(sum_rows), G(blend),
-    G(pose_loss), G(adam), G(norm2), nullptr,
+    G(add_noise), G(unit_scale), G(winners), G(shift_backward), G(scale_rows), G(gather_rows), G(sum_rows), G(blend),
+    G(pose_loss), G(conformation_loss), G(adam), G(norm2), nullptr, nullptr, nullptr, nullptr,
 };
 
 static void (*close_cpu)(het_device *device);

@@ -38,6 +38,7 @@ HET_TEST_SKIP=1 "$build/tests/test_ops_rows" >/dev/null 2>/tmp/gpu.$$ || {
 rm -f /tmp/gpu.$$
 
 for name in "${tests[@]}"; do step "$name" "$build/tests/$name"; done
+step "cuda_graph" "$build/tests/cuda_host/cuda_graph"
 for name in test_ops_conv test_decode; do
     step "$name in small chunks" env HET_CUDA_ROWS=500 HET_CUDA_COLUMNS=20000 "$build/tests/$name"
 done
@@ -120,6 +121,15 @@ step "images are in the GPU's memory" grep -q "the images are in the device's me
 for precision in fp32 bf16; do
     train "batches-$precision" cuda --set train.precision=$precision --set run.device_data=no "${slow[@]}"
     step "the same bits from where images are, $precision" h5diff "$(ls "$work/$precision"/checkpoints/*.h5)" "$(ls "$work/batches-$precision"/checkpoints/*.h5)"
+done
+
+# Steps as CUDA graphs, as by default, or kernel by kernel: the same bits, and the time of both.
+for precision in fp32 bf16; do
+    HET_CUDA_GRAPH=off train "launches-$precision" cuda --set train.precision=$precision "${slow[@]}"
+    step "steps are captured, $precision" eval '! grep -q "cannot be captured" "$work/$precision.err"'
+    step "the same bits kernel by kernel, $precision" h5diff "$(ls "$work/$precision"/checkpoints/*.h5)" "$(ls "$work/launches-$precision"/checkpoints/*.h5)"
+    echo "        images/s, graphs and kernel by kernel: $(for run in "$precision" "launches-$precision"; do
+        tail -n 1 "$work/$run/log.jsonl" | jq -r .images_per_second; done | paste -sd ' ')"
 done
 
 # Answers of the encoder, and a map, of the same run.

@@ -50,7 +50,9 @@ static double visit(world *w)
     double sum = 0.0;
     for (int i = 0; i < BATCH; i++)
         memcpy(w->z + Z * i, w->latents.z + Z * w->index[i], Z * sizeof *w->z);
+    het_tally tally = {0};
     fixture_run(&w->f, HET_TASK_IMAGE, 0, 0);
+    assert_ok(het_model_tally(w->f.model, &tally));
     for (int i = 0; i < BATCH; i++) sum += w->f.model->buffers->loss[i] / BATCH;
     return sum;
 }

@@ -559,6 +559,7 @@ static void given_answers(void **state)
     fixture f;
     outside o;
     float *z = o.z, dz[Z * GIVEN], loss[GIVEN], moved[GIVEN];
+    het_tally tally = {0};
     draw_outside(&o);
     fixture_fill(&f, 32, GIVEN);
     f.radius = 4.0;
@@ -570,6 +571,7 @@ static void given_answers(void **state)
     het_model *m = f.model;
     fixture_run(&f, HET_TASK_IMAGE, 0, 0);
     assert_true(size_of(m->grads, m->decoder_first) == 0.0);
+    assert_ok(het_model_tally(m, &tally));
     het_model_answers_given(m, dz, loss);
     const float h = 0.01F;
     for (int j = 0; j < Z; j++) {

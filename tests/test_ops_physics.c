@@ -428,9 +428,11 @@ static void noise_is_white_and_addressed(void **state)
     const uint64_t seed = 0x123456789abcull, step = 5, sample = 0xfffffff0ull; /* samples cross 2^32 */
     fixture f = fixture_new(16, 2);
     fixture_open(&f);
-    const float sigma2[] = {4.0f, 0.25f};
+    const float power[] = {2.0f, 0.125f}, sigma2[] = {4.0f, 0.25f}, snr = 0.5f;
+    const int64_t first = 7;
+    const uint64_t at[] = {step, sample}, later[] = {step, sample + (uint64_t)first};
     float *noise = floats(2 * b * f.p), *part = floats(2 * 3 * f.p);
-    ops->add_noise(f.plan, noise, sigma2, seed, step, sample, b, f.p, 2);
+    ops->add_noise(f.plan, noise, power, snr, seed, at, b, f.p, 2);
     for (int64_t i = 0; i < b; i++) {
         const double deviation = sqrt(sigma2[i / (b / 2)]);
         het_rng rng = het_rng_at(seed, HET_STREAM_NOISE, step, sample + (uint64_t)i);
@@ -455,11 +457,11 @@ static void noise_is_white_and_addressed(void **state)
         assert_below(fabs(fourth / n - 3.0), 0.3); /* the DC, one in 77, has twice the variance */
         assert_below(fabs(neighbours / n), 4.0 * sqrt(2.0 / n));
     }
-    const int64_t p = f.points.prefix[4], first = 7; /* group 0, fewer points, other batch */
-    ops->add_noise(f.plan, part, sigma2, seed, step, sample + (uint64_t)first, 3, p, 1);
+    const int64_t p = f.points.prefix[4]; /* group 0, fewer points, other batch */
+    ops->add_noise(f.plan, part, power, snr, seed, later, 3, p, 1);
     for (int64_t i = 0; i < 3; i++)
         assert_memory_equal(part + 2 * i * p, noise + 2 * (first + i) * f.p, (size_t)(2 * p) * sizeof(float));
-    ops->add_noise(f.plan, part, sigma2, seed, step, sample + (uint64_t)first, 3, p, 1);
+    ops->add_noise(f.plan, part, power, snr, seed, later, 3, p, 1);
     assert_true(part[2] == 2.0f * noise[2 * first * f.p + 2]); /* it adds */
     free(noise), free(part);
     fixture_free(&f);
@@ -476,12 +478,13 @@ static void threads_do_not_matter(void **state)
         fixture f = fixture_new(20, n == 0 ? 1 : 3);
         fixture_open(&f);
         scene s = scene_new(&f, b);
-        const float sigma2 = 1.0f;
+        const float power = 1.0f;
+        const uint64_t at[] = {2, 3};
         numbers = b + 2 * b + 2 * b * f.p + b * f.pixels + 1;
         float *image = normals(b * f.pixels, 13), *window = normals(f.pixels, 14),
               *out = kept[n] = floats(numbers);
         ops->image_to_points(f.plan, s.target, image, b, f.p);
-        ops->add_noise(f.plan, s.target, &sigma2, 1, 2, 3, b, f.p, 1);
+        ops->add_noise(f.plan, s.target, &power, 1.0f, 1, at, b, f.p, 1);
         ops->project_loss(f.plan, out, out + 3 * b, out + b, s.slice, s.ctf, s.shift, s.target, b, f.p);
         ops->points_to_image(f.plan, out + 3 * b + 2 * b * f.p, s.target, window, s.ctf, b, f.p);
         ops->points_power(f.plan, out + numbers - 1, s.target, b, f.p, 1);

@@ -139,6 +139,38 @@ static void latent_keeps_nan_visible(void **state)
     assert_true(isnan(z) && isnan(kl) && isnan(dhead[1]));
 }
 
+static void conformation_loss_and_gradient(void **state)
+{
+    (void)state;
+    float head[2 * Z * B], z[Z * B], loss[B], dhead[2 * Z * B];
+    const float scale = 0.1f / B;
+    fill(head, 2 * Z * B, 14);
+    fill(z, Z * B, 15);
+    head[Z] = 12.0f, head[Z + 1] = -30.0f, z[1] = head[1] + 1e-3f; /* clamped: no slope along logvar */
+    device.ops->conformation_loss(&device, loss, dhead, head, z, scale, B, Z);
+    assert_true(dhead[Z] == 0.0f && dhead[Z + 1] == 0.0f && dhead[1] != 0.0f);
+    for (int64_t n = 0; n < B; n++) {
+        double wide[2 * Z], truth[Z];
+        widen(wide, head + 2 * Z * n, 2 * Z);
+        widen(truth, z + Z * n, Z);
+        const double exact = ref_conformation_loss(wide, truth, Z);
+        assert_near(loss[n], exact, 1e-6 * (1.0 + fabs(exact)));
+        for (int i = 0; i < 2 * Z; i++) {
+            const double kept = wide[i];
+            wide[i] = kept + step;
+            const double high = ref_conformation_loss(wide, truth, Z);
+            wide[i] = kept - step;
+            const double low = ref_conformation_loss(wide, truth, Z);
+            wide[i] = kept;
+            const double slope = scale * (high - low) / (2.0 * step);
+            assert_near(dhead[2 * Z * n + i], slope, 1e-6 * (scale + fabs(slope)));
+        }
+    }
+    head[Z] = NAN;
+    device.ops->conformation_loss(&device, loss, dhead, head, z, scale, 1, Z);
+    assert_true(isnan(loss[0]));
+}
+
 static void pose_loss_and_gradient(void **state)
 {
     (void)state;
@@ -285,7 +317,7 @@ int main(void)
         cmocka_unit_test(s2s2_and_gradient),        cmocka_unit_test(s2s2_of_degenerate_vectors_is_finite),
         cmocka_unit_test(latent_and_gradient),      cmocka_unit_test(latent_keeps_nan_visible),
         cmocka_unit_test(pose_loss_and_gradient),   cmocka_unit_test(adam_matches_formula),
-        cmocka_unit_test(poses_turn),
+        cmocka_unit_test(poses_turn),               cmocka_unit_test(conformation_loss_and_gradient),
         cmocka_unit_test(norm_counts_and_sums),     cmocka_unit_test(norm_of_huge_numbers_is_finite),
     };
     ref_device_open_staged(&device, 2, HET_PRECISION_F32);

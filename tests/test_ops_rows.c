@@ -102,6 +102,26 @@ static void rows_are_gathered(void **state)
     for (int j = 0; j < 5; j++) assert_memory_equal(y + j * N, x + j / 3 * N, N * sizeof *x);
 }
 
+static void rows_are_filled(void **state)
+{
+    (void)state;
+    float y[N + 1];
+    y[N] = 3.0f;
+    device.ops->fill(&device, y, 0.25f, N);
+    for (int i = 0; i < N; i++) assert_true(y[i] == 0.25f);
+    assert_true(y[N] == 3.0f);
+}
+
+static void images_get_unit_scale(void **state)
+{
+    (void)state;
+    const float power[] = {4.0f, 0.01f, 0.0f};
+    const double exact[B] = {0.5, 0.5, 10.0, 10.0, 1e6, 1e6};
+    float scale[B];
+    device.ops->unit_scale(&device, scale, power, B, 3);
+    assert_close(scale, exact, B);
+}
+
 /* fp16 to the bit: ordinary numbers of both signs, subnormal ones, the largest. */
 static void images_are_taken(void **state)
 {
@@ -128,6 +148,8 @@ int main(void)
         cmocka_unit_test(shifts_go_backward),
         cmocka_unit_test(rows_are_scaled_and_summed),
         cmocka_unit_test(rows_are_gathered),
+        cmocka_unit_test(rows_are_filled),
+        cmocka_unit_test(images_get_unit_scale),
         cmocka_unit_test(images_are_taken),
     };
     ref_device_open_staged(&device, THREADS, HET_PRECISION_F32);

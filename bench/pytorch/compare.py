@@ -29,6 +29,7 @@ program, no spinning threads, the data set on the device. Variants:
 and what savings are worth (ablations):
     full       fair, the slice evaluated at k and -k
     both       no PyTorch: the program as it is against itself with the decoder's backward pass for losers too
+    launches   the same, with the work of a step launched kernel by kernel (HET_CUDA_GRAPH=off), on a GPU
 in float32, or bfloat16 autocast against the program's bf16."""
 import argparse
 import os
@@ -68,7 +69,7 @@ def inputs(c):
 class Program:
     """bench_step in its serving mode."""
 
-    def __init__(self, args, c, data, threads, precision):
+    def __init__(self, args, c, data, threads, precision, **environment):
         images, rows, envelope, power = data
         self.file = tempfile.NamedTemporaryFile(suffix=".f32")
         for part in (envelope, power, images, rows):
@@ -81,7 +82,7 @@ class Program:
         command = [args.program, "serve", self.file.name, c.box, BATCHES, c.apix, c.snr, c.shift_range, c.box / 2 - 1]
         command = [str(word) for word in command] + [f"{k}={v}" for k, v in settings.items()]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        bufsize=1, env={**os.environ, "HET_BENCH_DEVICE": args.device})
+                                        bufsize=1, env={**os.environ, "HET_BENCH_DEVICE": args.device, **environment})
 
     def ask(self, line):
         self.process.stdin.write(line + "\n")
@@ -238,18 +239,25 @@ def compare(args, box, threads, precision, variant):
     data = inputs(c)
     torch.set_num_threads(threads)
     program = Program(args, c, data, threads, precision)
-    learner = variant != "both" and Learner(c, data, program.parameters(), mixed=precision == "bf16", variant=variant, args=args)
+    other = program
+    if variant == "launches":
+        other = Program(args, c, data, threads, precision, HET_CUDA_GRAPH="off")
+    learner = None
+    if variant not in ("both", "launches"):
+        learner = Learner(c, data, program.parameters(), mixed=precision == "bf16", variant=variant, args=args)
     ours, theirs = [], []
     for k in range(-4, args.rounds): # four cycles to warm up
         rates = [program.ask("rate")]
         a = program.ask(f"cycle {k % BATCHES}")
         rates.append(program.ask("rate"))
-        b = learner.cycle(k % BATCHES) if learner else program.ask(f"both {k % BATCHES}")
+        b = learner.cycle(k % BATCHES) if learner else other.ask(f"{'both' if variant == 'both' else 'cycle'} {k % BATCHES}")
         rates.append(program.ask("rate"))
         if k >= 0 and (args.device != "cpu" or min(rates) >= args.quiet * max(rates)):
             ours.append(a)
             theirs.append(b)
     program.close()
+    if other is not program:
+        other.close()
     name = f"D={box} {precision} {threads} thread{'s' if threads > 1 else ''}, {variant}"
     if not ours:
         print(f"{name}: no sample on a quiet machine", flush=True)
@@ -260,7 +268,8 @@ def compare(args, box, threads, precision, variant):
         rate = gflop / (1e-3 * np.median(ms))
         return f"{spread(ms)} ms, {1e3 * c.batch / np.median(ms):.1f} images/s, {rate:.0f} GFLOP/s ({100 * rate / most:.0f} %)"
     ratio = np.array(theirs) / np.array(ours)
-    print(f"{name}: program {speed(ours)}; {'PyTorch' if learner else 'with losers'} {speed(theirs)}; "
+    against = {"both": "with losers", "launches": "kernel by kernel"}.get(variant, "PyTorch")
+    print(f"{name}: program {speed(ours)}; {against} {speed(theirs)}; "
           f"ratio {spread(ratio)}, {len(ours)} of {args.rounds} samples; matrix product {most:.0f} GFLOP/s", flush=True)
 
 
@@ -273,7 +282,7 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, nargs="+", default=[len(os.sched_getaffinity(0))])
     parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
-    parser.add_argument("--variant", nargs="+", choices=["reference", "fair", "winners", "compile", "full", "both"],
+    parser.add_argument("--variant", nargs="+", choices=["reference", "fair", "winners", "compile", "full", "both", "launches"],
                         default=["reference", "fair", "winners", "compile", "full", "both"])
     parser.add_argument("--compile-of", choices=["fair", "winners"], default="winners")
     parser.add_argument("--compile-mode", default="max-autotune", help="as torch.compile(mode=...)")

@@ -57,6 +57,7 @@ const het_ops het_ops_cpu = {
     .upload = cpu_upload,
     .download = cpu_download,
     .zero = cpu_zero,
+    .fill = het_cpu_fill,
     .sync = cpu_sync,
 
     .conv_new = het_cpu_conv_new,
@@ -105,6 +106,7 @@ const het_ops het_ops_cpu = {
     .project_loss = het_cpu_project_loss,
     .points_power = het_cpu_points_power,
     .add_noise = het_cpu_add_noise,
+    .unit_scale = het_cpu_unit_scale,
 
     .winners = het_cpu_winners,
     .shift_backward = het_cpu_shift_backward,
@@ -114,6 +116,7 @@ const het_ops het_ops_cpu = {
     .blend = het_cpu_blend,
 
     .pose_loss = het_cpu_pose_loss,
+    .conformation_loss = het_cpu_conformation_loss,
     .adam = het_cpu_adam,
     .norm2 = het_cpu_norm2,
 };

@@ -46,5 +46,5 @@ void het_cpu_project_loss(het_fourier *plan, float *loss, float *dslice, float *
 void het_cpu_points_power(het_fourier *plan, float *power, const float *points, int64_t b, int64_t p,
                           int64_t groups);
 
-void het_cpu_add_noise(het_fourier *plan, float *points, const float *sigma2, uint64_t seed, uint64_t step,
-                       uint64_t first_sample, int64_t b, int64_t p, int64_t groups);
+void het_cpu_add_noise(het_fourier *plan, float *points, const float *power, float snr, uint64_t seed, const uint64_t *at,
+                       int64_t b, int64_t p, int64_t groups);

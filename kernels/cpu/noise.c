@@ -50,13 +50,13 @@ HET_CLONES static void noise_row(float *points, const het_rng *rng, float deviat
     }
 }
 
-void het_cpu_add_noise(het_fourier *plan, float *points, const float *sigma2, uint64_t seed, uint64_t step,
-                       uint64_t first_sample, int64_t b, int64_t p, int64_t groups)
+void het_cpu_add_noise(het_fourier *plan, float *points, const float *power, float snr, uint64_t seed, const uint64_t *at,
+                       int64_t b, int64_t p, int64_t groups)
 {
     HET_ASSERT(p <= plan->max_points && b % groups == 0);
 #pragma omp parallel for schedule(static) num_threads(plan->dev->threads)
     for (int64_t i = 0; i < b; i++) {
-        const het_rng rng = het_rng_at(seed, HET_STREAM_NOISE, step, first_sample + (uint64_t)i);
-        noise_row(points + 2 * i * p, &rng, sqrtf(0.5f * sigma2[i / (b / groups)]), p);
+        const het_rng rng = het_rng_at(seed, HET_STREAM_NOISE, at[0], at[1] + (uint64_t)i);
+        noise_row(points + 2 * i * p, &rng, sqrtf(0.5f * (power[i / (b / groups)] / snr)), p);
     }
 }

@@ -45,3 +45,11 @@ void het_cpu_pose_loss(het_device *dev, float *loss, float *drot, float *dshift,
         het_pose_loss(loss + n, drot + 9 * n, dshift + 2 * n, rot + 9 * n, shift + 2 * n, rot_true + 9 * n,
                       shift_true + 2 * n, scale);
 }
+
+void het_cpu_conformation_loss(het_device *dev, float *loss, float *dhead, const float *head, const float *z, float scale,
+                               int64_t b, int64_t zdim)
+{
+    (void)dev;
+    for (int64_t n = 0; n < b; n++)
+        het_pose_conformation(loss + n, dhead + 2 * n * zdim, head + 2 * n * zdim, z + n * zdim, scale, zdim);
+}

@@ -21,3 +21,5 @@ void het_cpu_latent_backward(het_device *dev, float *dhead, const float *dz, con
 void het_cpu_pose_loss(het_device *dev, float *loss, float *drot, float *dshift, const float *rot,
                        const float *shift, const float *rot_true, const float *shift_true, float scale,
                        int64_t b);
+void het_cpu_conformation_loss(het_device *dev, float *loss, float *dhead, const float *head, const float *z, float scale,
+                               int64_t b, int64_t zdim);

@@ -35,6 +35,18 @@ void het_cpu_scale_rows(het_device *dev, float *y, const float *x, const float *
         for (int64_t j = 0; j < n; j++) y[i * n + j] = scale[i] * x[i * n + j];
 }
 
+void het_cpu_fill(het_device *dev, float *y, float value, int64_t n)
+{
+    (void)dev;
+    for (int64_t i = 0; i < n; i++) y[i] = value;
+}
+
+void het_cpu_unit_scale(het_device *dev, float *scale, const float *power, int64_t b, int64_t groups)
+{
+    (void)dev;
+    for (int64_t i = 0; i < b; i++) scale[i] = 1.0f / sqrtf(fmaxf(power[i / (b / groups)], 1e-12f));
+}
+
 void het_cpu_sum_rows(het_device *dev, float *y, const float *x, float factor, int64_t b, int64_t n)
 {
     (void)dev;

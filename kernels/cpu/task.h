@@ -14,3 +14,5 @@ void het_cpu_gather_rows(het_device *dev, float *y, const float *x, const int32_
 void het_cpu_take_images(het_device *dev, float *image, const void *images, int half, const int64_t *index, int64_t b,
                          int64_t n);
 void het_cpu_standardise(het_device *dev, float *image, const float *window, int64_t b, int64_t n);
+void het_cpu_fill(het_device *dev, float *y, float value, int64_t n);
+void het_cpu_unit_scale(het_device *dev, float *scale, const float *power, int64_t b, int64_t groups);

@@ -54,6 +54,7 @@ het_status het_cuda_reserve(het_cuda *c, size_t bytes)
     if (bytes <= c->scratch_bytes) return HET_OK;
     HET_CUDA(c, cudaStreamSynchronize(c->stream)); /* it may be in use */
     het_cuda_free(c, c->scratch);
+    c->moved++;
     c->scratch = het_cuda_alloc(c, bytes);
     c->scratch_bytes = c->scratch == NULL ? 0 : bytes;
     if (c->status != HET_OK) return c->host->fail(c->status, "%s", c->fault);
@@ -135,6 +136,7 @@ static const het_ops cuda_ops = {
     device_upload,
     device_download,
     device_zero,
+    het_cuda_fill,
     device_pin,
     device_unpin,
     device_sync,
@@ -181,6 +183,7 @@ static const het_ops cuda_ops = {
     het_cuda_project_loss,
     het_cuda_points_power,
     het_cuda_add_noise,
+    het_cuda_unit_scale,
     het_cuda_winners,
     het_cuda_shift_backward,
     het_cuda_scale_rows,
@@ -188,8 +191,12 @@ static const het_ops cuda_ops = {
     het_cuda_sum_rows,
     het_cuda_blend,
     het_cuda_pose_loss,
+    het_cuda_conformation_loss,
     het_cuda_adam,
     het_cuda_norm2,
+    het_cuda_graph_begin,
+    het_cuda_graph_end,
+    het_cuda_graph_free,
     &het_cuda_sums,
 };
 
@@ -279,6 +286,7 @@ static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
     if (status == HET_OK) status = het_cuda_products_open(c);
     if (status == HET_OK) status = het_cudnn_open(c);
     if (status == HET_OK) status = het_cufft_open(c);
+    if (status == HET_OK) status = het_cuda_graphs_open(c);
     if (status == HET_OK) add_libraries(c);
     return status;
 }

@@ -27,6 +27,9 @@ typedef struct het_cuda {
     het_cufft *cufft;       /* NULL: none */
     void *scratch;          /* of the operation that runs; het_cuda_reserve makes it large enough */
     size_t scratch_bytes;
+    int64_t moved;          /* how often scratch has moved: recorded work does not survive that */
+    int no_graphs;
+    het_graph *recording;   /* what the stream captures for, or NULL */
     int64_t rows_most, columns_most; /* of the decoder's chunks; bytes of columns of convolutions */
     char name[320];
     uint8_t uuid[16]; /* of the GPU */
@@ -42,6 +45,8 @@ void het_cuda_fault(het_cuda *c, const char *operation, const char *why, const c
 /** A plan's own memory, zeroed; NULL where there is none. */
 void *het_cuda_alloc(het_cuda *c, size_t bytes);
 void het_cuda_free(het_cuda *c, void *memory);
+/** HET_CUDA_GRAPH. Errors: HET_E_USAGE. */
+het_status het_cuda_graphs_open(het_cuda *c);
 /** At plan time: have at least so much scratch. Errors: HET_E_MEMORY with need and have. */
 het_status het_cuda_reserve(het_cuda *c, size_t bytes);
 /** From and to the host, in order on the stream; the second waits. */

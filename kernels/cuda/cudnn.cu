@@ -182,12 +182,15 @@ static int usable(const het_cudnn_conv *p, const way *w)
     return p->cuda->status == HET_OK && w->usable;
 }
 
-/* What it will not do it says at once; anything else is a fault of the device. */
+/* What it will not do it says at once; anything else is a fault of the device, and so is what it did before and does not within
+ * a capture, which that ends. */
 static int done(het_cudnn_conv *p, way *w, const char *call, int status)
 {
     if (status == CD_SUCCESS) return 1;
-    w->usable = 0;
-    if (status >= CD_BAD_PARAM && status < CD_NOT_SUPPORTED_END) return 0;
+    if (p->cuda->recording == NULL) {
+        w->usable = 0;
+        if (status >= CD_BAD_PARAM && status < CD_NOT_SUPPORTED_END) return 0;
+    }
     het_cuda_fault(p->cuda, call, p->cuda->cudnn->GetErrorString(status), __FILE__, __LINE__);
     return 1;
 }

@@ -137,6 +137,14 @@ __global__ void finish_images(float *image, const float *field, const float *win
     HET_FOR(i, images * pixels) image[i] = scale[i / pixels] * window[i % pixels] * field[i] / (float)box;
 }
 
+/* Whether a transform was taken; within a capture what is not ends that, as it was taken before. */
+static int taken(const het_fourier *plan, int status)
+{
+    if (status == CF_SUCCESS || plan->cuda->recording == NULL) return status == CF_SUCCESS;
+    het_cuda_fault(plan->cuda, "cufftExec", "it cannot be captured", __FILE__, __LINE__);
+    return 1;
+}
+
 /* `operations`: of the sums, for each pixel. */
 static int is_worth(const het_fourier *plan, int64_t operations)
 {
@@ -153,7 +161,7 @@ int het_cufft_image_to_points(het_fourier *plan, float *points, const float *ima
     if (n < HET_FOURIER_IMAGES) /* there is no more of the images to read */
         HET_CUDA(c, cudaMemcpyAsync(field, image, (size_t)(n * box * box) * sizeof *field, cudaMemcpyDeviceToDevice, c->stream));
     const int status = c->cufft->ExecR2C(f->forward, n < HET_FOURIER_IMAGES ? field : (float *)image, plan->rows);
-    f->has_forward = status == CF_SUCCESS;
+    f->has_forward = taken(plan, status);
     if (f->has_forward)
         HET_LAUNCH(c, gather_half, het_blocks(n * p), HET_BLOCK, points, plan->rows, plan->kxy, n, box, p);
     return f->has_forward;
@@ -170,7 +178,7 @@ int het_cufft_points_to_image(het_fourier *plan, float *image, const float *poin
     HET_CUDA(c, cudaMemsetAsync(plan->rows, 0, (size_t)(n * box * (box / 2 + 1)) * sizeof(float2), c->stream));
     HET_LAUNCH(c, scatter_half, het_blocks(n * p), HET_BLOCK, plan->rows, points, plan->kxy, n, box, p);
     const int status = c->cufft->ExecC2R(f->inverse, plan->rows, field);
-    f->has_inverse = status == CF_SUCCESS;
+    f->has_inverse = taken(plan, status);
     if (f->has_inverse)
         HET_LAUNCH(c, finish_images, het_blocks(n * box * box), HET_BLOCK, image, field, window, scale, n, box);
     return f->has_inverse;

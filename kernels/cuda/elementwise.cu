@@ -35,6 +35,11 @@ template <class T> __global__ void from_float(void *y, const float *x, int64_t n
     HET_FOR(i, n) het_store((T *)y, i, x[i]);
 }
 
+__global__ void fill(float *y, float value, int64_t n)
+{
+    HET_FOR(i, n) y[i] = value;
+}
+
 __global__ void scale_rows(float *y, const float *x, const float *scale, int64_t b, int64_t n)
 {
     HET_FOR(i, b * n) y[i] = scale[i / n] * x[i];
@@ -106,6 +111,11 @@ void het_cuda_to_float(het_device *dev, float *y, const void *x, int64_t n)
 void het_cuda_from_float(het_device *dev, void *y, const float *x, int64_t n)
 {
     HET_LAUNCH_ACT(het_cuda_of(dev), from_float, het_blocks(n), HET_BLOCK, y, x, n);
+}
+
+void het_cuda_fill(het_device *dev, float *y, float value, int64_t n)
+{
+    HET_LAUNCH(het_cuda_of(dev), fill, het_blocks(n), HET_BLOCK, y, value, n);
 }
 
 void het_cuda_scale_rows(het_device *dev, float *y, const float *x, const float *scale, int64_t b, int64_t n)

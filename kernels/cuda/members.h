@@ -2,6 +2,7 @@
 #include "context.h"
 
 /* CUDA implementations of the members of het_ops with the same names: see kernels/ops.h. */
+void het_cuda_fill(het_device *dev, float *y, float value, int64_t n);
 het_status het_cuda_conv_new(het_device *dev, het_conv **conv, const het_conv_spec *spec);
 void het_cuda_conv_free(het_conv *conv);
 void het_cuda_conv_forward(het_conv *conv, void *y, const void *x, const float *w);
@@ -67,8 +68,9 @@ void het_cuda_project_loss(het_fourier *plan, float *loss, float *dslice, float 
                            const float *ctf, const float *shift, const float *target, int64_t b, int64_t p);
 void het_cuda_points_power(het_fourier *plan, float *power, const float *points, int64_t b, int64_t p,
                            int64_t groups);
-void het_cuda_add_noise(het_fourier *plan, float *points, const float *sigma2, uint64_t seed, uint64_t step,
-                        uint64_t first_sample, int64_t b, int64_t p, int64_t groups);
+void het_cuda_add_noise(het_fourier *plan, float *points, const float *power, float snr, uint64_t seed, const uint64_t *at,
+                        int64_t b, int64_t p, int64_t groups);
+void het_cuda_unit_scale(het_device *dev, float *scale, const float *power, int64_t b, int64_t groups);
 void het_cuda_winners(het_device *dev, float *total, int32_t *which, float *weight, const float *loss,
                       const float *kl, const float *shift, float lambda_z, float lambda_t, float scale,
                       int64_t b, int group);
@@ -82,7 +84,12 @@ void het_cuda_blend(het_device *dev, float *y, const float *x, float a, int64_t 
 void het_cuda_pose_loss(het_device *dev, float *loss, float *drot, float *dshift, const float *rot,
                         const float *shift, const float *rot_true, const float *shift_true, float scale,
                         int64_t b);
+void het_cuda_conformation_loss(het_device *dev, float *loss, float *dhead, const float *head, const float *z, float scale,
+                                int64_t b, int64_t zdim);
 void het_cuda_adam(het_device *dev, float *w, float *m, float *v, const float *g, int64_t n, float rate,
                    float beta1, float beta2, float eps, int64_t step);
 void het_cuda_norm2(het_device *dev, double *sum_of_squares, int64_t *non_finite, const float *x, int64_t n);
+int het_cuda_graph_begin(het_device *dev, het_graph **graph, const void *key, size_t bytes);
+int het_cuda_graph_end(het_device *dev);
+void het_cuda_graph_free(het_graph *graph);
 extern const het_sum_ops het_cuda_sums; /* nccl.cu */

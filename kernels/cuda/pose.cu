@@ -37,6 +37,13 @@ __global__ void pose_loss(float *loss, float *drot, float *dshift, const float *
                       shift_true + 2 * n, scale);
 }
 
+__global__ void conformation_loss(float *loss, float *dhead, const float *head, const float *z, float scale, int64_t b,
+                                  int64_t zdim)
+{
+    HET_FOR(n, b)
+        het_pose_conformation(loss + n, dhead + 2 * n * zdim, head + 2 * n * zdim, z + n * zdim, scale, zdim);
+}
+
 void het_cuda_s2s2(het_device *dev, float *rot, const float *v, int64_t b)
 {
     HET_LAUNCH(het_cuda_of(dev), s2s2, het_blocks(b), HET_BLOCK, rot, v, b);
@@ -68,4 +75,10 @@ void het_cuda_pose_loss(het_device *dev, float *loss, float *drot, float *dshift
 {
     HET_LAUNCH(het_cuda_of(dev), pose_loss, het_blocks(b), HET_BLOCK, loss, drot, dshift, rot, shift, rot_true, shift_true,
                scale, b);
+}
+
+void het_cuda_conformation_loss(het_device *dev, float *loss, float *dhead, const float *head, const float *z, float scale,
+                                int64_t b, int64_t zdim)
+{
+    HET_LAUNCH(het_cuda_of(dev), conformation_loss, het_blocks(b), HET_BLOCK, loss, dhead, head, z, scale, b, zdim);
 }

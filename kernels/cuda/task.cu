@@ -27,6 +27,11 @@ __global__ void shift_backward(float *dshift, const float *dshift_px, const floa
     }
 }
 
+__global__ void unit_scale(float *scale, const float *power, int64_t b, int64_t per_group)
+{
+    HET_FOR(i, b) scale[i] = 1.0f / sqrtf(fmaxf(power[i / per_group], 1e-12f));
+}
+
 /* Grid (images). */
 __global__ void standardise(float *image, const float *window, int64_t n)
 {
@@ -60,6 +65,11 @@ void het_cuda_shift_backward(het_device *dev, float *dshift, const float *dshift
 {
     HET_LAUNCH(het_cuda_of(dev), shift_backward, het_blocks(2 * b), HET_BLOCK, dshift, dshift_px, shift, weight, lambda_t,
                pixels, b);
+}
+
+void het_cuda_unit_scale(het_device *dev, float *scale, const float *power, int64_t b, int64_t groups)
+{
+    HET_LAUNCH(het_cuda_of(dev), unit_scale, het_blocks(b), HET_BLOCK, scale, power, b, b / groups);
 }
 
 void het_cuda_standardise(het_device *dev, float *image, const float *window, int64_t b, int64_t n)

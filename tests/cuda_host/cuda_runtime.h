@@ -7,12 +7,15 @@
  *  must arrive (a thread that left before counts as a fault, as it would hang some GPUs), at one of a warp its 32. Threads
  *  go from last to first in every other block, so that code that needs an order is found out. Dynamic shared memory
  *  begins as NaN, and what lies beyond its end is watched. "Device memory" is guarded (tests/guard.h): the
- *  host may touch it only inside kernels and copies. It shows wrong sums, indices, barriers and host accesses; it
+ *  host may touch it only inside kernels and copies. A stream that captures records kernels, copies, fills and calls of
+ *  libraries, and what waits or allocates meanwhile fails and spoils the capture. It shows wrong sums, indices, barriers and host accesses; it
  *  shows nothing about races between warps, memory spaces, or speed. */
+#include <functional>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <tuple>
 
 #define __global__ static
 #define __device__
@@ -72,6 +75,8 @@ static inline float sinpif(float x)
 typedef void het_host_body(const void *call);
 typedef struct het_host_stream *cudaStream_t;
 void het_host_run(dim3 grid, dim3 block, int meet, cudaStream_t stream, het_host_body *body, const void *call);
+/* Whether the stream captures the launch. */
+int het_host_captures(cudaStream_t stream, const std::function<void()> &launch);
 
 template <class Call> static void het_host_call(const void *call)
 {
@@ -79,7 +84,8 @@ template <class Call> static void het_host_call(const void *call)
 }
 template <class Call> static void het_host_launch(dim3 grid, dim3 block, int meet, cudaStream_t stream, const Call &call)
 {
-    het_host_run(grid, block, meet, stream, het_host_call<Call>, &call);
+    const auto launch = [=] { het_host_run(grid, block, meet, stream, het_host_call<Call>, &call); };
+    if (!het_host_captures(stream, launch)) launch();
 }
 /* The next launch's dynamic shared memory; more than 48 KiB must have been asked for by cudaFuncSetAttribute. */
 void het_host_share(const void *kernel, int bytes);
@@ -88,15 +94,19 @@ extern char het_host_shared[];
 #define HET_UNROLL
 #define HET_KERNEL_RUN_SHARED(kernel, grid, block, bytes, stream, ...) \
     (het_host_share((const void *)(kernel), bytes), HET_KERNEL_RUN_MEET(kernel, grid, block, stream, __VA_ARGS__))
+/* Arguments are worked out at the launch, also of one that is captured. */
+#define HET_HOST_CALL(kernel, ...)                                                                                       \
+    [arguments = std::make_tuple(__VA_ARGS__)] { std::apply([](const auto &...each) { kernel(each...); }, arguments); }
 #define HET_KERNEL_RUN(kernel, grid, block, stream, ...) \
-    het_host_launch(grid, block, 0, stream, [=] { kernel(__VA_ARGS__); })
+    het_host_launch(grid, block, 0, stream, HET_HOST_CALL(kernel, __VA_ARGS__))
 #define HET_KERNEL_RUN_MEET(kernel, grid, block, stream, ...) \
-    het_host_launch(grid, block, 1, stream, [=] { kernel(__VA_ARGS__); })
+    het_host_launch(grid, block, 1, stream, HET_HOST_CALL(kernel, __VA_ARGS__))
 
 /* ---- the runtime ---- */
 typedef int cudaError_t;
 enum { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35,
-       cudaErrorNoDevice = 100, cudaErrorNotReady = 600, cudaErrorHostMemoryNotRegistered = 713, cudaErrorLaunchFailure = 719 };
+       cudaErrorNoDevice = 100, cudaErrorNotReady = 600, cudaErrorHostMemoryNotRegistered = 713, cudaErrorLaunchFailure = 719,
+       cudaErrorStreamCaptureUnsupported = 900, cudaErrorStreamCaptureInvalidated = 901 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostRegisterDefault = 0 };
 enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
@@ -123,6 +133,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+typedef struct het_host_graph *cudaGraph_t, *cudaGraphExec_t;
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned flags);
 cudaError_t cudaHostUnregister(void *memory);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);

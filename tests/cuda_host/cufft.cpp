@@ -80,7 +80,7 @@ EXPORTED int cufftDestroy(int at)
 }
 
 /* to[k] = sum_x from[x] exp(sign 2 pi i k x / n) */
-static void transform(complex *to, const complex *from, int n, int count, int sign)
+static void transform_line(complex *to, const complex *from, int n, int count, int sign)
 {
     for (int k = 0; k < count; k++) {
         complex sum = 0.0;
@@ -101,6 +101,7 @@ static const plan *begin(int at, int type)
 
 EXPORTED int cufftExecR2C(int at, float *from, void *to)
 {
+    if (het_host_record(plans[at].stream, [=] { cufftExecR2C(at, from, to); })) return CF_SUCCESS;
     const plan *p = begin(at, CF_R2C);
     if (p == NULL) return FAILED;
     const int n = p->box, half = n / 2 + 1;
@@ -110,11 +111,11 @@ EXPORTED int cufftExecR2C(int at, float *from, void *to)
         narrow *spectrum = (narrow *)to + (size_t)image * n * half;
         for (int y = 0; y < n; y++) {
             for (int x = 0; x < n; x++) line[x] = pixels[y * n + x];
-            transform(&rows[(size_t)y * half], line.data(), n, half, -1);
+            transform_line(&rows[(size_t)y * half], line.data(), n, half, -1);
         }
         for (int kx = 0; kx < half; kx++) {
             for (int y = 0; y < n; y++) line[y] = rows[(size_t)y * half + kx];
-            transform(out.data(), line.data(), n, n, -1);
+            transform_line(out.data(), line.data(), n, n, -1);
             for (int ky = 0; ky < n; ky++) spectrum[ky * half + kx] = narrow(out[ky]);
         }
     }
@@ -124,6 +125,7 @@ EXPORTED int cufftExecR2C(int at, float *from, void *to)
 
 EXPORTED int cufftExecC2R(int at, void *from, float *to)
 {
+    if (het_host_record(plans[at].stream, [=] { cufftExecC2R(at, from, to); })) return CF_SUCCESS;
     const plan *p = begin(at, CF_C2R);
     if (p == NULL) return FAILED;
     const int n = p->box, half = n / 2 + 1;
@@ -133,7 +135,7 @@ EXPORTED int cufftExecC2R(int at, void *from, float *to)
         float *pixels = to + (size_t)image * n * n;
         for (int kx = 0; kx < half; kx++) {
             for (int ky = 0; ky < n; ky++) line[ky] = spectrum[ky * half + kx];
-            transform(out.data(), line.data(), n, n, 1);
+            transform_line(out.data(), line.data(), n, n, 1);
             for (int y = 0; y < n; y++) rows[(size_t)y * half + kx] = out[y];
         }
         for (int y = 0; y < n; y++) {
@@ -141,7 +143,7 @@ EXPORTED int cufftExecC2R(int at, void *from, float *to)
             for (int kx = 0; kx < n; kx++) line[kx] = kx < half ? row[kx] : std::conj(row[n - kx]);
             line[0] = row[0].real();
             line[n / 2] = row[n / 2].real();
-            transform(out.data(), line.data(), n, n, 1);
+            transform_line(out.data(), line.data(), n, n, 1);
             for (int x = 0; x < n; x++) pixels[y * n + x] = (float)out[x].real();
         }
         for (int i = 0; i < n * half; i++) spectrum[i] = narrow(NAN, NAN);

@@ -3,6 +3,7 @@
 
 #include "../../kernels/cuda/act.h"
 #include "../guard.h"
+#include "stream.h"
 
 het_status het_cuda_products_open(het_cuda *)
 {
@@ -44,6 +45,8 @@ template <class In, class Out> static void multiply(const het_product &p, Out *c
 void het_cuda_product(het_cuda *c, const het_product *p, void *out, const void *a, const void *b)
 {
     if (c->status != HET_OK) return;
+    const het_product shape = *p;
+    if (het_host_record(c->stream, [=] { het_cuda_product(c, &shape, out, a, b); })) return;
     het_guard_open();
     if (!p->narrow) multiply(*p, (float *)out, (const float *)a, (const float *)b);
     else if (p->narrow_out) multiply(*p, (het_narrow *)out, (const het_narrow *)a, (const het_narrow *)b);

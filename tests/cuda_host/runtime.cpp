@@ -195,6 +195,17 @@ static void check_shared(void)
         if (het_host_shared[shared_bytes + i] != (char)0xFF) stop("a kernel wrote beyond its shared memory");
 }
 
+int het_host_captures(cudaStream_t stream, const std::function<void()> &launch)
+{
+    const int bytes = shared_bytes;
+    const int captures = het_host_record(stream, [=] {
+        shared_bytes = bytes;
+        launch();
+    });
+    if (captures) shared_bytes = 0;
+    return captures;
+}
+
 static cudaError_t last_error;
 static long launches;
 static void launch_on(cudaStream_t stream);
@@ -239,8 +250,83 @@ static cudaError_t operation(void)
     return left > 0 && --left == 0 ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
+/* ---- capture ---- */
+
+struct het_host_graph {
+    std::vector<std::function<void()>> work;
+};
+
+static cudaStream_t capturing; /* one at a time */
+static int spoiled;            /* its capture */
+static cudaError_t replayed;   /* the first error of the graph that runs */
+static long graphs_made, graphs_launched, waits, allocations;
+
+/* What a device does not do while it captures. */
+static int forbidden(void)
+{
+    spoiled |= capturing != NULL;
+    return capturing != NULL;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
+{
+    if (capturing != NULL) stop("two captures at a time");
+    capturing = stream;
+    spoiled = 0;
+    stream->recorded = new std::vector<std::function<void()>>();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    if (capturing != stream) stop("the end of a capture that was not begun");
+    *graph = spoiled ? NULL : new het_host_graph{*stream->recorded};
+    delete stream->recorded;
+    stream->recorded = NULL;
+    capturing = NULL;
+    return spoiled ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+}
+
+/* HET_HOST_GRAPH=refuse: it has no memory for graphs. */
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
+{
+    *exec = NULL;
+    if (getenv("HET_HOST_GRAPH") != NULL) return cudaErrorMemoryAllocation;
+    graphs_made++;
+    *exec = new het_host_graph(*graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
+{
+    if (capturing != NULL) stop("a graph within a capture");
+    replayed = cudaSuccess;
+    graphs_launched++;
+    for (const std::function<void()> &work : exec->work) work();
+    return replayed;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    delete exec;
+    return cudaSuccess;
+}
+
+static void note(cudaError_t error)
+{
+    if (replayed == cudaSuccess) replayed = error;
+}
+
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
+    if (forbidden()) return cudaErrorStreamCaptureUnsupported;
+    allocations++;
     const char *most = getenv("HET_HOST_MEMORY"); /* bytes of the largest allocation that works */
     *memory = most != NULL && bytes > (size_t)atoll(most) ? NULL : het_guard_alloc(bytes);
     return *memory == NULL ? cudaErrorMemoryAllocation : cudaSuccess;
@@ -248,6 +334,7 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
 
 cudaError_t cudaFree(void *memory)
 {
+    if (forbidden()) return cudaErrorStreamCaptureUnsupported;
     het_guard_release(memory);
     return cudaSuccess;
 }
@@ -261,14 +348,18 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 
 static size_t uploaded;
 
-/* HET_HOST_COUNT: say at the end how much came from the host. */
+/* HET_HOST_COUNT: say at the end how much came from the host, and what else was counted. */
 __attribute__((destructor)) static void count(void)
 {
-    if (getenv("HET_HOST_COUNT") != NULL) fprintf(stderr, "cuda_host: %zu bytes from the host\n", uploaded);
+    if (getenv("HET_HOST_COUNT") == NULL) return;
+    fprintf(stderr, "cuda_host: %zu bytes from the host\n", uploaded);
+    fprintf(stderr, "cuda_host: %ld graphs launched, %ld made, %ld waits, %ld allocations\n", graphs_launched, graphs_made, waits,
+            allocations);
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
 {
+    if (het_host_record(stream, [=] { note(cudaMemcpyAsync(to, from, bytes, kind, stream)); })) return cudaSuccess;
     launch_on(stream);
     if (kind == cudaMemcpyHostToDevice) uploaded += bytes;
     het_guard_open();
@@ -279,6 +370,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
 {
+    if (het_host_record(stream, [=] { note(cudaMemsetAsync(to, value, bytes, stream)); })) return cudaSuccess;
     launch_on(stream);
     het_guard_open();
     memset(to, value, bytes);
@@ -325,7 +417,8 @@ static void launch_on(cudaStream_t stream)
 
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned, int priority)
 {
-    *stream = new het_host_stream{priority, 0, 0, NULL, NULL, 0, &launches, put, het_guard_open, het_guard_close};
+    *stream = new het_host_stream{priority, 0, 0, NULL, NULL, 0, &launches, put, het_guard_open, het_guard_close,
+                                   NULL};
     return cudaSuccess;
 }
 
@@ -350,6 +443,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
+    if (forbidden()) return cudaErrorStreamCaptureUnsupported;
+    waits++;
     wait_until(stream, stream->queued);
     return cudaSuccess;
 }
@@ -387,21 +482,27 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     return cudaSuccess;
 }
 
-/* One at a time is enough. */
-static void *registered;
+/* A few at a time are enough. */
+static void *registered[4];
+
+static cudaError_t replace(void *from, void *to)
+{
+    for (void *&at : registered) {
+        if (at != from) continue;
+        at = to;
+        return cudaSuccess;
+    }
+    return from == NULL ? cudaErrorMemoryAllocation : cudaErrorHostMemoryNotRegistered;
+}
 
 cudaError_t cudaHostRegister(void *memory, size_t, unsigned)
 {
-    if (registered != NULL) return cudaErrorMemoryAllocation;
-    registered = memory;
-    return cudaSuccess;
+    return forbidden() ? cudaErrorStreamCaptureUnsupported : replace(NULL, memory);
 }
 
 cudaError_t cudaHostUnregister(void *memory)
 {
-    if (memory != registered) return cudaErrorHostMemoryNotRegistered;
-    registered = NULL;
-    return cudaSuccess;
+    return replace(memory, NULL);
 }
 
 cudaError_t cudaGetLastError(void)
@@ -413,6 +514,7 @@ cudaError_t cudaGetLastError(void)
 
 const char *cudaGetErrorString(cudaError_t error)
 {
+    if (error == cudaErrorStreamCaptureUnsupported) return "operation not permitted when stream is capturing";
     return error == cudaErrorLaunchFailure ? "unspecified launch failure" : "an error of the test double";
 }
 

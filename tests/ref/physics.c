@@ -105,6 +105,16 @@ double ref_latent(double *z, const double *head, const double *eps, int64_t zdim
     return kl;
 }
 
+double ref_conformation_loss(const double *head, const double *z, int64_t zdim)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < zdim; i++) {
+        const double logvar = fmin(fmax(head[zdim + i], -10.0), 10.0);
+        sum += (z[i] - head[i]) * (z[i] - head[i]) / exp(logvar) + logvar;
+    }
+    return sum / (2.0 * (double)zdim);
+}
+
 double ref_pose_loss(const double *rot, const double *shift, const double *rot_true, const double *shift_true)
 {
     double rotation = 0.0;

@@ -23,6 +23,8 @@ double ref_project_loss(const double *slice, const double *ctf, const double *sh
 void ref_s2s2(double *rot, const double *v);
 /** z (Z) and the return value KL, from head (2Z) and eps (Z). */
 double ref_latent(double *z, const double *head, const double *eps, int64_t zdim);
+/** 1/(2Z) sum ((z - mu)^2/v + log v), head (2Z) */
+double ref_conformation_loss(const double *head, const double *z, int64_t zdim);
 /** 1/9 |R-R'|_F^2 + 1/2 |t-t'|_1 */
 double ref_pose_loss(const double *rot, const double *shift, const double *rot_true,
                      const double *shift_true);

@@ -106,7 +106,23 @@ static void pose_loss(het_device *dev, float *loss, float *drot, float *dshift, 
     finish();
 }
 
+static void conformation_loss(het_device *dev, float *loss, float *dhead, const float *head, const float *z, float scale,
+                              int64_t b, int64_t zdim)
+{
+    (void)dev;
+    real.ops->conformation_loss(&real, out(loss, F(b)), out(dhead, F(2 * b * zdim)), in(head, F(2 * b * zdim)),
+                                in(z, F(b * zdim)), scale, b, zdim);
+    finish();
+}
+
 /* ---- rows and the optimiser ---- */
+
+static void fill(het_device *dev, float *y, float value, int64_t n)
+{
+    (void)dev;
+    real.ops->fill(&real, out(y, F(n)), value, n);
+    finish();
+}
 
 static void winners(het_device *dev, float *total, int32_t *which, float *weight, const float *loss, const float *kl,
                     const float *shift, float lambda_z, float lambda_t, float scale, int64_t b, int group)
@@ -287,10 +303,18 @@ static void points_power(het_fourier *plan, float *power, const float *points, i
     finish();
 }
 
-static void add_noise(het_fourier *plan, float *points, const float *sigma2, uint64_t seed, uint64_t step,
-                      uint64_t first_sample, int64_t b, int64_t p, int64_t groups)
+static void add_noise(het_fourier *plan, float *points, const float *power, float snr, uint64_t seed, const uint64_t *at,
+                      int64_t b, int64_t p, int64_t groups)
 {
-    real.ops->add_noise(of(plan), inout(points, F(2 * b * p)), in(sigma2, F(groups)), seed, step, first_sample, b, p, groups);
+    real.ops->add_noise(of(plan), inout(points, F(2 * b * p)), in(power, F(groups)), snr, seed, in(at, 2 * sizeof *at), b, p,
+                        groups);
+    finish();
+}
+
+static void unit_scale(het_device *dev, float *scale, const float *power, int64_t b, int64_t groups)
+{
+    (void)dev;
+    real.ops->unit_scale(&real, out(scale, F(b)), in(power, F(groups)), b, groups);
     finish();
 }
 
@@ -357,12 +381,14 @@ void ref_device_stage(het_device *device)
 {
     static const het_ops staged = {
         .name = "staged", .s2s2 = s2s2, .s2s2_backward = s2s2_backward, .turn_poses = turn_poses, .latent = latent,
-        .latent_backward = latent_backward, .pose_loss = pose_loss, .winners = winners, .shift_backward = shift_backward,
+        .latent_backward = latent_backward, .pose_loss = pose_loss, .conformation_loss = conformation_loss, .fill = fill,
+        .winners = winners, .shift_backward = shift_backward,
         .scale_rows = scale_rows, .gather_rows = gather_rows, .take_images = take_images, .sum_rows = sum_rows, .blend = blend, .adam = adam,
         .norm2 = norm2, .fourier_new = fourier_new, .fourier_free = fourier_free, .image_to_points = image_to_points,
         .points_to_image = points_to_image, .standardise = standardise, .mirror_pairs = mirror_pairs,
         .turn_points = turn_points, .ctf = ctf, .project = project, .project_loss = project_loss,
-        .points_power = points_power, .add_noise = add_noise, .decode_new = decode_new, .decode_free = decode_free,
+        .points_power = points_power, .add_noise = add_noise, .unit_scale = unit_scale,
+        .decode_new = decode_new, .decode_free = decode_free,
         .decode_load = decode_load, .decode_forward = decode_forward, .decode_backward = decode_backward};
     HET_ASSERT(real.ops == NULL); /* one at a time */
     real = *device;
