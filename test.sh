@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Set up, build and test: the release build with warnings as errors, then the sanitizers (the thread sanitizer over the tests
-# in which threads of our own run; the kernels' threads are OpenMP's, which it cannot follow).
+# Set up, build and test: the release build with warnings as errors, then the sanitizers: of addresses and undefined behaviour in one
+# build, and of threads, over the tests in which threads of our own run (the kernels' are OpenMP's, which it cannot follow).
 #   ./test.sh                   all presets
 #   ./test.sh release asan ...  only these
 #   ./test.sh --long            only the long tests, trainings to a result, of the release build
 set -uo pipefail
 cd "$(dirname "$0")"
-presets=(release asan ubsan tsan)
+presets=(release asan tsan)
 long=()
 case "${1:-}" in
 --long) long=(-C long -L long) presets=(release); shift ;;
