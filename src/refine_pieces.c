@@ -73,7 +73,7 @@ static het_status keeper_open(keeper *k, het_poses *s, const char *work)
     k->field[3] = (het_field){"z", {r->z, HET_F32, 2, {r->count, r->z_dim}}};
     k->field[4] = (het_field){"zstd", {r->zstd, HET_F32, 2, {r->count, r->z_dim}}};
     k->field[5] = (het_field){"loss", {r->loss, HET_F32, 1, {r->count}}};
-    k->stage = (het_stage){.comm = s->comm, .folder = s->folder, .name = HET_POSES_STAGE, .about = k->about, .field = k->field,
+    k->stage = (het_stage){.comm = s->comm, .folder = s->folder, .name = "search", .about = k->about, .field = k->field,
                            .count = FIELDS};
     HET_TRY(het_stage_recall(&k->stage, &there));
     copy_found(&s->all, r, s->found);

@@ -89,7 +89,6 @@ typedef struct het_poses_work {
     void *context;
 } het_poses_work;
 
-#define HET_POSES_STAGE "search"
 enum { HET_POSES_ABOUT = 512 };
 
 /** Do all pieces but those that were done before the program was stopped, where poses->folder keeps them (run_stage.h): of the same
