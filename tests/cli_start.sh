@@ -35,7 +35,7 @@ h5dump -d loss -w 1 encoder.h5 | awk '/^ *\([0-9]+\):/ { v = $2 + 0; if (n++ == 
 if [ -z "${HET_SHORT:-}" ]; then # minutes under a sanitizer
 # stopped after each of the first cycles, and after the new poses were found, it goes on to the same numbers
 run train stack.h5 -o timed "${settings[@]}" --set train.epochs=0.02
-for ((i = 0; i < 2; i++)); do ends_with 75 train stack.h5 -o timed "${settings[@]}" --max-hours 0.00001; done
+for ((i = 0; i < 2; i++)); do ends_with 75 train stack.h5 -o timed "${settings[@]}" --max-hours 1e-9; done
 run train stack.h5 -o timed "${settings[@]}" --set train.epochs=2.3
 grep -q 'poses searched anew' err || fail "the run that goes on does not search poses anew"
 run train stack.h5 -o timed "${settings[@]}"
