@@ -8,3 +8,7 @@
  *  Errors: HET_E_MEMORY, those of reading. */
 het_status het_join(het_start *start, het_comm *comm, het_model *model, const het_stack *stack, double noise_variance,
                     const char *folder, int *stopped);
+/** Which of the start's poses other conformations confirm in the end (het_poses_confirm): confirmed [out] (images). Collective; *stopped as
+ *  above. Errors: HET_E_MEMORY, those of reading. */
+het_status het_join_confirm(float *confirmed, const het_start *start, het_comm *comm, het_model *model, const het_stack *stack,
+                            double noise_variance, int *stopped);

@@ -11,7 +11,7 @@
 #include "refine_poses.h"
 #include "run_stage.h"
 
-enum { ROUND_FIELDS = 7 + HET_LATENTS_FIELDS };
+enum { ROUND_FIELDS = 8 + HET_LATENTS_FIELDS };
 
 typedef struct refiner {
     const het_refine_job *job;
@@ -95,6 +95,7 @@ static het_status save(const refiner *r, het_run *out)
     HET_TRY(het_run_save_last(out, r->model, r->job->survey, r->job->state));
     snprintf(path, sizeof path, "%s/predictions.h5", out->path);
     HET_TRY(het_predictions_save(r->job->comm, path, p->all.count, p->first, &part, HET_OK));
+    if (r->latents != NULL) het_poses_warn(p);
     het_stage_forget(r->job->comm, out->path);
     het_info("refine: poses and volumes are in %s", out->path);
 done:
@@ -148,7 +149,8 @@ static het_status open_stage(refiner *r, const het_run *out)
                                {"shift", {all->shift, HET_F32, 2, {n, 2}}},
                                {"z", {all->z, HET_F32, 2, {n, z}}},
                                {"zstd", {all->zstd, HET_F32, 2, {n, z}}},
-                               {"loss", {all->loss, HET_F32, 1, {n}}}};
+                               {"loss", {all->loss, HET_F32, 1, {n}}},
+                               {"confirmed", {all->confirmed, HET_F32, 1, {n}}}};
     int count = sizeof field / sizeof *field;
     memcpy(r->field, field, sizeof field);
     if (r->latents != NULL) {
@@ -166,10 +168,22 @@ static het_status find_lost(refiner *r, int *stopped)
 {
     het_status status = HET_OK;
     tell(r, "lost poses", 0);
-    HET_TRY(het_poses_place(&r->poses, r->poses.all.z, r->poses.all.count, stopped));
+    if (r->poses.all.confirmed[0] < 0.0F) HET_TRY(het_poses_confirm(&r->poses, stopped));
+    if (!*stopped) HET_TRY(het_poses_place(&r->poses, &r->poses.all, stopped));
     if (*stopped) goto done;
     het_latents_put(r->latents, r->poses.all.z);
     say(r, "lost poses", 0, mean_loss(&r->poses));
+done:
+    return status;
+}
+
+/* As long as some poses are not confirmed, each round finds more of those that were lost: maps are better then. */
+static het_status find_poses(refiner *r, int64_t round, int *stopped)
+{
+    het_status status = HET_OK;
+    if (r->latents == NULL || round == 0 || het_poses_doubted(&r->poses) == 0.0) return het_poses_improve(&r->poses, 1, stopped);
+    HET_TRY(het_poses_relocate(&r->poses, stopped));
+    if (!*stopped) het_latents_put(r->latents, r->poses.all.z);
 done:
     return status;
 }
@@ -185,9 +199,10 @@ static het_status do_piece(refiner *r, int64_t piece, int *stopped)
         het_watch_stage(r->job->watch, "refinement", "last poses");
         HET_TRY(het_poses_improve(&r->poses, 0, stopped));
         if (!*stopped) say(r, "poses at the last volumes", rounds - 1, mean_loss(&r->poses));
+        if (!*stopped && r->latents != NULL) HET_TRY(het_poses_confirm(&r->poses, stopped));
     } else if (piece % 2 == 1) {
         tell(r, "poses", round);
-        HET_TRY(het_poses_improve(&r->poses, 1, stopped));
+        HET_TRY(find_poses(r, round, stopped));
         if (!*stopped) say(r, "poses", round, mean_loss(&r->poses));
     } else {
         tell(r, "volumes", round);

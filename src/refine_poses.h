@@ -51,9 +51,23 @@ void het_poses_forget_mirrors(het_poses *poses);
  *  while the model is frozen; loss that of eq. 4. Collective; *stopped as above. */
 het_status het_poses_locate(het_poses *poses, int *stopped);
 
-/** Find lost poses together with the conformation: the images that are farthest out in z are searched against the decoder's
- *  maps at the centres of clusters of z. The likeliest pose, with the centre's z or, in the image's own cluster, its own, is
- *  brought to its minimum and replaces the present one, brought to its minimum as well, where its loss is lower.
+/** Which poses other conformations confirm. Clusters of z are conformations; of a sample of each, the share whose likeliest pose in the
+ *  maps of the others is the present one, within 30 degrees. The conformation with the least share below HET_CONFIRMED no longer counts
+ *  as one of the others, and so on, while at least half of the images are in those that count.
+ *  Sets all.confirmed: the share of the image's conformation. Where poses are right it is above 0.9, where most are wrong below
+ *  0.8 (docs/experiments.md). Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
+het_status het_poses_confirm(het_poses *poses, int *stopped);
+#define HET_CONFIRMED 0.8F
+/** Whether others were asked, and do not confirm the image's conformation; the share of such images. */
+int het_poses_is_doubted(const het_predictions *predictions, int64_t image);
+double het_poses_doubted(const het_poses *poses);
+/** Warn of them, at the end of a run. */
+void het_poses_warn(const het_poses *poses);
+
+/** Find lost poses together with the conformation: the images that are farthest out in z, and those of conformations that are not
+ *  confirmed, are searched against the decoder's maps at the centres of clusters of z of the confirmed images. The likeliest pose,
+ *  with the centre's z or, in the image's own cluster, its own, is brought to its minimum and replaces the present one, brought to
+ *  its minimum as well, where that is not confirmed or its loss not lower.
  *  Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
 het_status het_poses_relocate(het_poses *poses, int *stopped);
 
@@ -61,11 +75,11 @@ het_status het_poses_relocate(het_poses *poses, int *stopped);
  *  that of training (init.prior_z). Collective; *stopped as above. Errors: HET_E_MEMORY,
  *  those of reading. */
 het_status het_poses_conform(het_poses *poses, int *stopped);
-/** Poses and conformations of all images as if nothing were known of them: searched as by het_poses_relocate, in conformations
- *  of the trained images, known (n,Z), and pose and conformation then brought to their minima by turns. Where training's own answers
- *  had a wrong pose and a z that had bent to fit it, these are better, though their loss may be higher. known may be poses->all.z.
- *  Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
-het_status het_poses_place(het_poses *poses, const float *known, int64_t n, int *stopped);
+/** Poses and conformations of all images as if nothing were known of them: searched as by het_poses_relocate, all of them, in conformations
+ *  of the trained images, known; pose and conformation are then brought to their minima by turns. Where training's own answers
+ *  had a wrong pose and a z that had bent to fit it, these are better, though their loss may be higher. known may be poses->all; those of
+ *  its conformations that are not confirmed are left out. Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
+het_status het_poses_place(het_poses *poses, const het_predictions *known, int *stopped);
 
 /* Shared by refine_*.c, searched.c, join.c and frames.c only. */
 

@@ -6,81 +6,39 @@
 
 #include "arena.h"
 #include "log.h"
-#include "model_buffers.h"
-#include "physics/kmeans.h"
-#include "physics/search.h"
-#include "physics/slicer.h"
 #include "physics/stats.h"
-#include "refine_poses.h"
+#include "refine_conformations.h"
 
-enum { CONFORMATIONS = 12, LEVELS = 2, KEPT = 16, PLACE_ROUNDS = 2, PIECE = 512 };
-static const double BASE_RADIUS = 6.0; /* Fourier pixels: suits the grid's step */
-static const double RADIUS = 12.0;     /* and that of the last level, of which the minimum is near enough */
+enum { PLACE_ROUNDS = 2, PIECE = 512 };
 static const double SHARE = 0.4;       /* of the images: those that are farthest out in z */
 static const double FAR = 0.1363;      /* |R-R'|^2 of 15 degrees */
 
 typedef struct relocator {
     het_poses *poses;
-    het_search *search;
-    het_volume map; /* of one conformation: its slices cost less than the decoder's */
-    het_slicer slicer;
-    float *envelope;          /* (points of the disc) */
-    int64_t conformations, k; /* how many are searched; the number of the one that is */
-    double *centre;           /* (conformations,Z) */
-    int64_t *label;           /* (known conformations): which of them is theirs */
+    het_conformations in;     /* those that are searched */
+    int in_part;              /* conformations that are not confirmed are left out */
+    int64_t *label;           /* (images): which of the conformations is theirs; -1: none */
     int64_t *doubtful;        /* (images): whether to search; NULL: all */
     het_predictions before;   /* of a piece, where there are doubtful ones: what a new pose has to be better than */
     int64_t *best;            /* (images): the likeliest conformation so far */
     het_search_pose *pose;    /* (images): and its pose */
-    het_search_pose *found;   /* (batch) */
 } relocator;
 
-/* The decoder's slices: those of its map without the envelope, which the CTFs hold. */
-static void slices_of_map(void *context, float *slices, const float *rot, int64_t n, int64_t p)
+static void take_likeliest(void *context, int64_t at, int64_t k, const het_search_pose *pose)
 {
-    const relocator *r = context;
-    const het_model *m = r->poses->model;
-    het_slicer_slices(&r->slicer, slices, rot, n, m->points.kxy, p, m->dev->threads);
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < 2 * p; j++) slices[2 * i * p + j] /= r->envelope[j / 2];
-}
-
-/* Images in_batch[0..n), all conformations so far against this one. */
-static het_status search_batch(void *context, int64_t n)
-{
-    het_status status = HET_OK;
     relocator *r = context;
-    het_poses *s = r->poses;
-    het_ctf_row rows[HET_POSES_BATCH];
-    HET_TRY(het_poses_observe(s, rows, n));
-    het_poses_shorten(s, n, het_search_points(r->search));
-    het_search_run(r->search, r->found, s->transform, s->ctf, s->noise, n);
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t at = s->in_batch[i];
-        if (!isfinite(r->found[i].loglik) || (r->best[at] >= 0 && r->pose[at].loglik >= r->found[i].loglik)) continue;
-        r->best[at] = r->k;
-        r->pose[at] = r->found[i];
-    }
-done:
-    return status;
+    if (!isfinite(pose->loglik) || (r->best[at] >= 0 && r->pose[at].loglik >= pose->loglik)) return;
+    r->best[at] = k;
+    r->pose[at] = *pose;
 }
 
-static het_status search_conformation(relocator *r, const double *centre, int *stopped)
+/* Whether an image's conformation is to be searched: unless others do not confirm it; all are where that would leave less than half. */
+static int counts(const relocator *r, const het_predictions *p, int64_t image)
 {
-    het_status status = HET_OK;
-    float z[64];
-    for (int64_t i = 0; i < r->poses->all.z_dim; i++) z[i] = (float)centre[i];
-    HET_TRY(het_model_volume(r->poses->model, z, r->map.data));
-    HET_TRY(het_slicer_new(&r->slicer, &r->map));
-    het_search_load(r->search, slices_of_map, r, NULL);
-    for (int64_t part = 0; part < het_comm_parts(r->poses->comm); part++)
-        HET_TRY(het_poses_each(r->poses, part, r->doubtful, 1, search_batch, r, stopped));
-done:
-    het_slicer_free(&r->slicer);
-    return status;
+    return !r->in_part || !het_poses_is_doubted(p, image);
 }
 
-/* doubtful (images): 1 for those that are farthest from the mean z, 0 for the others. */
+/* doubtful (images): 1 for those that are farthest from the mean z or not confirmed, 0 for the others. */
 static het_status find_doubtful(relocator *r)
 {
     het_status status = HET_OK;
@@ -95,7 +53,7 @@ static het_status find_doubtful(relocator *r)
     memcpy(far + n, far, (size_t)n * sizeof *far);
     het_sort(far + n, n);
     const double limit = far[n + (int64_t)((1.0 - SHARE) * (double)n)];
-    for (int64_t i = 0; i < n; i++) r->doubtful[i] = far[i] >= limit;
+    for (int64_t i = 0; i < n; i++) r->doubtful[i] = far[i] >= limit || !counts(r, all, i);
 done:
     het_release(far);
     return status;
@@ -103,45 +61,39 @@ done:
 
 static void relocator_free(relocator *r)
 {
-    het_search_free(r->search);
-    het_volume_free(&r->map);
+    het_conformations_close(&r->in);
     het_predictions_free(&r->before);
-    void *const mine[] = {r->best, r->envelope, r->pose, r->found, r->centre, r->label, r->doubtful};
+    void *const mine[] = {r->best, r->pose, r->label, r->doubtful};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
 }
 
-/* The conformations: centres of clusters of known (count,Z). */
-static het_status relocator_new(relocator *r, het_poses *s, const float *known, int64_t count)
+/* The conformations: of known images. */
+static het_status find_conformations(relocator *r, const het_predictions *known)
 {
     het_status status = HET_OK;
-    const int64_t n = s->all.count, z = s->all.z_dim, k = count < CONFORMATIONS ? count : CONFORMATIONS, points = s->model->points.count;
-    const double radius = fmin(RADIUS, het_poses_radius(s)) + 1e-6; /* else its square may be rounded down */
-    *r = (relocator){.poses = s, .conformations = k,
-                     .centre = het_alloc((size_t)(k * z) * sizeof *r->centre),
-                     .label = het_alloc((size_t)count * sizeof *r->label),
-                     .best = het_alloc((size_t)n * sizeof *r->best),
-                     .envelope = het_alloc((size_t)points * sizeof *r->envelope),
-                     .pose = het_alloc((size_t)n * sizeof *r->pose),
-                     .found = het_alloc((size_t)het_poses_batch(s) * sizeof *r->found)};
-    if (r->centre == NULL || r->label == NULL || r->found == NULL || r->best == NULL || r->pose == NULL || r->envelope == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
-    HET_TRY(het_volume_new(&r->map, s->model->spec.box, 1.0));
-    HET_TRY(het_search_new(&r->search, s->model->dev,
-                           &(het_search_spec){.box = s->model->spec.box,
-                                              .base_radius = fmin(BASE_RADIUS, radius),
-                                              .radius = radius,
-                                              .shift_range = s->model->spec.shift_range,
-                                              .levels = LEVELS,
-                                              .keep = KEPT,
-                                              .result = 1}));
-    HET_TRY(het_kmeans(r->centre, r->label, NULL, known, count, z, k, (uint64_t)s->model->config.train.seed));
-    for (int64_t i = 0; i < n; i++) r->best[i] = -1;
-    for (int64_t j = 0; j < points; j++) {
-        const int32_t *xy = s->model->points.kxy + 2 * j;
-        r->envelope[j] = het_model_envelope(s->model, hypot((double)xy[0], (double)xy[1]));
-    }
+    const int64_t n = known->count, dim = known->z_dim;
+    int64_t count = 0, doubted = 0;
+    float *z = het_alloc((size_t)(n * dim) * sizeof *z);
+    r->label = het_alloc((size_t)n * sizeof *r->label);
+    if (z == NULL || r->label == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations"));
+    for (int64_t i = 0; i < n; i++) doubted += het_poses_is_doubted(known, i);
+    r->in_part = 2 * doubted <= n;
+    for (int64_t i = 0; i < n; i++)
+        if (counts(r, known, i)) memcpy(z + dim * count++, known->z + dim * i, (size_t)dim * sizeof *z);
+    HET_TRY(het_conformations_open(&r->in, r->poses, z, count, r->label));
+    for (int64_t i = n - 1; i >= 0; i--) r->label[i] = counts(r, known, i) ? r->label[--count] : -1; /* from the rows of z to all */
 done:
+    het_release(z);
     return status;
+}
+
+static het_status relocator_new(relocator *r, het_poses *s, const het_predictions *known)
+{
+    const size_t n = (size_t)s->all.count;
+    *r = (relocator){.poses = s, .best = het_alloc(n * sizeof *r->best), .pose = het_alloc(n * sizeof *r->pose)};
+    if (r->best == NULL || r->pose == NULL) return het_fail(HET_E_MEMORY, "no memory for the search of poses and conformations");
+    for (size_t i = 0; i < n; i++) r->best[i] = -1;
+    return find_conformations(r, known);
 }
 
 /* This rank's images of the piece at the likeliest of all poses and conformations. A doubtful one keeps its own z where the likeliest
@@ -151,7 +103,7 @@ static het_status search_piece(relocator *r, int *stopped)
     het_status status = HET_OK;
     het_poses *s = r->poses;
     const int64_t z = s->all.z_dim;
-    for (r->k = 0; r->k < r->conformations && !*stopped; r->k++) HET_TRY(search_conformation(r, r->centre + r->k * z, stopped));
+    HET_TRY(het_conformations_search(&r->in, r->doubtful, take_likeliest, r, stopped));
     for (int64_t at = s->first; at < s->first + s->count; at++) {
         const int64_t best = r->best[at];
         if (best < 0) continue; /* not searched, or the image holds NaN */
@@ -159,7 +111,7 @@ static het_status search_piece(relocator *r, int *stopped)
         memcpy(s->all.rotation + 9 * at, r->pose[at].rotation, sizeof r->pose[at].rotation);
         memcpy(s->all.shift + 2 * at, r->pose[at].shift, sizeof r->pose[at].shift);
         if (r->doubtful != NULL && best == r->label[at]) continue;
-        for (int64_t j = 0; j < z; j++) s->all.z[at * z + j] = (float)r->centre[best * z + j];
+        for (int64_t j = 0; j < z; j++) s->all.z[at * z + j] = (float)r->in.centre[best * z + j];
     }
 done:
     return status;
@@ -194,6 +146,8 @@ static het_status relocate_piece(het_poses *s, void *context, int *stopped)
     HET_TRY(het_poses_improve_piece(s, 0, stopped));
     if (*stopped) goto done;
     copy_all(&r->before, &s->all);
+    for (int64_t i = 0; i < s->all.count; i++)
+        if (!counts(r, &s->all, i)) r->before.loss[i] = INFINITY; /* what bent to fit an image is not kept for fitting it */
     HET_TRY(het_poses_share(s, search_piece(r, stopped), stopped));
     if (!*stopped) HET_TRY(het_poses_improve_piece(s, 0, stopped));
     if (!*stopped) take_better(&s->all, &r->before);
@@ -215,12 +169,15 @@ static void tell_moved(const het_predictions *all, const het_predictions *before
 
 het_status het_poses_relocate(het_poses *s, int *stopped)
 {
+    het_status status = HET_OK;
     het_predictions start = {0};
-    relocator r;
-    het_status status = relocator_new(&r, s, s->all.z, s->all.count);
-    if (status == HET_OK) status = find_doubtful(&r);
-    if (status == HET_OK) status = het_predictions_new(&start, s->all.count, s->all.z_dim);
-    HET_TRY(het_comm_agree(s->comm, status));
+    relocator r = {0};
+    HET_TRY(het_poses_confirm(s, stopped));
+    if (*stopped) goto done;
+    het_status made = relocator_new(&r, s, &s->all);
+    if (made == HET_OK) made = find_doubtful(&r);
+    if (made == HET_OK) made = het_predictions_new(&start, s->all.count, s->all.z_dim);
+    HET_TRY(het_comm_agree(s->comm, made));
     copy_all(&start, &s->all);
     const het_poses_work work = {.name = "lost poses", .size = PIECE, .run = relocate_piece, .context = &r};
     HET_TRY(het_poses_pieces(s, &work, stopped));
@@ -243,13 +200,13 @@ done:
     return status;
 }
 
-het_status het_poses_place(het_poses *s, const float *known, int64_t n, int *stopped)
+het_status het_poses_place(het_poses *s, const het_predictions *known, int *stopped)
 {
     relocator r;
     const het_poses_work work = {.name = "poses and conformations", .size = PIECE, .run = place_piece, .context = &r};
     het_status status = HET_OK;
-    HET_TRY(het_comm_agree(s->comm, relocator_new(&r, s, known, n)));
-    het_info("searching the poses of %lld images in %lld conformations", (long long)s->all.count, (long long)r.conformations);
+    HET_TRY(het_comm_agree(s->comm, relocator_new(&r, s, known)));
+    het_info("searching the poses of %lld images in %lld conformations", (long long)s->all.count, (long long)r.in.count);
     status = het_poses_pieces(s, &work, stopped);
 done:
     relocator_free(&r);

@@ -188,7 +188,7 @@ void het_start_give(het_start *s, het_batch *batch, int frozen)
     het_given_set(&s->given, batch, s->rotation, s->shift, frozen ? NULL : s->latents.z);
 }
 
-het_status het_start_answers(const het_start *s, het_comm *comm, const char *path, double apix, int64_t box)
+het_status het_start_answers(const het_start *s, const float *confirmed, het_comm *comm, const char *path, double apix, int64_t box)
 {
     const het_latents *l = &s->latents;
     het_predictions part = {0};
@@ -202,6 +202,7 @@ het_status het_start_answers(const het_start *s, het_comm *comm, const char *pat
         memcpy(part.shift, s->shift + 2 * first, (size_t)(2 * count) * sizeof *part.shift);
         memcpy(part.z, l->z + l->z_dim * first, (size_t)(l->z_dim * count) * sizeof *part.z);
         memcpy(part.loss, l->loss + first, (size_t)count * sizeof *part.loss);
+        memcpy(part.confirmed, confirmed + first, (size_t)count * sizeof *part.confirmed);
     }
     const het_status saved = het_predictions_save(comm, path, s->count, first, &part, status);
     het_predictions_free(&part);

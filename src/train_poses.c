@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "arena.h"
 #include "join.h"
 #include "log.h"
 #include "run_stage.h"
@@ -40,6 +41,21 @@ int het_train_poses_fields(const het_trainer *t, het_field *fields)
     return t->searching ? HET_SEARCHED_FIELDS : HET_START_FIELDS;
 }
 
+/* The start's poses and conformations, and which of them to trust. */
+static het_status keep_started(het_trainer *t, const char *path, int *interrupted)
+{
+    het_status status = HET_OK;
+    float *confirmed = het_alloc((size_t)t->start.count * sizeof *confirmed);
+    HET_TRY(het_comm_agree(t->comm, confirmed != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the answers")));
+    for (int64_t i = 0; i < t->start.count; i++) confirmed[i] = -1.0F;
+    if (!t->state.frozen) /* else there are no conformations */
+        HET_TRY(het_join_confirm(confirmed, &t->start, t->comm, t->model, t->stack, t->survey.noise_variance, interrupted));
+    if (!*interrupted) status = het_start_answers(&t->start, confirmed, t->comm, path, t->model->spec.apix, t->model->spec.box);
+done:
+    het_release(confirmed);
+    return status;
+}
+
 het_status het_train_poses_keep(het_trainer *t, int *interrupted)
 {
     het_status status = HET_OK;
@@ -51,8 +67,9 @@ het_status het_train_poses_keep(het_trainer *t, int *interrupted)
     if (t->searching) {
         HET_TRY(het_searched_answers(&t->searched, path, interrupted));
         if (!*interrupted) het_stage_forget(t->comm, t->run.path);
-    } else
-        HET_TRY(het_start_answers(&t->start, t->comm, path, t->model->spec.apix, t->model->spec.box));
+    } else {
+        HET_TRY(keep_started(t, path, interrupted));
+    }
 done:
     return status;
 }

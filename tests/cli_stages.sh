@@ -52,7 +52,8 @@ interrupt()
         wait $pid 2>/dev/null || code=$?
         pid=
         if [ "$signal" = KILL ] && [ $code -gt 128 ] && leaves "$folder" "$piece"; then return; fi
-        if [ $code -eq 75 ] && leaves "$folder" "$piece"; then return; fi
+        # ranks of a killed run may still be there, and hold the folder
+        if [ $code -eq 75 ] && ! grep -q 'while it waited' err && leaves "$folder" "$piece"; then return; fi
         # 138: USR1 before the program notes signals
         [ $code -eq 0 ] || [ $code -eq 75 ] || [ $code -eq 138 ] || [ "$signal" = KILL ] || fail "exit code $code after SIG$signal in $folder"
         rm -rf "$folder"

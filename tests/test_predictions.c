@@ -43,6 +43,8 @@ static het_predictions make(void)
             p.zstd[Z * i + k] = het_rng_uniform(&rng);
         }
         p.loss[i] = (float)i;
+        assert_true(p.confirmed[i] == -1.0f);
+        p.confirmed[i] = het_rng_uniform(&rng);
         p.mirrored[i] = (uint8_t)(i % 2);
     }
     return p;
@@ -69,6 +71,13 @@ static void round_trip(void **state)
     assert_memory_equal(q.zstd, p.zstd, N * Z * sizeof(float));
     assert_memory_equal(q.loss, p.loss, N * sizeof(float));
     assert_memory_equal(q.mirrored, p.mirrored, N);
+    assert_memory_equal(q.confirmed, p.confirmed, N * sizeof(float));
+    het_predictions_free(&q);
+    const hid_t older = H5Fopen(file, H5F_ACC_RDWR, H5P_DEFAULT); /* which did not tell this yet */
+    assert_true(H5Ldelete(older, "confirmed", H5P_DEFAULT) >= 0);
+    assert_true(H5Fclose(older) >= 0);
+    assert_int_equal(het_predictions_load(&q, file), HET_OK);
+    for (int i = 0; i < N; i++) assert_true(q.confirmed[i] == -1.0f);
     het_predictions_free(&p);
     het_predictions_free(&q);
 }
@@ -242,6 +251,7 @@ static void check_pose(const het_star_table *table, int64_t row, const het_predi
         assert_true(fabs(number(table, row, origin[k]) + 2.5 * t) < 2e-6);
     }
     assert_true(fabs(number(table, row, "hetZ3") - (double)p->z[Z * i + 2]) < 1e-6);
+    assert_true(fabs(number(table, row, "hetConfirmed") - (double)p->confirmed[i]) < 1e-6);
 }
 
 /* data_optics has two groups of one box and pixel size, the last image alone being of the second. */

@@ -303,6 +303,11 @@ static void test_relocated(void **state)
     assert_true(share_found(w, &poses) <= 0.8);
     assert_ok(het_poses_improve(&poses, 0, &stopped)); /* minima are not what is lacking */
     assert_true(share_found(w, &poses) <= 0.85);
+    assert_ok(het_poses_confirm(&poses, &stopped));
+    double confirmed[2] = {0.0, 0.0}; /* of right ones, of lost ones */
+    for (int64_t i = 0; i < COUNT; i++) confirmed[i % 5 == 0] += (double)all->confirmed[i] / COUNT * 5.0 / (i % 5 == 0 ? 1.0 : 4.0);
+    assert_true(confirmed[0] > 0.9);
+    assert_true(confirmed[1] < 0.5);
     assert_ok(het_poses_relocate(&poses, &stopped));
     assert_int_equal(stopped, 0);
     assert_true(share_found(w, &poses) > 0.9);
@@ -321,15 +326,16 @@ static void test_placed(void **state)
     enum { KNOWN = 30 };
     world *w = het_alloc(sizeof *w);
     het_poses poses;
-    float known[Z * KNOWN];
+    het_predictions known;
     int stopped = 0;
     w->apart = 1.5f;
     world_open(w);
     het_rng rng = het_rng_at(6, HET_STREAM_SIMULATE, 0, 0);
-    for (int i = 0; i < Z * KNOWN; i++) known[i] = 0.3f * het_rng_normal(&rng);
-    for (int i = 0; i < KNOWN; i++) known[Z * i] += i % 2 == 0 ? w->apart : -w->apart;
+    assert_ok(het_predictions_new(&known, KNOWN, Z));
+    for (int i = 0; i < Z * KNOWN; i++) known.z[i] = 0.3f * het_rng_normal(&rng);
+    for (int i = 0; i < KNOWN; i++) known.z[Z * i] += i % 2 == 0 ? w->apart : -w->apart;
     assert_ok(het_poses_open(&poses, comm, w->f.model, w->stack, 0.05));
-    assert_ok(het_poses_place(&poses, known, KNOWN, &stopped));
+    assert_ok(het_poses_place(&poses, &known, &stopped));
     assert_int_equal(stopped, 0);
     assert_true(share_found(w, &poses) > 0.9);
     int right = 0;
@@ -338,6 +344,7 @@ static void test_placed(void **state)
         assert_true(poses.all.zstd[Z * i] > 0.0f);
     }
     assert_true(right >= COUNT * 9 / 10);
+    het_predictions_free(&known);
     het_poses_close(&poses);
     world_close(w);
     het_release(w);

@@ -123,7 +123,7 @@ static het_status searched_share(job *j, het_comm *comm)
     }
     HET_TRY(het_comm_agree(comm, het_poses_open(&poses, comm, j->model, j->stack, j->survey.noise_variance)));
     if (j->known[0] != '\0') {
-        HET_TRY(het_poses_place(&poses, there.z, there.count, &stopped));
+        HET_TRY(het_poses_place(&poses, &there, &stopped));
     } else {
         HET_TRY(searches(j) ? het_poses_locate(&poses, &stopped) : het_poses_encode(&poses, &stopped));
         if (j->refined) HET_TRY(het_poses_improve(&poses, !searches(j), &stopped));

@@ -12,10 +12,10 @@
 static const double DEGREES = 57.29577951308232;
 
 /* The columns: angles, origins in A, origins in px for tables that have them, optics group and CTF for those
- * without a table, z; then the image names. */
+ * without a table, which poses are confirmed, z; then the image names. */
 enum {
     ROT, TILT, PSI, X_ANGST, Y_ANGST, X_PIXEL, Y_PIXEL,
-    GROUP, DEFOCUS_U, DEFOCUS_V, DEFOCUS_ANGLE, PHASE, FIRST_Z,
+    GROUP, DEFOCUS_U, DEFOCUS_V, DEFOCUS_ANGLE, PHASE, CONFIRMED, FIRST_Z,
     MOST_Z = 64, MOST_COLUMNS = FIRST_Z + MOST_Z + 1, LABEL = 32
 };
 
@@ -73,6 +73,7 @@ static het_status fill(table *t, const het_predictions *p, const het_stack *stac
         for (int k = 0; k < 3; k++) t->numbers[(ROT + k) * t->rows + i] = DEGREES * angle[k];
         for (int k = 0; k < 2; k++)
             t->numbers[(X_ANGST + k) * t->rows + i] = -((double)p->shift[2 * i + k] + moved[k]) * apix;
+        t->numbers[CONFIRMED * t->rows + i] = p->confirmed[i];
         for (int64_t k = 0; k < p->z_dim; k++)
             t->numbers[(FIRST_Z + k) * t->rows + i] = p->z[i * p->z_dim + k];
     }
@@ -83,6 +84,7 @@ static het_status fill(table *t, const het_predictions *p, const het_stack *stac
         snprintf(t->label[k], LABEL, "hetZ%d", (int)k + 1);
         add(t, t->label[k], FIRST_Z + k);
     }
+    if (p->count > 0 && p->confirmed[0] >= 0.0F) add(t, "hetConfirmed", CONFIRMED);
     return HET_OK;
 }
 

@@ -2,11 +2,14 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "../arena.h"
 #include "h5.h"
 
-enum { VERSION = 1, ARRAYS = 6, MAX_Z = 64 };
+enum { VERSION = 1, ARRAYS = 7, MAX_Z = 64 };
+
+#define CONFIRMED "confirmed"
 
 /* One data set: where its pointer lies in the structure, and its row. columns 0: z_dim. */
 typedef struct array {
@@ -23,6 +26,7 @@ static const array ARRAY[ARRAYS] = {
     {"z", offsetof(het_predictions, z), 2, {0}, 0},
     {"zstd", offsetof(het_predictions, zstd), 2, {0}, 0},
     {"loss", offsetof(het_predictions, loss), 1, {0}, 0},
+    {CONFIRMED, offsetof(het_predictions, confirmed), 1, {0}, 0},
     {"mirrored", offsetof(het_predictions, mirrored), 1, {0}, 1},
 };
 
@@ -65,6 +69,7 @@ het_status het_predictions_new(het_predictions *p, int64_t count, int64_t z_dim)
         }
         *place_of(p, &ARRAY[i]) = data;
     }
+    for (int64_t i = 0; i < count; i++) p->confirmed[i] = -1.0F;
     return HET_OK;
 }
 
@@ -86,6 +91,7 @@ het_predictions het_predictions_rows(const het_predictions *all, int64_t first, 
                              .z = all->z + all->z_dim * first,
                              .zstd = all->zstd + all->z_dim * first,
                              .loss = all->loss + first,
+                             .confirmed = all->confirmed + first,
                              .mirrored = all->mirrored + first};
 }
 
@@ -142,6 +148,7 @@ static het_status load_array(const het_h5_input *input, const array *a, const he
     hid_t dataset = -1;
     het_status status = HET_OK;
     shape_of(shape, a, p->count, p->z_dim);
+    if (strcmp(a->name, CONFIRMED) == 0 && H5Lexists(input->file, CONFIRMED, H5P_DEFAULT) == 0) return HET_OK;
     HET_TRY(het_h5_dataset(input, &dataset, a->name, a->rank, found, &offset));
     for (int i = 0; i < a->rank; i++)
         if (found[i] != shape[i])

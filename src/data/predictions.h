@@ -5,6 +5,7 @@
 /** What a run says about every image of a stack: predictions.h5 (docs/formats.md) with data sets
  *    /rotation (N,3,3)  x_image = R x_volume       /shift (N,2) px of the stack      /loss (N) eq. 4
  *    /z (N,Z), /zstd (N,Z)  posterior mean and standard deviation
+ *    /confirmed (N) share of the poses of the image's conformation that other conformations confirm; -1: not asked
  *    /mirrored (N) uint8: the mirror image won, eq. 5
  *  float32 where not said, and attributes version, box, apix of the stack. Tests: tests/test_predictions.c */
 
@@ -16,10 +17,11 @@ typedef struct het_predictions {
     float *shift;        /* (count,2) */
     float *z, *zstd;     /* (count,z_dim) */
     float *loss;         /* (count) */
+    float *confirmed;    /* (count) */
     uint8_t *mirrored;   /* (count) */
 } het_predictions;
 
-/** Zeroed arrays; box and apix are left for the caller to set. count >= 0, z_dim 1..64. Errors: HET_E_SHAPE,
+/** Zeroed arrays, confirmed -1; box and apix are left for the caller to set. count >= 0, z_dim 1..64. Errors: HET_E_SHAPE,
  *  HET_E_MEMORY. */
 het_status het_predictions_new(het_predictions *predictions, int64_t count, int64_t z_dim);
 void het_predictions_free(het_predictions *predictions);
@@ -32,6 +34,6 @@ het_predictions het_predictions_rows(const het_predictions *all, int64_t first, 
  *  Errors: HET_E_IO; an older file stays. */
 het_status het_predictions_save(het_comm *comm, const char *path, int64_t total, int64_t first,
                                 const het_predictions *part, het_status mine);
-/** Read a file. Errors: HET_E_IO; HET_E_INPUT for one that is damaged, of other sizes, not finite, or whose
+/** Read a file; one without /confirmed, of an older version, has -1. Errors: HET_E_IO; HET_E_INPUT for one that is damaged, of other sizes, not finite, or whose
  *  rotations are none, naming data set and image. Not collective. */
 het_status het_predictions_load(het_predictions *predictions, const char *path);

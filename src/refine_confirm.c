@@ -1,0 +1,133 @@
+/* Wrong poses bend conformations until they fit, and where many images of one conformation are wrong alike, its map fits them: no
+ * loss tells. But the maps of other conformations do, as a particle's conformations have most in common: what they find for images of
+ * right pose is that pose again. */
+#include <math.h>
+
+#include "arena.h"
+#include "log.h"
+#include "refine_conformations.h"
+
+enum { SAMPLE = 40 }; /* images of each conformation */
+static const double NONE = 0.005;   /* share of the images that is not worth a warning */
+static const double AGREE = 0.5359; /* |R-R'|^2 of 30 degrees */
+
+typedef struct confirmer {
+    het_conformations all;
+    int64_t *label;        /* (images): whose cluster */
+    int64_t *wanted, *row; /* (images): 1 for those of the sample; their rows */
+    int64_t images;        /* of the sample */
+    het_search_pose *pose; /* (sample, conformations) */
+    int asked[HET_CONFORMATIONS];     /* whether the conformation counts */
+    double share[HET_CONFORMATIONS];  /* of its images' poses, confirmed by the others that count */
+    int64_t size[HET_CONFORMATIONS];
+} confirmer;
+
+/* Evenly spread over each cluster. */
+static void choose(confirmer *c, int64_t count)
+{
+    int64_t seen[HET_CONFORMATIONS] = {0};
+    for (int64_t i = 0; i < count; i++) c->size[c->label[i]]++;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t k = c->label[i], n = c->size[k] > SAMPLE ? c->size[k] : SAMPLE, j = seen[k]++;
+        c->wanted[i] = (j + 1) * SAMPLE / n > j * SAMPLE / n;
+        c->row[i] = c->images;
+        c->images += c->wanted[i];
+    }
+}
+
+static void take(void *context, int64_t at, int64_t k, const het_search_pose *pose)
+{
+    const confirmer *c = context;
+    c->pose[c->row[at] * c->all.count + k] = *pose;
+}
+
+static het_status ask_others(confirmer *c, int *stopped)
+{
+    const het_status searched = het_conformations_search(&c->all, c->wanted, take, c, stopped);
+    const het_status status = het_poses_share(c->all.poses, searched, stopped);
+    if (status != HET_OK || *stopped) return status;
+    return het_comm_unite(c->all.poses->comm, c->pose, (size_t)(c->images * c->all.count) * sizeof *c->pose / sizeof(float));
+}
+
+/* Whether the likeliest pose in the other conformations that count is the present one. */
+static int is_confirmed(const confirmer *c, int64_t image)
+{
+    const het_search_pose *pose = c->pose + c->row[image] * c->all.count, *best = NULL;
+    for (int64_t k = 0; k < c->all.count; k++)
+        if (c->asked[k] && k != c->label[image] && isfinite(pose[k].loglik) && (best == NULL || pose[k].loglik > best->loglik))
+            best = &pose[k];
+    return best != NULL && het_poses_distance2(best->rotation, c->all.poses->all.rotation + 9 * image) < AGREE;
+}
+
+static void measure(confirmer *c)
+{
+    double confirmed[HET_CONFORMATIONS] = {0}, sample[HET_CONFORMATIONS] = {0};
+    for (int64_t i = 0; i < c->all.poses->all.count; i++) {
+        if (!c->wanted[i] || !c->asked[c->label[i]]) continue;
+        confirmed[c->label[i]] += is_confirmed(c, i);
+        sample[c->label[i]] += 1.0;
+    }
+    for (int64_t k = 0; k < c->all.count; k++)
+        if (c->asked[k] && sample[k] > 0.0) c->share[k] = confirmed[k] / sample[k];
+}
+
+/* The least confirmed conformation no longer counts, and the others are measured without it, until all that are left are confirmed. */
+static void leave_out(confirmer *c)
+{
+    int64_t left = c->all.poses->all.count;
+    for (;;) {
+        int64_t least = -1;
+        measure(c);
+        for (int64_t k = 0; k < c->all.count; k++)
+            if (c->asked[k] && (least < 0 || c->share[k] < c->share[least])) least = k;
+        if (least < 0 || c->share[least] >= HET_CONFIRMED || 2 * (left - c->size[least]) < c->all.poses->all.count) return;
+        c->asked[least] = 0;
+        left -= c->size[least];
+    }
+}
+
+int het_poses_is_doubted(const het_predictions *p, int64_t image)
+{
+    return p->confirmed[image] >= 0.0F && p->confirmed[image] < HET_CONFIRMED;
+}
+
+double het_poses_doubted(const het_poses *s)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < s->all.count; i++) count += het_poses_is_doubted(&s->all, i);
+    return (double)count / (double)s->all.count;
+}
+
+het_status het_poses_confirm(het_poses *s, int *stopped)
+{
+    const int64_t n = s->all.count;
+    confirmer c = {.label = het_alloc((size_t)n * sizeof *c.label), .wanted = het_alloc((size_t)n * sizeof *c.wanted),
+                   .row = het_alloc((size_t)n * sizeof *c.row),
+                   .pose = het_alloc(HET_CONFORMATIONS * SAMPLE * HET_CONFORMATIONS * sizeof *c.pose)};
+    het_status status = c.label != NULL && c.wanted != NULL && c.row != NULL && c.pose != NULL
+                            ? het_conformations_open(&c.all, s, s->all.z, n, c.label)
+                            : het_fail(HET_E_MEMORY, "no memory for a sample of poses");
+    HET_TRY(het_comm_agree(s->comm, status));
+    choose(&c, n);
+    for (int64_t k = 0; k < c.all.count; k++) c.asked[k] = 1;
+    HET_TRY(ask_others(&c, stopped));
+    if (*stopped) goto done;
+    leave_out(&c);
+    for (int64_t i = 0; i < n; i++) s->all.confirmed[i] = (float)c.share[c.label[i]];
+    het_info("poses of %.1f %% of the images are not confirmed by other conformations", 100.0 * het_poses_doubted(s));
+done:
+    het_conformations_close(&c.all);
+    void *const mine[] = {c.label, c.wanted, c.row, c.pose};
+    for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
+    return status;
+}
+
+void het_poses_warn(const het_poses *s)
+{
+    const double share = het_poses_doubted(s);
+    if (share > 0.5)
+        het_warn("poses of %.0f %% of the images are not confirmed by other conformations: the volume is probably wrong", 100.0 * share);
+    else if (share > NONE)
+        het_warn("poses of %.0f %% of the images are not confirmed by other conformations and may be wrong: /confirmed of the predictions "
+                 "says which", 100.0 * share);
+}
