@@ -11,13 +11,14 @@
 #include "refine_poses.h"
 #include "run_stage.h"
 
-enum { ROUND_FIELDS = 8 + HET_LATENTS_FIELDS };
+enum { ROUND_FIELDS = 7 + HET_LATENTS_FIELDS };
 
 typedef struct refiner {
     const het_refine_job *job;
     het_model *model;
     const het_config_refine *config;
     het_latents *latents; /* NULL: conformations stay */
+    int doubts;           /* some poses of the training are not confirmed */
     het_poses poses;
     het_given given;
     double started;
@@ -130,6 +131,7 @@ static het_status first_answers(refiner *r, int *stopped)
     r->poses.all = kept;
     kept = (het_predictions){0};
     if (r->config->learn_z && !r->job->state->frozen) r->latents = r->job->latents;
+    r->doubts = r->latents != NULL && het_poses_doubted(&r->poses) > 0.0;
     if (r->latents != NULL) /* equal already, unless the file was replaced; Adam's moments go on */
         memcpy(r->latents->z, r->poses.all.z, (size_t)(r->latents->count * r->latents->z_dim) * sizeof(float));
     het_info("refine: the poses kept in training: image loss %.5f", mean_loss(&r->poses));
@@ -149,8 +151,7 @@ static het_status open_stage(refiner *r, const het_run *out)
                                {"shift", {all->shift, HET_F32, 2, {n, 2}}},
                                {"z", {all->z, HET_F32, 2, {n, z}}},
                                {"zstd", {all->zstd, HET_F32, 2, {n, z}}},
-                               {"loss", {all->loss, HET_F32, 1, {n}}},
-                               {"confirmed", {all->confirmed, HET_F32, 1, {n}}}};
+                               {"loss", {all->loss, HET_F32, 1, {n}}}};
     int count = sizeof field / sizeof *field;
     memcpy(r->field, field, sizeof field);
     if (r->latents != NULL) {
@@ -177,11 +178,11 @@ done:
     return status;
 }
 
-/* As long as some poses are not confirmed, each round finds more of those that were lost: maps are better then. */
+/* Where some poses were not confirmed, each round finds more of those that were lost: its maps are better. */
 static het_status find_poses(refiner *r, int64_t round, int *stopped)
 {
     het_status status = HET_OK;
-    if (r->latents == NULL || round == 0 || het_poses_doubted(&r->poses) == 0.0) return het_poses_improve(&r->poses, 1, stopped);
+    if (!r->doubts || round == 0) return het_poses_improve(&r->poses, 1, stopped);
     HET_TRY(het_poses_relocate(&r->poses, stopped));
     if (!*stopped) het_latents_put(r->latents, r->poses.all.z);
 done:
