@@ -19,7 +19,7 @@ static het_status open(het_poses *poses, const het_start *s, het_comm *comm, het
 }
 
 het_status het_join(het_start *s, het_comm *comm, het_model *model, const het_stack *stack, double noise_variance, const char *folder,
-                    int *stopped)
+                    het_watch *watch, int *stopped)
 {
     het_status status = HET_OK;
     const size_t n = (size_t)s->count;
@@ -27,6 +27,7 @@ het_status het_join(het_start *s, het_comm *comm, het_model *model, const het_st
     const het_predictions *all = &poses.all;
     HET_TRY(open(&poses, s, comm, model, stack, noise_variance));
     poses.folder = folder;
+    poses.watch = watch;
     HET_TRY(het_poses_relocate(&poses, stopped));
     if (*stopped) goto done;
     HET_TRY(het_frames_join(&poses, stopped));

@@ -159,6 +159,7 @@ static het_status open_stage(refiner *r, const het_run *out)
         count += HET_LATENTS_FIELDS;
     }
     r->poses.folder = out->path;
+    r->poses.watch = r->job->watch;
     r->stage = (het_stage){.comm = r->job->comm, .folder = out->path, .name = "round", .about = r->about, .field = r->field,
                            .count = count, .model = r->model};
     return het_poses_describe(r->about, &r->poses, "refinement");

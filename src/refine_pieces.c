@@ -135,6 +135,7 @@ static het_status do_pieces(keeper *k, const het_poses_work *work, int *stopped)
         if (p[DUE] > 0) HET_TRY(keep(k));
         if (p[LEFT] == 0 || *stopped) break;
         if (p[IN_PIECE] == 0) continue;
+        if (s->watch != NULL) het_watch_search(s->watch, work->name, p[LEFT], s->all.count);
         if (het_seconds() - told > TELL) {
             het_info("%s: %.0f %% of %lld images are left", work->name, 100.0 * (double)p[LEFT] / (double)s->all.count,
                      (long long)s->all.count);

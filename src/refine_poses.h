@@ -3,6 +3,7 @@
 #include "model.h"
 #include "mpi/comm.h"
 #include "physics/fit.h"
+#include "watch.h"
 
 /** Poses of all images of a stack against the model's decoder, shared among the ranks. For each image a few
  *  candidates - the present pose, the encoder's answer for the mirror image, and the likeliest poses of a coarse
@@ -24,6 +25,7 @@ typedef struct het_poses {
     het_fit_pose *candidate;           /* (count, places); image < 0: none there */
     float *images, *transform, *ctf;   /* of a batch */
     float *noise;                      /* (points of the box) noise_variance, as searches take it */
+    het_watch *watch;                  /* is told how far work in pieces is (borrowed); NULL: nobody */
     const char *folder;                /* of the run: what is done of a search is kept there (borrowed); NULL: nowhere */
     float *found;                      /* (all) 1: the image's piece is done; NULL: no work in pieces is under way */
     int64_t piece, piece_size;         /* its number, and images of a piece in each of a rank's parts */

@@ -29,7 +29,7 @@ het_status het_train_poses_search(het_trainer *t, int *stopped)
 {
     het_run_settle(&t->run); /* pieces of the search are kept by HDF5 */
     const het_status status = t->searching ? het_searched_find(&t->searched, stopped)
-                                           : het_join(&t->start, t->comm, t->model, t->stack, t->survey.noise_variance, t->run.path, stopped);
+                                           : het_join(&t->start, t->comm, t->model, t->stack, t->survey.noise_variance, t->run.path, &t->watch, stopped);
     if (status == HET_OK && !*stopped) het_stage_forget(t->comm, t->run.path);
     return status;
 }
@@ -151,6 +151,7 @@ static het_status take_random(het_trainer *t, int going_on)
     HET_TRY(het_comm_agree(t->comm, het_searched_open(&t->searched, t->comm, t->model, t->stack,
                                                       t->survey.noise_variance)));
     t->searched.poses.folder = t->run.path;
+    t->searched.poses.watch = &t->watch;
     if (going_on) {
         het_field fields[HET_SEARCHED_FIELDS];
         t->model->frozen = t->state.frozen;

@@ -49,8 +49,10 @@ static int replace_file(const char *path, const char *text)
 static json_t *state_object(const het_watch *w)
 {
     const het_watch_numbers *n = &w->now;
+    char detail[sizeof w->detail + sizeof w->progress + 2];
+    snprintf(detail, sizeof detail, "%s%s%s", w->detail, w->detail[0] != '\0' && w->progress[0] != '\0' ? ": " : "", w->progress);
     json_t *object = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s}", "version", 1, "state", w->state, "reason", w->reason, "stage",
-                               w->stage, "detail", w->detail, "stack", w->stack);
+                               w->stage, "detail", detail, "stack", w->stack);
     if (object == NULL) return NULL;
     het_process_put(object, w->ranks);
     het_json_put(object, "started", w->started);
@@ -300,6 +302,17 @@ void het_watch_stage(het_watch *w, const char *stage, const char *detail)
     }
     w->stage = stage;
     snprintf(w->detail, sizeof w->detail, "%s", detail);
+    w->progress[0] = '\0';
+    update(w);
+    pthread_mutex_unlock(&w->own);
+}
+
+void het_watch_search(het_watch *w, const char *what, int64_t left, int64_t images)
+{
+    if (!w->is_open) return;
+    pthread_mutex_lock(&w->own);
+    snprintf(w->progress, sizeof w->progress, "%s, %.0f %% of %lld images are left", what, 100.0 * (double)left / (double)images,
+             (long long)images);
     update(w);
     pthread_mutex_unlock(&w->own);
 }

@@ -30,7 +30,7 @@ typedef struct het_watch {
     char state_file[PATH_MAX + 32], warnings_file[PATH_MAX + 32], prometheus[PATH_MAX];
     char stack[PATH_MAX];
     const char *state, *stage;
-    char detail[128], reason[1024];
+    char detail[128], progress[96], reason[1024];
     double started, stage_since, reported, report_seconds; /* Unix times; seconds from one report to the next */
     het_watch_numbers now;
     int64_t warnings;
@@ -51,6 +51,8 @@ void het_watch_listen(het_watch *watch, het_comm *comm);
 void het_watch_open(het_watch *watch, const char *run, const char *stack, const char *prometheus);
 /** What the run is at now: "training", "search" or "refinement"; more words in `detail`. */
 void het_watch_stage(het_watch *watch, const char *stage, const char *detail);
+/** How far a search of poses within the stage is: `left` of `images`. Until the next het_watch_stage. */
+void het_watch_search(het_watch *watch, const char *what, int64_t left, int64_t images);
 /** The training begins, or goes on, at this step of `steps`, and epoch of `epochs`. */
 void het_watch_training(het_watch *watch, int64_t step, int64_t steps, double epoch, double epochs);
 /** The numbers of a report. */

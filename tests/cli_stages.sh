@@ -98,6 +98,9 @@ all_of()
     whole $a --refine
     if [ "$1" -eq 1 ]; then
         interrupt $b USR1 'searching the poses' search --refine
+        "$HETACUMN" status $b >out
+        grep -Eq 'refinement +not done, round 1 of 2: lost poses: poses and conformations, [0-9]+ % of 1100 images are left' out ||
+            fail "status does not say how far the search is"
         interrupt $b USR1 'refine: lost poses' round --refine
         goes_on search
     fi
