@@ -5,8 +5,8 @@
 #include "frames.h"
 #include "refine_poses.h"
 
-static het_status open(het_poses *poses, const het_start *s, het_comm *comm, het_model *model, const het_stack *stack,
-                       double noise_variance)
+static het_status open_poses(het_poses *poses, const het_start *s, het_comm *comm, het_model *model, const het_stack *stack,
+                             double noise_variance)
 {
     const size_t n = (size_t)s->count;
     const het_predictions *all = &poses->all;
@@ -25,7 +25,7 @@ het_status het_join(het_start *s, het_comm *comm, het_model *model, const het_st
     const size_t n = (size_t)s->count;
     het_poses poses = {0};
     const het_predictions *all = &poses.all;
-    HET_TRY(open(&poses, s, comm, model, stack, noise_variance));
+    HET_TRY(open_poses(&poses, s, comm, model, stack, noise_variance));
     poses.folder = folder;
     poses.watch = watch;
     HET_TRY(het_poses_relocate(&poses, stopped));
@@ -45,7 +45,7 @@ het_status het_join_confirm(float *confirmed, const het_start *s, het_comm *comm
 {
     het_status status = HET_OK;
     het_poses poses = {0};
-    HET_TRY(open(&poses, s, comm, model, stack, noise_variance));
+    HET_TRY(open_poses(&poses, s, comm, model, stack, noise_variance));
     HET_TRY(het_poses_confirm(&poses, stopped));
     if (*stopped) goto done;
     het_poses_warn(&poses);

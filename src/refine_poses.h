@@ -69,7 +69,7 @@ void het_poses_warn(const het_poses *poses);
 /** Find lost poses together with the conformation: the images that are farthest out in z, and those of conformations that are not
  *  confirmed, are searched against the decoder's maps at the centres of clusters of z of the confirmed images. The likeliest pose,
  *  with the centre's z or, in the image's own cluster, its own, is brought to its minimum and replaces the present one, brought to
- *  its minimum as well, where that is not confirmed or its loss not lower.
+ *  its minimum as well, where that one is not confirmed, or its loss is higher.
  *  Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
 het_status het_poses_relocate(het_poses *poses, int *stopped);
 
