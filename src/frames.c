@@ -152,10 +152,7 @@ static het_status reconstruct(framer *f, int cluster, int *stopped)
         status = het_poses_each(s, part, f->label, cluster, add_batch, f, stopped);
         het_fold_add(&f->fold, f->back.sum);
     }
-    HET_TRY(het_comm_agree(s->comm, status));
-    int64_t stop = *stopped;
-    HET_TRY(het_comm_sum_i64(s->comm, &stop, 1));
-    *stopped = stop > 0;
+    HET_TRY(het_poses_agree(s, status, stopped));
     HET_TRY(het_comm_sum_f64(s->comm, f->back.sum, f->fold.count));
     HET_TRY(het_comm_agree(s->comm, het_volume_new(&f->volume[cluster], f->back.box, 1.0)));
     het_backproject_solve(&f->back, &f->volume[cluster], prior);

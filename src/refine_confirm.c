@@ -44,7 +44,7 @@ static void take(void *context, int64_t at, int64_t k, const het_search_pose *po
 static het_status ask_others(confirmer *c, int *stopped)
 {
     const het_status searched = het_conformations_search(&c->all, c->wanted, take, c, stopped);
-    const het_status status = het_poses_share(c->all.poses, searched, stopped);
+    const het_status status = het_poses_agree(c->all.poses, searched, stopped);
     if (status != HET_OK || *stopped) return status;
     return het_comm_unite(c->all.poses->comm, c->pose, (size_t)(c->images * c->all.count) * sizeof *c->pose / sizeof(float));
 }

@@ -140,10 +140,20 @@ done:
 
 /* ---- what the ranks know of each other's images ---- */
 
-het_status het_poses_share(het_poses *s, het_status mine, int *stopped)
+het_status het_poses_agree(const het_poses *s, het_status mine, int *stopped)
 {
     het_status status = HET_OK;
     int64_t stop = *stopped;
+    HET_TRY(het_comm_agree(s->comm, mine));
+    HET_TRY(het_comm_sum_i64(s->comm, &stop, 1));
+    *stopped = stop > 0;
+done:
+    return status;
+}
+
+het_status het_poses_share(het_poses *s, het_status mine, int *stopped)
+{
+    het_status status = HET_OK;
     const struct {
         float *data;
         int64_t width;
@@ -152,9 +162,7 @@ het_status het_poses_share(het_poses *s, het_status mine, int *stopped)
                  {s->all.z, s->all.z_dim},
                  {s->all.zstd, s->all.z_dim},
                  {s->all.loss, 1}};
-    HET_TRY(het_comm_agree(s->comm, mine));
-    HET_TRY(het_comm_sum_i64(s->comm, &stop, 1));
-    *stopped = stop > 0;
+    HET_TRY(het_poses_agree(s, mine, stopped));
     if (*stopped) goto done;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         HET_TRY(het_comm_unite_rows(s->comm, parts[i].data, s->all.count, parts[i].width, s->first, s->count));

@@ -85,7 +85,9 @@ het_status het_poses_place(het_poses *poses, const het_predictions *known, int *
 
 /* Shared by refine_*.c, searched.c, join.c and frames.c only. */
 
-/** Every rank gets the others' rows, or all fail or stop when one does. Collective. */
+/** All ranks fail or stop when one does. Collective. */
+het_status het_poses_agree(const het_poses *poses, het_status mine, int *stopped);
+/** The same, else every rank gets the others' rows. Collective. */
 het_status het_poses_share(het_poses *poses, het_status mine, int *stopped);
 
 /** Read the images in_batch[0..n): standardised, their CTF rows, points and CTFs. */

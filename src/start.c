@@ -202,7 +202,7 @@ het_status het_start_answers(const het_start *s, const float *confirmed, het_com
         memcpy(part.shift, s->shift + 2 * first, (size_t)(2 * count) * sizeof *part.shift);
         memcpy(part.z, l->z + l->z_dim * first, (size_t)(l->z_dim * count) * sizeof *part.z);
         memcpy(part.loss, l->loss + first, (size_t)count * sizeof *part.loss);
-        memcpy(part.confirmed, confirmed + first, (size_t)count * sizeof *part.confirmed);
+        if (confirmed != NULL) memcpy(part.confirmed, confirmed + first, (size_t)count * sizeof *part.confirmed);
     }
     const het_status saved = het_predictions_save(comm, path, s->count, first, &part, status);
     het_predictions_free(&part);

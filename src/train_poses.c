@@ -45,11 +45,12 @@ int het_train_poses_fields(const het_trainer *t, het_field *fields)
 static het_status keep_started(het_trainer *t, const char *path, int *interrupted)
 {
     het_status status = HET_OK;
-    float *confirmed = het_alloc((size_t)t->start.count * sizeof *confirmed);
-    HET_TRY(het_comm_agree(t->comm, confirmed != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the answers")));
-    for (int64_t i = 0; i < t->start.count; i++) confirmed[i] = -1.0F;
-    if (!t->state.frozen) /* else there are no conformations */
+    float *confirmed = NULL;
+    if (!t->state.frozen) { /* else there are no conformations */
+        confirmed = het_alloc((size_t)t->start.count * sizeof *confirmed);
+        HET_TRY(het_comm_agree(t->comm, confirmed != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the answers")));
         HET_TRY(het_join_confirm(confirmed, &t->start, t->comm, t->model, t->stack, t->survey.noise_variance, interrupted));
+    }
     if (!*interrupted) status = het_start_answers(&t->start, confirmed, t->comm, path, t->model->spec.apix, t->model->spec.box);
 done:
     het_release(confirmed);

@@ -2,14 +2,11 @@
 
 #include <math.h>
 #include <stddef.h>
-#include <string.h>
 
 #include "../arena.h"
 #include "h5.h"
 
 enum { VERSION = 1, ARRAYS = 7, MAX_Z = 64 };
-
-#define CONFIRMED "confirmed"
 
 /* One data set: where its pointer lies in the structure, and its row. columns 0: z_dim. */
 typedef struct array {
@@ -18,16 +15,17 @@ typedef struct array {
     int rank;
     int64_t shape[2]; /* beyond the first dimension; 0: z_dim */
     int is_byte;
+    int is_newer; /* files of older versions lack it */
 } array;
 
 static const array ARRAY[ARRAYS] = {
-    {"rotation", offsetof(het_predictions, rotation), 3, {3, 3}, 0},
-    {"shift", offsetof(het_predictions, shift), 2, {2}, 0},
-    {"z", offsetof(het_predictions, z), 2, {0}, 0},
-    {"zstd", offsetof(het_predictions, zstd), 2, {0}, 0},
-    {"loss", offsetof(het_predictions, loss), 1, {0}, 0},
-    {CONFIRMED, offsetof(het_predictions, confirmed), 1, {0}, 0},
-    {"mirrored", offsetof(het_predictions, mirrored), 1, {0}, 1},
+    {"rotation", offsetof(het_predictions, rotation), 3, {3, 3}, 0, 0},
+    {"shift", offsetof(het_predictions, shift), 2, {2}, 0, 0},
+    {"z", offsetof(het_predictions, z), 2, {0}, 0, 0},
+    {"zstd", offsetof(het_predictions, zstd), 2, {0}, 0, 0},
+    {"loss", offsetof(het_predictions, loss), 1, {0}, 0, 0},
+    {"confirmed", offsetof(het_predictions, confirmed), 1, {0}, 0, 1},
+    {"mirrored", offsetof(het_predictions, mirrored), 1, {0}, 1, 0},
 };
 
 static void **place_of(const het_predictions *p, const array *a)
@@ -148,7 +146,7 @@ static het_status load_array(const het_h5_input *input, const array *a, const he
     hid_t dataset = -1;
     het_status status = HET_OK;
     shape_of(shape, a, p->count, p->z_dim);
-    if (strcmp(a->name, CONFIRMED) == 0 && H5Lexists(input->file, CONFIRMED, H5P_DEFAULT) == 0) return HET_OK;
+    if (a->is_newer && H5Lexists(input->file, a->name, H5P_DEFAULT) == 0) return HET_OK;
     HET_TRY(het_h5_dataset(input, &dataset, a->name, a->rank, found, &offset));
     for (int i = 0; i < a->rank; i++)
         if (found[i] != shape[i])
