@@ -4,8 +4,11 @@
 /** When the program should stop before its end: a signal came, or its time is up. It is asked between pieces of work; ranks agree
  *  and keep what they have. Test: tests/cli_stages.sh */
 
-/** SIGINT, SIGTERM, SIGUSR1 are noted from now on, not acted upon. */
-void het_stop_on_signals(void);
+/** SIGINT, SIGTERM, SIGUSR1 are noted from now on, not acted upon, by a thread that does nothing else: this thread and those that it
+ *  starts never take one. They must not: oneDNN 2.6.3's products use the stack pointer as a pointer into their matrices, and a signal's
+ *  frame is written there (docs/cluster.md, "Signals"). Before the first parallel region, as OpenMP's threads keep the mask of the thread
+ *  that starts them. Errors: HET_E_MEMORY. Test: tests/test_stop.c */
+het_status het_stop_on_signals(void);
 /** The time is up after so many seconds from now. */
 void het_stop_after(double seconds);
 /** The first signal noted so far, 0 when none. */

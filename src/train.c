@@ -168,7 +168,6 @@ het_status het_train(het_comm *comm, het_device *dev, het_config *config, const 
     het_status status = HET_OK;
     het_model_spec spec;
     het_trainer t = {.comm = comm, .config = config};
-    het_stop_on_signals();
     if (options->max_hours > 0.0) het_stop_after(3600.0 * options->max_hours);
     if (!options->dry_run) het_watch_listen(&t.watch, comm);
     HET_TRY(het_stack_open_together(&t.stack, comm, options->stack));

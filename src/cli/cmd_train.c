@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../log.h"
+#include "../stop.h"
 #include "../train.h"
 #include "cli.h"
 #include "options.h"
@@ -124,6 +125,7 @@ het_status het_cmd_train(het_comm *comm, int argc, char **argv, int *exit_code)
         goto done;
     }
     het_comm_watch(comm, config.run.watchdog);
+    HET_TRY(het_comm_agree(comm, het_stop_on_signals()));
     HET_TRY(het_comm_agree(comm, het_device_open(&dev, device, het_comm_local_rank(comm),
                                                  (int)config.train.threads, (het_precision)config.train.precision)));
     HET_TRY(het_train(comm, &dev, &config, &train, &interrupted));
