@@ -42,9 +42,8 @@ from table import print_tables
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 STOPPED_EARLY = 75      # the program's exit code: there is a checkpoint, the same command goes on
-MAPS_MOST = 10          # sets of more states are evaluated without maps
-KEPT = ["rot", "rot_within_0.1", "trans_raw", "trans_corrected", "res", "res143", "err", "err_best", "corr", "entanglement",
-        "e_pose", "e_z"]
+KEPT = ["rot", "rot_within_0.1", "class_rot_own", "trans_raw", "trans_corrected", "res", "res143", "res_own", "err", "err_best",
+        "corr", "entanglement", "e_pose", "e_z"]
 KEPT_OF_ENCODER = ["rot", "err", "corr"]  # of its own answers, as rot_encoder ..
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
                "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
@@ -224,8 +223,6 @@ class Job:
             late = late or call(core, [program, "evaluate", run, "--truth", self.stack, *self.maps()], self.folder, "evaluate")
             code = late or code
             measures = load(os.path.join(run, "metrics.json"), {}) if late == 0 else {}
-            if not any(measures.get("res", [])): # no maps were given
-                measures["res"] = measures["res143"] = None
         encoder = self.measure_encoder(core, run, self.stack) if measures else {}
         return {"setting": stage, "set": self.set, "seed": self.seed, "exit": code, "images": images_seen(run),
                 **{key: measures.get(key) for key in KEPT},
@@ -243,8 +240,6 @@ class Job:
 
     def maps(self):
         count = len(glob.glob(os.path.join(self.images, "truth", "class*.mrc")))
-        if count > MAPS_MOST:
-            return []
         return ["--maps", ",".join(os.path.join(self.images, "truth", "class%d.mrc" % k) for k in range(count))]
 
 

@@ -1,14 +1,14 @@
 """Tables of the results of run.py."""
 import statistics
 
-HEAD = ["setting", "converged", "Rot", "Trans", "Trans corr.", "Res px", "Err %", "Corr", "E", "Rot enc", "Err/Corr enc",
+HEAD = ["setting", "converged", "Rot", "own", "Trans", "Trans corr.", "Res px", "own", "Err %", "Corr", "E", "Rot enc", "Err/Corr enc",
         "images", "minutes", "lost with a warning"]
 
 
-def median_of(values):
-    """Median of a list of numbers and nulls; None when there is none."""
+def mean_of(values):
+    """Mean of a list of numbers and nulls; None when there is none."""
     values = [v for v in values or [] if v is not None]
-    return statistics.median(values) if values else None
+    return statistics.mean(values) if values else None
 
 
 def converged(line):
@@ -37,8 +37,9 @@ def row(setting, lines):
     failed = [line["exit"] for line in lines if line["exit"] not in (0, 75)]
     count = "%d of %d" % (len(lines) - len(lost), len(lines))
     count += "" if not failed else " (%d failed)" % len(failed)
-    return [setting, count, spread(get("rot")), spread(get("trans_raw")), spread(get("trans_corrected")),
-            spread([median_of(v) for v in get("res")]), spread(get("err"), "%.2g", 100), spread(get("corr")),
+    over_states = lambda key: spread([mean_of(v) for v in get(key)])
+    return [setting, count, spread(get("rot")), over_states("class_rot_own"), spread(get("trans_raw")), spread(get("trans_corrected")),
+            over_states("res"), over_states("res_own"), spread(get("err"), "%.2g", 100), spread(get("corr")),
             spread(get("entanglement"), "%.2g"), spread(get("rot_encoder")), classes,
             spread(get("images"), "%.0f"), spread(get("seconds"), "%.1f", 1 / 60),
             "-" if not lost else "%d of %d" % (sum(bool(line["warnings"]) for line in lost), len(lost))]
@@ -61,5 +62,5 @@ def print_tables(results):
         return
     programs = ", ".join(sorted({line["program"] for line in last.values()}))
     print("Median over the seeds [least .. largest]. Converged: Rot <= 0.1, and Err <= 5 % or Corr >= 0.9. Trans in px^2; "
-          "Res: FSC = 0.5,\nmedian over the states. enc: the encoder's own answers (predict --amortised). "
+          "Res: FSC = 0.5,\nmean over the states; own: each state in a frame of its own, mean over the states. enc: the encoder's own answers (predict --amortised). "
           "images: seen in training, which took\nthe minutes. Program", programs + ".")
