@@ -130,6 +130,38 @@ accept '2 images of 14' import odd.mrcs --apix 1 -D 14 -o f.h5
 accept 'usage: hetacumn import' import --help
 accept 'a stack of images' info good.mrcs
 accept '3 rows of 10 columns' info job/p.star
+# the poses of a cryoSPARC dataset and the same in RELION's angles (worked out by hand); its job's files in two, joined by uid
+python3 - <<'EOF'
+import math
+import struct
+turns = [(0, 0, 0.5), (0, 0.7, 0), tuple(2 * math.pi / 3 / math.sqrt(3) * k for k in (-1, 1, 1))]
+angles = [(0.5, 0, 0), (0, 0.7, 0), (math.pi / 2, math.pi / 2, 0)]
+ctf = (300.0, 2.7, 0.1, 15000.0, 14000.0, 0.5, 0.0)
+names = ["accel_kv", "cs_mm", "amp_contrast", "df1_A", "df2_A", "df_angle_rad", "phase_shift_rad"]
+def save(path, fields, rows):
+    header = "{'descr': %r, 'fortran_order': False, 'shape': (%d,), }" % (fields, len(rows))
+    header += " " * (-(len(header) + 11) % 64) + "\n"
+    with open(path, "wb") as file:
+        file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + b"".join(rows))
+save("job/p.cs", [("uid", "<u8"), ("alignments3D/shift", "<f4", (2,)), ("alignments3D/pose", "<f4", (3,)), ("alignments3D/psize_A", "<f4")],
+     [struct.pack("<Q6f", 7 + i, 1, -2, *turns[i], 3.0) for i in range(3)])
+save("job/passthrough.cs", [("uid", "<u8"), ("blob/path", "|S9"), ("blob/idx", "<u4"), ("blob/psize_A", "<f4")] + [("ctf/" + n, "<f4") for n in names],
+     [struct.pack("<Q9sI8f", 7 + i, b"good.mrcs", i, 3.0, *ctf) for i in (2, 0, 1)])
+with open("job/c.star", "w") as file:
+    file.write("data_\nloop_\n" + "".join("_rln%s\n" % n for n in (
+        "ImageName", "AngleRot", "AngleTilt", "AnglePsi", "OriginXAngst", "OriginYAngst", "Voltage", "SphericalAberration", "AmplitudeContrast",
+        "DefocusU", "DefocusV", "DefocusAngle", "PhaseShift", "ImagePixelSize")))
+    for i in range(3):
+        file.write(" ".join(["%d@good.mrcs" % (i + 1), *["%.9f" % math.degrees(a) for a in angles[i]], "3 -6 300 2.7 0.1 15000 14000",
+                             "%.9f 0 3" % math.degrees(0.5)]) + "\n")
+EOF
+accept 'poses as truth' import job/p.cs job/passthrough.cs --poses -o g.h5
+accept 'first image from row 0' info g.h5
+accept 'poses as truth' import job/c.star --poses -o h.h5
+for set in images ctf truth/rotation truth/shift; do h5diff -q -d 2e-7 g.h5 h.h5 /$set || fail "/$set of job/p.cs is not that of job/c.star"; done
+accept '2 images of 16' import job/p.cs job/passthrough.cs --index index.txt --recenter -o g.h5
+accept '3 rows of 4 columns' info job/p.cs
+accept 'names no images' info job/p.cs
 ls ./*.tmp >/dev/null 2>&1 && fail 'temporary files are left'
 
 # two ranks write the same stack
@@ -161,7 +193,9 @@ refuse 1 "image file 'absent.mrcs' is not there" import absent.star -o x.h5
 refuse 1 '_rlnAngleRot' import poses.star --poses -o x.h5
 refuse 1 '_rlnOriginXAngst' import poses.star --recenter -o x.h5
 refuse 1 'lists no particle images' import job.star -o x.h5
-refuse 1 'not read yet' import a.cs -o x.h5
+refuse 1 'no cryoSPARC dataset' import a.cs -o x.h5
+refuse 1 'no column ctf/df1_A: give the job' import job/p.cs -o x.h5
+refuse 2 'or the .cs files of a job' import job/p.cs good.mrcs -o x.h5
 refuse 1 'line 2: image -1' import job/p.star --index negative.txt -o x.h5
 refuse 1 'line 3: image 1 stands twice' import job/p.star --index twice.txt -o x.h5
 refuse 1 'line 2: image 3 is outside' import job/p.star --index beyond.txt -o x.h5

@@ -1,5 +1,5 @@
+#include <errno.h>
 #include <getopt.h>
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,16 +19,17 @@
 #include "progress.h"
 
 static const char usage[] =
-    "usage: hetacumn import IN.star|IN.mrcs -o stack.h5 [options]\n"
-    "Bring particle images, their CTF and, if wanted, their poses into one file for training.\n"
+    "usage: hetacumn import IN.star|IN.cs|IN.mrcs -o stack.h5 [options]\n"
+    "Bring particle images, their CTF and, if wanted, their poses into one file for training. Of a cryoSPARC job give both files,\n"
+    "J1_particles.cs J1_passthrough_particles.cs: columns that the first lacks are taken from the second.\n"
     "  -o, --output FILE   the stack to write\n"
-    "      --datadir DIR   where the image files of a STAR file are (default: its folder and those above)\n"
+    "      --datadir DIR   where the image files of a STAR or .cs file are (default: its folder and those above)\n"
     "  -D, --box BOX       Fourier-crop the images to BOX pixels, an even number\n"
     "      --apix A        pixel size of the input in A, in place of what the files say\n"
     "      --sign S        auto: find out whether particles are bright or dark (default); + keep; - invert\n"
     "      --index FILE    take only the images listed (0-based numbers, plain text or .gz)\n"
-    "      --recenter      move the particles to the centre by the STAR file's origins\n"
-    "      --poses         store the STAR file's angles and origins as truth, for `hetacumn evaluate`\n"
+    "      --recenter      move the particles to the centre by the file's origins\n"
+    "      --poses         store the file's angles and origins as truth, for `hetacumn evaluate`\n"
     "      --no-ctf        take the images as not changed by a CTF\n"
     "      --f16           store float16: half the space\n"
     "      --shift PX      largest shift to expect, in pixels of the stack (default: 0.05 of the box)\n"
@@ -36,6 +37,8 @@ static const char usage[] =
 
 typedef struct options {
     const char *input, *output;
+    const char *const *inputs; /* (input_count); the first is `input` */
+    int input_count;
     het_particles_options source;
     int64_t box; /* 0: as the images */
     int sign;    /* 0: auto */
@@ -62,6 +65,12 @@ static het_status parse_positive(const char *option, const char *text, double *v
     if (end == text || *end != '\0' || !isfinite(*value) || *value <= 0.0)
         return het_fail(HET_E_USAGE, "import: %s: '%s' is no positive number", option, text);
     return HET_OK;
+}
+
+static int ends_with(const char *path, const char *end)
+{
+    const size_t n = strlen(path), m = strlen(end);
+    return n >= m && strcasecmp(path + n - m, end) == 0;
 }
 
 static het_status parse_sign(const char *text, int *sign)
@@ -117,29 +126,22 @@ static het_status parse(options *o, int argc, char **argv, int *help)
     o->box = (int64_t)box;
     if (o->box % 2 != 0)
         HET_TRY(het_fail(HET_E_USAGE, "import: -D: the box must be even, not %lld", (long long)o->box));
-    if (optind != argc - 1)
-        HET_TRY(het_fail(HET_E_USAGE, "import: give one input file (IN.star or IN.mrcs); see --help"));
-    o->input = argv[optind];
+    o->inputs = (const char *const *)(argv + optind);
+    o->input_count = argc - optind;
+    for (int i = 0; i < o->input_count; i++)
+        if (o->input_count > 1 && !ends_with(o->inputs[i], ".cs")) o->input_count = 0;
+    if (o->input_count == 0)
+        HET_TRY(het_fail(HET_E_USAGE, "import: give one input file (IN.star or IN.mrcs), or the .cs files of a job; see --help"));
+    o->input = o->inputs[0];
     if (o->output == NULL) HET_TRY(het_fail(HET_E_USAGE, "import: give the file to write with -o stack.h5"));
 done:
     return status;
 }
 
-static int ends_with(const char *path, const char *end)
-{
-    const size_t n = strlen(path), m = strlen(end);
-    return n >= m && strcasecmp(path + n - m, end) == 0;
-}
-
 static het_status load(het_particles *particles, const options *o)
 {
     struct stat in, out;
-    if (ends_with(o->input, ".cs"))
-        return het_fail(
-            HET_E_INPUT,
-            "%s: cryoSPARC's .cs files are not read yet: export the particles as a STAR file (for "
-            "example with csparc2star.py of pyem) and import that",
-            o->input);
+    if (ends_with(o->input, ".cs")) return het_particles_load_cs(particles, o->inputs, o->input_count, &o->source);
     if (stat(o->input, &in) == 0 && stat(o->output, &out) == 0 && in.st_dev == out.st_dev &&
         in.st_ino == out.st_ino)
         return het_fail(HET_E_USAGE, "import: -o %s is the input itself", o->output);
@@ -167,12 +169,13 @@ static het_status check_options(const het_particles *p, const options *o)
         return het_fail(
             HET_E_INPUT,
             "%s: --recenter needs the columns _rlnOriginXAngst and _rlnOriginYAngst (or _rlnOriginX "
-            "and _rlnOriginY)",
+            "and _rlnOriginY; of a .cs: alignments3D/shift or alignments2D/shift)",
             o->input);
-    if (o->poses && (p->shift == NULL || p->euler == NULL))
+    if (o->poses && (p->shift == NULL || (p->euler == NULL && p->turn == NULL)))
         return het_fail(HET_E_INPUT,
                         "%s: --poses needs the columns _rlnAngleRot, _rlnAngleTilt, _rlnAnglePsi and "
-                        "_rlnOriginXAngst, _rlnOriginYAngst (or _rlnOriginX, _rlnOriginY)",
+                        "_rlnOriginXAngst, _rlnOriginYAngst (or _rlnOriginX, _rlnOriginY; of a .cs: alignments3D/pose and "
+                        "/shift)",
                         o->input);
     return HET_OK;
 }
@@ -254,14 +257,20 @@ static void release(work *w)
     het_release(w->shift);
 }
 
+static void rotation_of(double r[9], const het_particles *p, int64_t i)
+{
+    const double *angle = p->euler != NULL ? p->euler + 3 * i : p->turn + 3 * i;
+    if (p->euler != NULL) het_rotation_from_euler(r, angle[0], angle[1], angle[2]);
+    else het_rotation_about(r, angle, -sqrt(angle[0] * angle[0] + angle[1] * angle[1] + angle[2] * angle[2]));
+}
+
 static void convert_poses(work *w, int64_t first, int64_t count)
 {
     const het_particles *p = w->particles;
     const double scale = w->options->recenter ? 0.0 : (double)w->box / (double)p->box;
     for (int64_t i = 0; i < count; i++) {
-        const double *angle = p->euler + 3 * (first + i);
         double r[9];
-        het_rotation_from_euler(r, angle[0], angle[1], angle[2]);
+        rotation_of(r, p, first + i);
         for (int k = 0; k < 9; k++) w->rotation[9 * i + k] = (float)r[k];
         for (int k = 0; k < 2; k++) w->shift[2 * i + k] = (float)(scale * p->shift[2 * (first + i) + k]);
     }
@@ -308,18 +317,31 @@ done:
     return status;
 }
 
+/* A STAR file with its rows, since poses.star is made from it; otherwise the image files. */
 static het_status write_source(const het_particles *p, het_stack_writer *writer, het_comm *comm)
 {
-    char path[PATH_MAX];
-    const char *name = realpath(p->source, path) != NULL ? path : p->source;
+    const int is_star = p->line != NULL;
+    const int64_t files = is_star ? 1 : p->file_count;
+    het_status status = HET_OK;
     int64_t first, count;
     het_comm_share(comm, p->count, &first, &count);
     int64_t *rows = het_alloc((size_t)(count > 0 ? count : 1) * 2 * sizeof *rows);
-    het_status status = rows == NULL ? het_fail(HET_E_MEMORY, "import: no memory") : HET_OK;
+    char **name = het_alloc((size_t)files * sizeof *name);
+    if (rows == NULL || name == NULL) status = het_fail(HET_E_MEMORY, "import: no memory");
+    for (int64_t f = 0; status == HET_OK && f < files; f++) {
+        const char *path = is_star ? p->source : p->file[f];
+        name[f] = realpath(path, NULL);
+        if (name[f] == NULL) status = het_fail(HET_E_IO, "%s: cannot find its folder: %s", path, strerror(errno));
+    }
     HET_TRY(het_comm_agree(comm, status));
-    for (int64_t i = 0; i < count; i++) rows[2 * i + 1] = p->row[first + i];
-    HET_TRY(het_stack_write_source(writer, 1, &name, first, count, rows));
+    for (int64_t i = 0; i < count; i++) {
+        rows[2 * i] = is_star ? 0 : p->file_of[first + i];
+        rows[2 * i + 1] = is_star ? p->row[first + i] : p->image[first + i];
+    }
+    HET_TRY(het_stack_write_source(writer, files, (const char *const *)name, first, count, rows));
 done:
+    for (int64_t f = 0; name != NULL && f < files; f++) free(name[f]);
+    het_release(name);
     het_release(rows);
     return status;
 }

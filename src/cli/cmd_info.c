@@ -11,6 +11,7 @@
 
 #include "../arena.h"
 #include "../data/checkpoint.h"
+#include "../data/cs.h"
 #include "../data/mrc.h"
 #include "../data/predictions.h"
 #include "../data/stack.h"
@@ -21,7 +22,7 @@
 
 static const char usage[] = "usage: hetacumn info FILE\n"
                             "Say in plain words what a stack (.h5), map or image stack (.mrc, .mrcs, .map, "
-                            ".ccp4), STAR file, checkpoint,\n"
+                            ".ccp4), STAR or .cs file, checkpoint,\n"
                             "predictions file or run folder holds.\n";
 
 static void print_json(const char *text)
@@ -167,6 +168,26 @@ static het_status describe_pixels(het_mrc *mrc)
     return status;
 }
 
+static het_status describe_cs(const char *path)
+{
+    het_cs cs;
+    char name[PATH_MAX];
+    const het_status status = het_cs_load(&cs, path);
+    if (status != HET_OK) return status;
+    printf("%s: a cryoSPARC dataset, %lld rows of %lld columns\n", path, (long long)cs.rows, (long long)cs.fields);
+    const het_cs_field *image = het_cs_find(&cs, "blob/path", 1, 1), *apix = het_cs_find(&cs, "blob/psize_A", 0, 1);
+    if (image != NULL) {
+        het_cs_text(&cs, image, 0, name, sizeof name);
+        printf("  first image  in %s\n", name);
+    }
+    if (apix != NULL) printf("  pixel size   %.5g A\n", het_cs_number(&cs, apix, 0, 0));
+    printf("  CTF          %s\n", het_cs_find(&cs, "ctf/df1_A", 0, 1) != NULL ? "yes" : "none");
+    printf("  poses        %s\n", het_cs_find(&cs, "alignments3D/pose", 0, 3) != NULL ? "yes" : "none");
+    if (image == NULL) printf("  it names no images: give `import` the job's other file too\n");
+    het_cs_free(&cs);
+    return HET_OK;
+}
+
 static het_status describe_mrc(const char *path)
 {
     static const char *const kinds[] = {"a stack of images", "a map", "a stack of maps"};
@@ -258,8 +279,7 @@ static het_status describe(const char *path)
     const size_t got = fread(magic, 1, sizeof magic, file);
     fclose(file);
     if (got == sizeof magic && memcmp(magic, "\211HDF\r\n\032\n", 8) == 0) return describe_hdf5(path);
-    if (got == sizeof magic && memcmp(magic, "\223NUMPY", 6) == 0)
-        return het_fail(HET_E_INPUT, "%s: a NumPy or cryoSPARC (.cs) file; these are not read yet", path);
+    if (got == sizeof magic && (memcmp(magic, "\223NUMPY", 6) == 0 || memcmp(magic, "\224CSDAT", 6) == 0)) return describe_cs(path);
     if (ends_with(path, ".txt")) return describe_stack(path);
     if (ends_with(path, ".star") || ends_with(path, ".star.gz")) return describe_star(path);
     return describe_mrc(path);

@@ -11,22 +11,22 @@
 #include "../arena.h"
 
 struct het_image_files {
-    const char *star, *datadir;
-    char folder[PATH_MAX]; /* absolute folder of the STAR file */
-    char **name, **path;   /* (room) as in the STAR file; as found */
+    const char *table, *datadir;
+    char folder[PATH_MAX]; /* absolute folder of the table */
+    char **name, **path;   /* (room) as in the table; as found */
     int32_t *slot;         /* (2 room) open addressing by the name's hash: number + 1, 0 empty */
     int64_t count, room;
     int32_t last;
 };
 
-het_status het_image_files_new(het_image_files **files, const char *star, const char *datadir)
+het_status het_image_files_new(het_image_files **files, const char *table, const char *datadir)
 {
     *files = het_alloc(sizeof **files);
-    if (*files == NULL) return het_fail(HET_E_MEMORY, "%s: no memory", star);
-    (*files)->star = star;
+    if (*files == NULL) return het_fail(HET_E_MEMORY, "%s: no memory", table);
+    (*files)->table = table;
     (*files)->datadir = datadir;
-    if (realpath(star, (*files)->folder) == NULL)
-        return het_fail(HET_E_IO, "%s: cannot find its folder: %s", star, strerror(errno));
+    if (realpath(table, (*files)->folder) == NULL)
+        return het_fail(HET_E_IO, "%s: cannot find its folder: %s", table, strerror(errno));
     *strrchr((*files)->folder, '/') = '\0';
     return HET_OK;
 }
@@ -94,7 +94,7 @@ static het_status grow(het_image_files *files)
         het_release(name);
         het_release(path);
         het_release(slot);
-        return het_fail(HET_E_MEMORY, "%s: no memory for the names of image files", files->star);
+        return het_fail(HET_E_MEMORY, "%s: no memory for the names of image files", files->table);
     }
     if (files->count > 0) {
         memcpy(name, files->name, (size_t)files->count * sizeof *name);
@@ -131,18 +131,18 @@ het_status het_image_files_find(het_image_files *files, const char *name, int64_
     }
     const int64_t slot = slot_of(files, name);
     if (files->slot[slot] == 0) {
-        if (!search(files, name, path))
-            return het_fail(
-                HET_E_INPUT,
-                "%s: line %lld: image file '%.300s' is not there (looked under %s%s and its parents): "
-                "say where with --datadir",
-                files->star, (long long)line, name, files->datadir == NULL ? "" : "--datadir, ",
-                files->folder);
+        if (!search(files, name, path)) {
+            char place[40] = "";
+            if (line > 0) snprintf(place, sizeof place, "line %lld: ", (long long)line);
+            return het_fail(HET_E_INPUT,
+                            "%s: %simage file '%.300s' is not there (looked under %s%s and its parents): say where with --datadir",
+                            files->table, place, name, files->datadir == NULL ? "" : "--datadir, ", files->folder);
+        }
         files->name[files->count] = copy_text(name);
         files->path[files->count] = copy_text(path);
         files->count++;
         if (files->name[files->count - 1] == NULL || files->path[files->count - 1] == NULL)
-            return het_fail(HET_E_MEMORY, "%s: no memory for the names of image files", files->star);
+            return het_fail(HET_E_MEMORY, "%s: no memory for the names of image files", files->table);
         files->slot[slot] = (int32_t)files->count;
     }
     *number = files->last = files->slot[slot] - 1;

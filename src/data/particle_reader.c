@@ -3,7 +3,7 @@
 #include "../arena.h"
 #include "../log.h"
 #include "mrc.h"
-#include "particles.h"
+#include "particles_new.h"
 
 struct het_particle_reader {
     const het_particles *particles;
@@ -46,11 +46,12 @@ het_status het_particles_check(het_particles *p, het_comm *comm)
                              "%s: images of %lld pixels a side, but %s has %lld: import each size alone "
                              "(--index)",
                              file, (long long)size[0], p->file[p->file_of[0]], (long long)p->box));
-        if (p->image[i] >= size[1])
-            HET_TRY(het_fail(HET_E_INPUT,
-                             "%s: line %lld (particle %lld): image %lld of %s, which has only %lld",
-                             p->source, (long long)p->line[i], (long long)p->row[i],
+        if (p->image[i] >= size[1]) {
+            char place[80];
+            het_particles_place(p, i, place, sizeof place);
+            HET_TRY(het_fail(HET_E_INPUT, "%s: %s: image %lld of %s, which has only %lld", p->source, place,
                              (long long)p->image[i] + 1, file, (long long)size[1]));
+        }
     }
 done:
     het_release(sizes);

@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "image_files.h"
 #include "index.h"
 #include "mrc.h"
+#include "particles_new.h"
 #include "star.h"
 
 static const double degree = 3.14159265358979323846 / 180.0;
@@ -95,6 +97,26 @@ static het_status find_tables(const het_star *star, source *s)
     return HET_OK;
 }
 
+void het_particles_place(const het_particles *p, int64_t i, char *text, size_t size)
+{
+    if (p->line != NULL) snprintf(text, size, "line %lld (particle %lld)", (long long)p->line[i], (long long)p->row[i]);
+    else snprintf(text, size, "particle %lld", (long long)p->row[i]);
+}
+
+het_status het_particles_check_ctf(const het_particles *p, int64_t i)
+{
+    char place[80];
+    const het_ctf_row *c = &p->ctf[i];
+    het_particles_place(p, i, place, sizeof place);
+    if (!(c->voltage >= 1.0e3F && c->voltage <= 1.0e7F))
+        return het_fail(HET_E_INPUT, "%s: %s: a voltage of %g kV cannot be", p->source, place, c->voltage / 1.0e3);
+    if (!(c->amplitude >= 0.0F && c->amplitude <= 1.0F))
+        return het_fail(HET_E_INPUT, "%s: %s: amplitude contrast %g is outside 0 .. 1", p->source, place, c->amplitude);
+    if (!isfinite(c->defocus_u) || !isfinite(c->defocus_v) || !isfinite(c->angle) || !isfinite(c->cs) || !isfinite(c->phase))
+        return het_fail(HET_E_INPUT, "%s: %s: its CTF is not finite", p->source, place);
+    return HET_OK;
+}
+
 static het_status read_ctf(het_particles *p, source *s)
 {
     static const struct {
@@ -121,14 +143,9 @@ static het_status read_ctf(het_particles *p, source *s)
             HET_TRY(number(s, &f[k], p->row[i], &value[k]));
             value[k] *= term[k].factor;
         }
-        if (value[3] < 1.0e3 || value[3] > 1.0e7)
-            HET_TRY(het_fail(HET_E_INPUT, "%s: line %lld: a voltage of %g kV cannot be", p->source,
-                             (long long)p->line[i], value[3] / 1.0e3));
-        if (value[5] < 0.0 || value[5] > 1.0)
-            HET_TRY(het_fail(HET_E_INPUT, "%s: line %lld: amplitude contrast %g is outside 0 .. 1", p->source,
-                             (long long)p->line[i], value[5]));
         p->ctf[i] = (het_ctf_row){(float)value[0], (float)value[1], (float)value[2], (float)value[3],
                                   (float)value[4], (float)value[5], (float)value[6]};
+        HET_TRY(het_particles_check_ctf(p, i));
     }
 done:
     return status;
@@ -242,7 +259,7 @@ done:
     return status;
 }
 
-static het_status allocate(het_particles *p, const char *path, int64_t rows, const char *index)
+het_status het_particles_new(het_particles *p, const char *path, int64_t rows, const char *index)
 {
     het_status status = HET_OK;
     p->source = het_alloc(strlen(path) + 1);
@@ -269,7 +286,7 @@ het_status het_particles_load_star(het_particles *p, const char *path, const het
     *p = (het_particles){0};
     HET_TRY(het_star_load(&star, path));
     HET_TRY(find_tables(&star, &s));
-    HET_TRY(allocate(p, path, s.particles->rows, options->index));
+    HET_TRY(het_particles_new(p, path, s.particles->rows, options->index));
     p->line = het_alloc((size_t)p->count * sizeof *p->line);
     if (p->line == NULL) HET_TRY(het_fail(HET_E_MEMORY, "%s: no memory", path));
     for (int64_t i = 0; i < p->count; i++) p->line[i] = s.particles->line[p->row[i]];
@@ -290,7 +307,7 @@ het_status het_particles_load_mrc(het_particles *p, const char *path, const het_
     *p = (het_particles){0};
     HET_TRY(het_mrc_open(&mrc, path));
     const het_mrc_info *info = het_mrc_get_info(mrc);
-    HET_TRY(allocate(p, path, info->nz, options->index));
+    HET_TRY(het_particles_new(p, path, info->nz, options->index));
     memcpy(p->image, p->row, (size_t)p->count * sizeof *p->image);
     p->apix = options->apix > 0.0 ? options->apix : info->apix[0];
     p->file = het_alloc(sizeof *p->file);
@@ -314,6 +331,7 @@ void het_particles_free(het_particles *p)
     het_release(p->line);
     het_release(p->ctf);
     het_release(p->euler);
+    het_release(p->turn);
     het_release(p->shift);
     het_release(p->source);
     *p = (het_particles){0};

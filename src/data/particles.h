@@ -5,13 +5,16 @@
 #include "../mpi/comm.h"
 #include "../status.h"
 
-/** Particles as a STAR table or an MRC stack describes them, before their images are read.
+/** Particles as a STAR table, a cryoSPARC dataset or an MRC stack describes them, before their images are read.
  *
  *  Poses. RELION's Euler angles (rot, tilt, psi) go to R by het_rotation_from_euler() as they are: x_image =
  *  R x_volume. RELION's origin is the shift that brings the particle to the centre; our t (METHOD 2) moves
  *  the centred particle to where it is seen: t = -origin, in pixels of the image: -rlnOriginXAngst / apix
  *  (3.1 and later) or -rlnOriginX (3.0). Units: rlnVoltage kV -> V, rlnSphericalAberration mm -> A, angles
- *  degree -> rad. Tests: tests/test_particles.c */
+ *  degree -> rad. Tests: tests/test_particles.c
+ *
+ *  cryoSPARC's alignments3D/pose is a rotation vector v, R = exp([v]x)^T; its shift is RELION's origin in pixels of
+ *  alignments3D/psize_A; defocus in A, angles in rad. Tests: tests/test_cs.c */
 
 typedef struct het_particles {
     int64_t count;
@@ -19,14 +22,15 @@ typedef struct het_particles {
     char **file;      /* (file_count) paths as found on this machine */
     int32_t *file_of; /* (count) */
     int64_t *image;   /* (count) 0-based, within the file */
-    int64_t *row;     /* (count) 0-based row of the table (of the stack: the image) */
+    int64_t *row;     /* (count) 0-based row of the table (of a stack: the image) */
     int64_t *line;    /* (count) line in the STAR file; NULL without one */
     het_ctf_row *ctf; /* (count); voltage 0: no CTF */
     double *euler;    /* (count, 3) rot, tilt, psi in rad; NULL where the table has none */
+    double *turn;     /* (count, 3) in place of them cryoSPARC's rotation vector in rad; NULL */
     double *shift;    /* (count, 2) t in px of the images; NULL where the table has none */
     double apix;      /* A per pixel, the same for all; 0: unknown */
     int64_t box;      /* side of the square images; set by het_particles_check() */
-    char *source;     /* the STAR or MRC file */
+    char *source;     /* the STAR, .cs or MRC file */
 } het_particles;
 
 typedef struct het_particles_options {
@@ -43,6 +47,10 @@ typedef struct het_particles_options {
  *  pixel size, or the image file that is not there. */
 het_status het_particles_load_star(het_particles *particles, const char *path,
                                    const het_particles_options *options);
+/** The rows of a cryoSPARC dataset; columns that it lacks are taken from the others of `paths` (count, 8 at most), by uid. Image
+ *  files are looked up as those of a STAR file. Errors: as above, and those of het_cs_load(). */
+het_status het_particles_load_cs(het_particles *particles, const char *const *paths, int count,
+                                 const het_particles_options *options);
 /** All images of one MRC stack, without CTF and poses. */
 het_status het_particles_load_mrc(het_particles *particles, const char *path,
                                   const het_particles_options *options);
