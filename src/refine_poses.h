@@ -59,7 +59,6 @@ het_status het_poses_locate(het_poses *poses, int *stopped);
  *  Sets all.confirmed: the share of the image's conformation. Where poses are right it is above 0.9, where most are wrong below
  *  0.8 (docs/experiments.md). Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
 het_status het_poses_confirm(het_poses *poses, int *stopped);
-#define HET_CONFIRMED 0.8F
 /** Whether others were asked, and do not confirm the image's conformation; the share of such images. */
 int het_poses_is_doubted(const het_predictions *predictions, int64_t image);
 double het_poses_doubted(const het_poses *poses);

@@ -283,7 +283,7 @@ static void star_without_source(void **state)
     het_star star;
     make_stack(other, NULL);
     assert_int_equal(het_stack_open(&stack, other), HET_OK);
-    assert_int_equal(het_poses_write_star(&p, stack, "some/stack.h5", path), HET_OK);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, "some/stack.h5", path), HET_OK);
     assert_int_equal(het_star_load(&star, path), HET_OK);
     const het_star_table *table = het_star_find(&star, "particles");
     assert_non_null(table);
@@ -294,7 +294,7 @@ static void star_without_source(void **state)
     check_optics(&star, D, 2.5);
     het_star_free(&star);
     p.count--;
-    assert_int_equal(het_poses_write_star(&p, stack, "some/stack.h5", path), HET_E_INPUT);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, "some/stack.h5", path), HET_E_INPUT);
     p.count++;
     het_stack_close(stack);
     het_predictions_free(&p);
@@ -317,7 +317,7 @@ static void star_names_the_mrc_stack(void **state)
     het_star star;
     make_stack(other, source);
     assert_int_equal(het_stack_open(&stack, other), HET_OK);
-    assert_int_equal(het_poses_write_star(&p, stack, other, path), HET_OK);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, path), HET_OK);
     assert_int_equal(het_star_load(&star, path), HET_OK);
     const het_star_table *table = het_star_find(&star, "particles");
     for (int i = 0; i < N; i++) check_pose(table, i, &p, i, 1);
@@ -348,7 +348,7 @@ static void star_keeps_the_source_rows(void **state)
     het_star star;
     make_stack(other, source);
     assert_int_equal(het_stack_open(&stack, other), HET_OK);
-    assert_int_equal(het_poses_write_star(&p, stack, other, path), HET_OK);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, path), HET_OK);
     assert_int_equal(het_star_load(&star, path), HET_OK);
     assert_non_null(het_star_find(&star, "optics"));
     const het_star_table *table = het_star_find(&star, "particles");
@@ -360,6 +360,19 @@ static void star_keeps_the_source_rows(void **state)
         /* 5 um at 10000 x: 5 A per pixel of the source, twice the stack's */
         const double t = (double)(p.shift[2 * i] + moved_by(i, 0));
         assert_true(fabs(number(table, i, "rlnOriginX") + 0.5 * t) < 2e-6);
+    }
+    het_star_free(&star);
+    /* some images of them, in an order of their own */
+    static const int64_t some[2] = {3, 1};
+    assert_int_equal(het_poses_write_star(&p, some, 2, stack, other, path), HET_OK);
+    assert_int_equal(het_star_load(&star, path), HET_OK);
+    table = het_star_find(&star, "particles");
+    assert_int_equal(table->rows, 2);
+    for (int k = 0; k < 2; k++) {
+        char name[32];
+        snprintf(name, sizeof name, "%d@a.mrcs", (int)(N - some[k]));
+        assert_string_equal(het_star_text(table, k, het_star_column(table, "rlnImageName")), name);
+        check_pose(table, k, &p, (int)some[k], 1);
     }
     het_star_free(&star);
     het_stack_close(stack);

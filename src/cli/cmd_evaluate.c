@@ -54,7 +54,7 @@ static het_status parse(options *o, int argc, char **argv, int *help)
                                          {"device", required_argument, NULL, DEVICE},
                                          {"help", no_argument, NULL, HELP},
                                          {NULL, 0, NULL, 0}};
-    char *end = NULL;
+    het_status status;
     *help = 0;
     o->per_image = -1;
     optind = 0;
@@ -66,10 +66,7 @@ static het_status parse(options *o, int argc, char **argv, int *help)
         case VOLUMES: o->volumes = optarg; break;
         case PLOTS: o->plots = optarg; break;
         case PER_IMAGE:
-            o->per_image = strtoll(optarg, &end, 10);
-            if (end == optarg || *end != '\0' || o->per_image < 0 || o->per_image > 1000000)
-                return het_fail(HET_E_USAGE, "--per-image %s: it must be a whole number from 0 to 1000000",
-                                optarg);
+            if ((status = het_options_whole("--per-image", optarg, 0, 1000000, &o->per_image)) != HET_OK) return status;
             break;
         case PREDICTIONS: o->predictions = optarg; break;
         case JSON: o->json = optarg; break;

@@ -67,12 +67,6 @@ static het_status parse_positive(const char *option, const char *text, double *v
     return HET_OK;
 }
 
-static int ends_with(const char *path, const char *end)
-{
-    const size_t n = strlen(path), m = strlen(end);
-    return n >= m && strcasecmp(path + n - m, end) == 0;
-}
-
 static het_status parse_sign(const char *text, int *sign)
 {
     if (strcmp(text, "auto") == 0) *sign = 0;
@@ -129,7 +123,7 @@ static het_status parse(options *o, int argc, char **argv, int *help)
     o->inputs = (const char *const *)(argv + optind);
     o->input_count = argc - optind;
     for (int i = 0; i < o->input_count; i++)
-        if (o->input_count > 1 && !ends_with(o->inputs[i], ".cs")) o->input_count = 0;
+        if (o->input_count > 1 && !het_options_ends_with(o->inputs[i], ".cs")) o->input_count = 0;
     if (o->input_count == 0)
         HET_TRY(het_fail(HET_E_USAGE, "import: give one input file (IN.star or IN.mrcs), or the .cs files of a job; see --help"));
     o->input = o->inputs[0];
@@ -141,11 +135,11 @@ done:
 static het_status load(het_particles *particles, const options *o)
 {
     struct stat in, out;
-    if (ends_with(o->input, ".cs")) return het_particles_load_cs(particles, o->inputs, o->input_count, &o->source);
+    if (het_options_ends_with(o->input, ".cs")) return het_particles_load_cs(particles, o->inputs, o->input_count, &o->source);
     if (stat(o->input, &in) == 0 && stat(o->output, &out) == 0 && in.st_dev == out.st_dev &&
         in.st_ino == out.st_ino)
         return het_fail(HET_E_USAGE, "import: -o %s is the input itself", o->output);
-    if (ends_with(o->input, ".star") || ends_with(o->input, ".star.gz"))
+    if (het_options_ends_with(o->input, ".star") || het_options_ends_with(o->input, ".star.gz"))
         return het_particles_load_star(particles, o->input, &o->source);
     return het_particles_load_mrc(particles, o->input, &o->source);
 }

@@ -262,12 +262,6 @@ static het_status describe_run(const char *path)
     return HET_OK;
 }
 
-static int ends_with(const char *path, const char *end)
-{
-    const size_t n = strlen(path), m = strlen(end);
-    return n >= m && strcasecmp(path + n - m, end) == 0;
-}
-
 static het_status describe(const char *path)
 {
     struct stat about;
@@ -280,8 +274,8 @@ static het_status describe(const char *path)
     fclose(file);
     if (got == sizeof magic && memcmp(magic, "\211HDF\r\n\032\n", 8) == 0) return describe_hdf5(path);
     if (got == sizeof magic && (memcmp(magic, "\223NUMPY", 6) == 0 || memcmp(magic, "\224CSDAT", 6) == 0)) return describe_cs(path);
-    if (ends_with(path, ".txt")) return describe_stack(path);
-    if (ends_with(path, ".star") || ends_with(path, ".star.gz")) return describe_star(path);
+    if (het_options_ends_with(path, ".txt")) return describe_stack(path);
+    if (het_options_ends_with(path, ".star") || het_options_ends_with(path, ".star.gz")) return describe_star(path);
     return describe_mrc(path);
 }
 

@@ -162,19 +162,13 @@ done:
     return status;
 }
 
-static int ends_with(const char *text, const char *end)
-{
-    const size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 /* A STAR file needs all predictions on the root: they go through the .h5 file. */
 static het_status write_star(const job *j, const char *h5)
 {
     het_status status = HET_OK;
     het_predictions all = {0};
     HET_TRY(het_predictions_load(&all, h5));
-    HET_TRY(het_poses_write_star(&all, j->stack, j->stack_path, j->out));
+    HET_TRY(het_poses_write_star(&all, NULL, 0, j->stack, j->stack_path, j->out));
 done:
     het_predictions_free(&all);
     return status;
@@ -200,7 +194,7 @@ static het_status parse(job *j, int argc, char **argv, int *help)
     j->run = argv[optind];
     j->stack_path = argv[optind + 1];
     snprintf(j->standard, sizeof j->standard, "%s/predictions.h5", j->run);
-    if (j->out != NULL && !ends_with(j->out, ".star") && !ends_with(j->out, ".h5"))
+    if (j->out != NULL && !het_options_ends_with(j->out, ".star") && !het_options_ends_with(j->out, ".h5"))
         return het_fail(HET_E_USAGE, "-o %s: the name must end in .star or .h5", j->out);
     return HET_OK;
 }
@@ -216,7 +210,7 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
         if (het_comm_rank(comm) == 0) fputs(usage, stdout);
         goto done;
     }
-    const char *h5 = j.out != NULL && ends_with(j.out, ".h5") ? j.out : j.standard;
+    const char *h5 = j.out != NULL && het_options_ends_with(j.out, ".h5") ? j.out : j.standard;
     HET_TRY(het_stack_open_together(&j.stack, comm, j.stack_path));
     HET_TRY(het_comm_agree(comm, load(&j, comm)));
     status = j.own[0] != '\0' || j.known[0] != '\0' || j.refined || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);

@@ -67,15 +67,6 @@ static const struct option options[] = {
     {"output", required_argument, NULL, 'o'},      {"help", no_argument, NULL, HELP},
     {0}};
 
-static het_status parse_number(double *value, const char *name, const char *text)
-{
-    char *end = NULL;
-    *value = strtod(text, &end);
-    if (end == text || *end != '\0' || isnan(*value))
-        return het_fail(HET_E_USAGE, "%s %s: it must be a number", name, text);
-    return HET_OK;
-}
-
 static het_status parse_integer(int64_t *value, const char *name, const char *text)
 {
     char *end = NULL;
@@ -130,9 +121,9 @@ static het_status parse(int argc, char **argv, arguments *a)
         case ABOUT: a->motion.about = optarg; break;
         case ANGLES: a->motion.angles = optarg; break;
         case HYDROGENS: a->motion.hydrogens = 1; break;
-        case APIX: HET_TRY(parse_number(&a->apix, "--apix", optarg)); break;
-        case SNR: HET_TRY(parse_number(&a->snr_db, "--snr-db", optarg)); break;
-        case SHIFT: HET_TRY(parse_number(&a->shift, "--shift", optarg)); break;
+        case APIX: HET_TRY(het_options_number("--apix", optarg, &a->apix)); break;
+        case SNR: HET_TRY(het_options_number("--snr-db", optarg, &a->snr_db)); break;
+        case SHIFT: HET_TRY(het_options_number("--shift", optarg, &a->shift)); break;
         case CTF: a->ctf = strcmp(optarg, "none") == 0 ? NULL : optarg; break;
         case F16: a->half = 1; break;
         case SEED: HET_TRY(parse_integer(&a->seed, "--seed", optarg)); break;

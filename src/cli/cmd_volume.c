@@ -49,17 +49,6 @@ typedef struct job {
     float *z;             /* (count, z_dim) */
 } job;
 
-static het_status whole(const char *option, const char *text, int64_t low, int64_t high, int64_t *value)
-{
-    char *end;
-    errno = 0;
-    *value = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || *value < low || *value > high)
-        return het_fail(HET_E_USAGE, "%s %s: it must be a whole number from %lld to %lld", option, text, (long long)low,
-                        (long long)high);
-    return HET_OK;
-}
-
 static het_status parse(job *j, int argc, char **argv)
 {
     het_status status = HET_OK;
@@ -70,12 +59,12 @@ static het_status parse(job *j, int argc, char **argv)
     while ((option = getopt_long(argc, argv, ":D:o:", options, NULL)) != -1) {
         switch (option) {
         case 'z': j->z_text = optarg; break;
-        case 'p': HET_TRY(whole("--pc", optarg, 1, Z_MAX, &j->pc)); break;
-        case 'n': HET_TRY(whole("--points", optarg, 1, MAPS_MAX, &j->points)); break;
-        case 'k': HET_TRY(whole("--kmeans", optarg, 1, MAPS_MAX, &j->clusters)); break;
+        case 'p': HET_TRY(het_options_whole("--pc", optarg, 1, Z_MAX, &j->pc)); break;
+        case 'n': HET_TRY(het_options_whole("--points", optarg, 1, MAPS_MAX, &j->points)); break;
+        case 'k': HET_TRY(het_options_whole("--kmeans", optarg, 1, MAPS_MAX, &j->clusters)); break;
         case 'm': j->modes = 1; break;
         case 't': j->truth = optarg; break;
-        case 'D': HET_TRY(whole("--box", optarg, 4, 1024, &j->box)); break;
+        case 'D': HET_TRY(het_options_whole("--box", optarg, 4, 1024, &j->box)); break;
         case 'o': j->out = optarg; break;
         case 'a': j->amortised = 1; break;
         case 'd': HET_TRY(het_device_check(j->device = optarg)); break;
@@ -142,7 +131,7 @@ static het_status clusters(job *j, const het_predictions *all)
     int64_t *label = het_alloc((size_t)all->count * sizeof *label);
     int64_t *nearest = het_alloc((size_t)j->clusters * sizeof *nearest);
     if (centre == NULL || label == NULL || nearest == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for k-means"));
-    HET_TRY(het_kmeans(centre, label, NULL, all->z, all->count, j->z_dim, j->clusters, 1));
+    HET_TRY(het_kmeans(centre, label, NULL, all->z, all->count, j->z_dim, j->clusters, HET_CLUSTERS_SEED));
     het_kmeans_nearest(nearest, centre, j->clusters, all->z, all->count, j->z_dim);
     HET_TRY(room(j, j->clusters));
     for (int64_t i = 0; i < j->clusters; i++)

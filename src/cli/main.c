@@ -16,6 +16,7 @@ static const struct {
     {"import", het_cmd_import, "a RELION stack into stack.h5"},
     {"train", het_cmd_train, "poses, conformations and volumes from a stack"},
     {"predict", het_cmd_predict, "poses and conformations of any stack"},
+    {"select", het_cmd_select, "images of some conformations, back to RELION"},
     {"volume", het_cmd_volume, "maps of conformations"},
     {"evaluate", het_cmd_evaluate, "measures against the truth"},
     {"plot", het_cmd_plot, "figures of a run"},

@@ -21,6 +21,7 @@ enum {
 
 typedef struct table {
     int64_t rows, z_dim;
+    const int64_t *image;      /* (rows) of the stack; NULL: all of them */
     double *numbers;           /* (FIRST_Z + z_dim, rows) */
     char label[MOST_Z][LABEL]; /* hetZ1 .. */
     const char **names;        /* (rows) image names into `text`; NULL when the base table has them */
@@ -29,6 +30,11 @@ typedef struct table {
     int64_t columns;
     het_ctf_row *ctf; /* (rows), where it is written */
 } table;
+
+static int64_t image_of(const table *t, int64_t row)
+{
+    return t->image != NULL ? t->image[row] : row;
+}
 
 static void free_table(table *t)
 {
@@ -45,7 +51,7 @@ static het_status load_ctf(table *t, const het_stack *stack)
     het_status status = index != NULL && t->ctf != NULL
                             ? HET_OK
                             : het_fail(HET_E_MEMORY, "no memory for the CTF of %lld images", (long long)t->rows);
-    for (int64_t i = 0; status == HET_OK && i < t->rows; i++) index[i] = i;
+    for (int64_t i = 0; status == HET_OK && i < t->rows; i++) index[i] = image_of(t, i);
     if (status == HET_OK) status = het_stack_read_ctf(stack, t->ctf, index, t->rows);
     het_release(index);
     return status;
@@ -60,22 +66,23 @@ static void add(table *t, const char *label, int64_t which)
 static het_status fill(table *t, const het_predictions *p, const het_stack *stack)
 {
     const double apix = het_stack_get_info(stack)->apix;
-    *t = (table){.rows = p->count, .z_dim = p->z_dim};
-    t->numbers = het_alloc((size_t)((FIRST_Z + p->z_dim) * p->count) * sizeof *t->numbers);
+    t->z_dim = p->z_dim;
+    t->numbers = het_alloc((size_t)((FIRST_Z + p->z_dim) * t->rows) * sizeof *t->numbers);
     if (t->numbers == NULL)
-        return het_fail(HET_E_MEMORY, "no memory for the STAR columns of %lld images", (long long)p->count);
-    for (int64_t i = 0; i < p->count; i++) {
+        return het_fail(HET_E_MEMORY, "no memory for the STAR columns of %lld images", (long long)t->rows);
+    for (int64_t i = 0; i < t->rows; i++) {
+        const int64_t image = image_of(t, i);
         double r[9], angle[3], moved[2];
-        const het_status status = het_stack_moved(stack, i, moved);
+        const het_status status = het_stack_moved(stack, image, moved);
         if (status != HET_OK) return status;
-        for (int k = 0; k < 9; k++) r[k] = p->rotation[9 * i + k];
+        for (int k = 0; k < 9; k++) r[k] = p->rotation[9 * image + k];
         het_rotation_to_euler(r, &angle[0], &angle[1], &angle[2]);
         for (int k = 0; k < 3; k++) t->numbers[(ROT + k) * t->rows + i] = DEGREES * angle[k];
         for (int k = 0; k < 2; k++)
-            t->numbers[(X_ANGST + k) * t->rows + i] = -((double)p->shift[2 * i + k] + moved[k]) * apix;
-        t->numbers[CONFIRMED * t->rows + i] = p->confirmed[i];
+            t->numbers[(X_ANGST + k) * t->rows + i] = -((double)p->shift[2 * image + k] + moved[k]) * apix;
+        t->numbers[CONFIRMED * t->rows + i] = p->confirmed[image];
         for (int64_t k = 0; k < p->z_dim; k++)
-            t->numbers[(FIRST_Z + k) * t->rows + i] = p->z[i * p->z_dim + k];
+            t->numbers[(FIRST_Z + k) * t->rows + i] = p->z[image * p->z_dim + k];
     }
     static const char *const pose[] = {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst",
                                        "rlnOriginYAngst"};
@@ -84,7 +91,7 @@ static het_status fill(table *t, const het_predictions *p, const het_stack *stac
         snprintf(t->label[k], LABEL, "hetZ%d", (int)k + 1);
         add(t, t->label[k], FIRST_Z + k);
     }
-    if (p->count > 0 && p->confirmed[0] >= 0.0F) add(t, "hetConfirmed", CONFIRMED);
+    if (t->rows > 0 && p->confirmed[0] >= 0.0F) add(t, "hetConfirmed", CONFIRMED);
     return HET_OK;
 }
 
@@ -98,8 +105,8 @@ static het_status fill_names(table *t, const het_stack *stack, const char *stack
         size_t used = 0;
         for (int64_t i = 0; i < t->rows; i++) {
             const char *file = stack_path;
-            int64_t row = i;
-            if (known) HET_TRY(het_stack_source(stack, i, &file, &row));
+            int64_t row = image_of(t, i);
+            if (known) HET_TRY(het_stack_source(stack, row, &file, &row));
             char *to = pass == 0 ? NULL : t->text + used;
             if (pass == 1) t->names[i] = to;
             used +=
@@ -205,15 +212,13 @@ done:
 }
 
 /* The STAR file that all images came from, with their rows; *base NULL when there is none that fits. */
-static het_status find_base(het_star *star, const het_star_table **base, int64_t *rows,
-                            const het_stack *stack)
+static het_status find_base(const table *t, het_star *star, const het_star_table **base, int64_t *rows, const het_stack *stack)
 {
-    const int64_t count = het_stack_get_info(stack)->count;
     const char *first = NULL, *file;
     int64_t most = 0;
     *base = NULL;
-    for (int64_t i = 0; i < count; i++) {
-        const het_status status = het_stack_source(stack, i, &file, &rows[i]);
+    for (int64_t i = 0; i < t->rows; i++) {
+        const het_status status = het_stack_source(stack, image_of(t, i), &file, &rows[i]);
         if (status != HET_OK) return status;
         if (i == 0) first = file;
         if (!is_star(file) || strcmp(file, first) != 0) return HET_OK;
@@ -248,8 +253,8 @@ done:
     return status;
 }
 
-het_status het_poses_write_star(const het_predictions *p, const het_stack *stack, const char *stack_path,
-                                const char *path)
+het_status het_poses_write_star(const het_predictions *p, const int64_t *image, int64_t count, const het_stack *stack,
+                                const char *stack_path, const char *path)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
@@ -257,15 +262,15 @@ het_status het_poses_write_star(const het_predictions *p, const het_stack *stack
     const het_star_table *base = NULL;
     het_star_writer *writer = NULL;
     int64_t *rows, groups = 0;
-    table t = {0};
+    table t = {.rows = image != NULL ? count : p->count, .image = image};
     if (p->count != info->count)
         return het_fail(HET_E_INPUT, "%s: predictions of %lld images for a stack of %lld", stack_path,
                         (long long)p->count, (long long)info->count);
-    rows = het_alloc((size_t)p->count * sizeof *rows); /* of the base table; without one: see fill_groups */
+    rows = het_alloc((size_t)t.rows * sizeof *rows); /* of the base table; without one: see fill_groups */
     if (rows == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the rows of %lld images", (long long)p->count));
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the rows of %lld images", (long long)t.rows));
     HET_TRY(fill(&t, p, stack));
-    if (info->has_source) HET_TRY(find_base(&star, &base, rows, stack));
+    if (info->has_source) HET_TRY(find_base(&t, &star, &base, rows, stack));
     if (base == NULL) {
         HET_TRY(fill_names(&t, stack, stack_path));
         HET_TRY(load_ctf(&t, stack));
@@ -279,7 +284,7 @@ het_status het_poses_write_star(const het_predictions *p, const het_stack *stack
         if (&star.table[i] != base) het_star_write_copy(writer, &star.table[i]);
     if (base == NULL) status = write_optics(writer, stack, t.ctf, rows, groups);
     het_star_write_table(writer, base != NULL ? base->name : "particles", base, base != NULL ? rows : NULL,
-                         p->count, t.column, t.columns);
+                         t.rows, t.column, t.columns);
     status = het_star_finish(writer, status);
 done:
     free_table(&t);

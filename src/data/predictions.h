@@ -9,6 +9,9 @@
  *    /mirrored (N) uint8: the mirror image won, eq. 5
  *  float32 where not said, and attributes version, box, apix of the stack. Tests: tests/test_predictions.c */
 
+/** The least /confirmed with which a pose counts as confirmed. */
+#define HET_CONFIRMED 0.8F
+
 typedef struct het_predictions {
     int64_t count, z_dim;
     int64_t box;         /* of the stack they were made from */

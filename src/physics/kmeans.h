@@ -3,6 +3,9 @@
 
 #include "../status.h"
 
+/** Seed of the clusters that a user asks for by number: the same in every command. */
+enum { HET_CLUSTERS_SEED = 1 };
+
 /** k-means: k-means++ seeds (Arthur & Vassilvitskii 2007), Lloyd's rounds until no label changes (at most
  *  100), the best of 4 starts by the sum of squares. Clusters are numbered by their centres' first
  *  coordinate, ascending.
