@@ -5,6 +5,7 @@
 
 #include "arena.h"
 #include "log.h"
+#include "physics/symmetry.h"
 #include "refine_conformations.h"
 
 enum { SAMPLE = 40 }; /* images of each conformation */
@@ -20,6 +21,7 @@ typedef struct confirmer {
     int asked[HET_CONFORMATIONS];     /* whether the conformation counts */
     double share[HET_CONFORMATIONS];  /* of its images' poses, confirmed by the others that count */
     int64_t size[HET_CONFORMATIONS];
+    het_symmetry symmetry;
 } confirmer;
 
 /* Evenly spread over each cluster. */
@@ -49,21 +51,52 @@ static het_status ask_others(confirmer *c, int *stopped)
     return het_comm_unite(c->all.poses->comm, c->pose, (size_t)(c->images * c->all.count) * sizeof *c->pose / sizeof(float));
 }
 
-/* Whether the likeliest pose in the other conformations that count is the present one. */
-static int is_confirmed(const confirmer *c, int64_t image)
+/* The likeliest pose in the other conformations that count; NULL: none. */
+static const float *found_by_others(const confirmer *c, int64_t image)
 {
     const het_search_pose *pose = c->pose + c->row[image] * c->all.count, *best = NULL;
     for (int64_t k = 0; k < c->all.count; k++)
         if (c->asked[k] && k != c->label[image] && isfinite(pose[k].loglik) && (best == NULL || pose[k].loglik > best->loglik))
             best = &pose[k];
-    return best != NULL && het_poses_distance2(best->rotation, c->all.poses->all.rotation + 9 * image) < AGREE;
+    return best != NULL ? best->rotation : NULL;
+}
+
+/* Whether it is the present one, or the same view of a particle with a symmetry. */
+static int is_confirmed(const confirmer *c, int64_t image)
+{
+    const float *found = found_by_others(c, image), *present = c->all.poses->all.rotation + 9 * image;
+    if (found == NULL) return 0;
+    return (c->symmetry.order > 1 ? het_symmetry_distance2(&c->symmetry, present, found) : het_poses_distance2(present, found)) < AGREE;
+}
+
+static int is_asked(const confirmer *c, int64_t image)
+{
+    return c->wanted[image] && c->asked[c->label[image]];
+}
+
+/* The particle's symmetry: turns from the present poses to those that others find, were they all for one. */
+static het_status find_symmetry(confirmer *c)
+{
+    het_status status = HET_OK;
+    const het_predictions *all = &c->all.poses->all;
+    int64_t n = 0;
+    float *turn = het_alloc((size_t)(9 * (c->images > 0 ? c->images : 1)) * sizeof *turn);
+    if (turn == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory to confirm the poses"));
+    for (int64_t i = 0; i < all->count; i++) {
+        const float *found = is_asked(c, i) ? found_by_others(c, i) : NULL;
+        if (found != NULL) het_symmetry_turn(turn + 9 * n++, all->rotation + 9 * i, found, 1);
+    }
+    HET_TRY(het_symmetry_find(&c->symmetry, turn, n));
+done:
+    het_release(turn);
+    return status;
 }
 
 static void measure(confirmer *c)
 {
     double confirmed[HET_CONFORMATIONS] = {0}, sample[HET_CONFORMATIONS] = {0};
     for (int64_t i = 0; i < c->all.poses->all.count; i++) {
-        if (!c->wanted[i] || !c->asked[c->label[i]]) continue;
+        if (!is_asked(c, i)) continue;
         confirmed[c->label[i]] += is_confirmed(c, i);
         sample[c->label[i]] += 1.0;
     }
@@ -112,6 +145,7 @@ het_status het_poses_confirm(het_poses *s, int *stopped)
     for (int64_t k = 0; k < c.all.count; k++) c.asked[k] = 1;
     HET_TRY(ask_others(&c, stopped));
     if (*stopped) goto done;
+    HET_TRY(het_comm_agree(s->comm, find_symmetry(&c)));
     leave_out(&c);
     for (int64_t i = 0; i < n; i++) s->all.confirmed[i] = (float)c.share[c.label[i]];
     het_info("poses of %.1f %% of the images are not confirmed by other conformations", 100.0 * het_poses_doubted(s));

@@ -9,6 +9,7 @@
 
 enum { FINALISTS = 2, PIECE = 8192 }; /* candidates that go on to the full radius; images for which the search loads its templates */
 static const double SAME = 0.02; /* |R-R'|^2 of one minimum: 6 degrees */
+static const double HOPELESS = 10.0; /* of the log-likelihood, at half the radius: less than the best by more is not followed further */
 
 /* ---- images ---- */
 
@@ -228,9 +229,9 @@ static void slices_of_images(void *context, float *slices, const float *rot, con
     }
 }
 
-/* The best of an image's fitted candidates to the front, after it the best of another minimum; returns how
- * many. */
-static int finalists(het_fit_pose *list, int n)
+/* The best of an image's fitted candidates to the front, after it the best of another minimum whose loss is not more than `worse`
+ * above; returns how many. */
+static int finalists(het_fit_pose *list, int n, double worse)
 {
     int found = 0;
     while (found < FINALISTS) {
@@ -239,7 +240,7 @@ static int finalists(het_fit_pose *list, int n)
             const int other = found == 0 || het_poses_distance2(list[0].rotation, list[i].rotation) > SAME;
             if (other && isfinite(list[i].loss) && (best < 0 || list[i].loss < list[best].loss)) best = i;
         }
-        if (best < 0) break;
+        if (best < 0 || (found > 0 && list[best].loss > list[0].loss + worse)) break;
         const het_fit_pose swap = list[found];
         list[found++] = list[best];
         list[best] = swap;
@@ -265,11 +266,12 @@ static int64_t list_candidates(const het_poses *s, het_fit_pose *list, int *of_i
     return rows;
 }
 
-static int64_t drop_losers(het_fit_pose *list, int *of_image, int64_t n)
+static int64_t drop_losers(const het_poses *s, het_fit_pose *list, int *of_image, int64_t n)
 {
+    const double pixels = (double)(s->model->spec.box * s->model->spec.box), worse = 2.0 * s->noise_variance / pixels * HOPELESS;
     int64_t from = 0, to = 0;
     for (int64_t i = 0; i < n; i++) {
-        const int kept = finalists(list + from, of_image[i]);
+        const int kept = finalists(list + from, of_image[i], worse);
         memmove(list + to, list + from, (size_t)kept * sizeof *list);
         from += of_image[i];
         to += kept;
@@ -301,7 +303,7 @@ static het_status fit_batch(void *context, int64_t n)
         status = het_fit_run(spec, list, listed, s->transform, s->ctf);
         spec->radius = radius;
         HET_TRY(status);
-        listed = drop_losers(list, of_image, n);
+        listed = drop_losers(s, list, of_image, n);
     }
     HET_TRY(het_fit_run(spec, list, listed, s->transform, s->ctf));
     for (int64_t i = 0, at = 0; i < n; at += of_image[i++]) {

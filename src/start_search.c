@@ -6,6 +6,7 @@
 #include "arena.h"
 #include "log.h"
 #include "physics/align.h"
+#include "physics/symmetry.h"
 #include "run_stage.h"
 #include "start_search.h"
 #include "stop.h"
@@ -147,8 +148,28 @@ done:
     return status;
 }
 
+/* How near another start is to the likeliest one. */
+typedef struct nearness {
+    het_align align;
+    het_symmetry symmetry; /* and but for the particle's own */
+    int agrees;
+} nearness;
+
+static het_status near_to(nearness *n, const trials *t, int64_t start, int64_t best)
+{
+    het_status status = HET_OK;
+    *n = (nearness){0};
+    HET_TRY(het_align_rotations(&n->align, NULL, t->of[start].rotation, t->of[best].rotation, t->images, ANCHORS, 1));
+    n->agrees = n->align.median <= AGREE;
+    if (n->agrees) goto done;
+    HET_TRY(het_symmetry_between(&n->symmetry, t->of[start].rotation, t->of[best].rotation, t->images));
+    n->agrees = n->symmetry.order > 1 && n->symmetry.share >= 0.5;
+done:
+    return status;
+}
+
 /* The likeliest start, and how near to it the nearest other one is; -1: there is no other. */
-static het_status compare(const trials *t, int64_t *best, int64_t *nearest, het_align *between)
+static het_status compare(const trials *t, int64_t *best, int64_t *nearest, nearness *between)
 {
     het_status status = HET_OK;
     *best = 0;
@@ -156,15 +177,24 @@ static het_status compare(const trials *t, int64_t *best, int64_t *nearest, het_
     for (int64_t s = 1; s < t->done; s++)
         if (t->of[s].likely[0] > t->of[*best].likely[0]) *best = s;
     for (int64_t s = 0; s < t->done; s++) {
-        het_align align;
+        nearness n;
         if (s == *best) continue;
-        HET_TRY(het_align_rotations(&align, NULL, t->of[s].rotation, t->of[*best].rotation, t->images, ANCHORS, 1));
-        if (*nearest >= 0 && align.median >= between->median) continue;
+        HET_TRY(near_to(&n, t, s, *best));
+        if (*nearest >= 0 && (between->agrees > n.agrees || (between->agrees == n.agrees && n.align.median >= between->align.median))) continue;
         *nearest = s;
-        *between = align;
+        *between = n;
     }
 done:
     return status;
+}
+
+static void say_agreed(int64_t one, int64_t other, const nearness *n)
+{
+    if (n->symmetry.order > 1)
+        het_info("start: random starts %lld and %lld agree, %.0f degrees apart but for the particle's own symmetry: %d turns", (long long)one,
+                 (long long)other, n->symmetry.apart, n->symmetry.order);
+    else
+        het_info("start: random starts %lld and %lld agree, %.0f degrees apart", (long long)one, (long long)other, n->align.median_degrees);
 }
 
 /* Starts until two of one effort agree; all ranks decide alike, from the same numbers. */
@@ -174,14 +204,13 @@ static het_status try_all(trials *t, int64_t *best, het_comm *comm, het_comm *gr
     het_status status = HET_OK;
     const int64_t starts = spec->init->starts;
     int64_t nearest = -1;
-    het_align between = {0};
+    nearness between = {0};
     HET_TRY(het_comm_agree(comm, trials_new(t, NULL, c->count, spec->init)));
     for (;;) {
         HET_TRY(try_some(t, comm, group, dev, stack, c, spec));
         HET_TRY(compare(t, best, &nearest, &between));
-        if (nearest >= 0 && between.median <= AGREE) {
-            het_info("start: random starts %lld and %lld agree, %.0f degrees apart", (long long)(t->first + *best) + 1,
-                     (long long)(t->first + nearest) + 1, between.median_degrees);
+        if (nearest >= 0 && between.agrees) {
+            say_agreed(t->first + *best + 1, t->first + nearest + 1, &between);
             goto done;
         }
         if (t->first + t->done == starts) break;
@@ -197,7 +226,7 @@ static het_status try_all(trials *t, int64_t *best, het_comm *comm, het_comm *gr
     else
         het_warn("no two of %lld random starts agree (the likeliest and the nearest to it are %.0f degrees apart): the volume "
                  "is probably wrong; try --starts %lld, more init.images and init.search_rounds, or cleaner images",
-                 (long long)starts, between.median_degrees, 4 * (long long)starts);
+                 (long long)starts, between.align.median_degrees, 4 * (long long)starts);
 done:
     return status;
 }

@@ -235,7 +235,7 @@ static void test_rows(void **state)
     const het_fit_spec spec = spec_of(&s, 2);
     s.calls = 0;
     assert_int_equal(het_fit_run(&spec, all, IMAGES, s.transform, s.ctf), HET_OK);
-    assert_int_equal(s.calls, IMAGES * (4 * 2 + 1)); /* four slices an iteration, and the last loss */
+    assert_in_range(s.calls, IMAGES * (1 + 3 + 1), IMAGES * (4 * 2 + 1)); /* four slices an iteration at most, and the last loss */
     assert_int_equal(het_fit_run(&spec, &one, 1, s.transform, s.ctf), HET_OK);
     assert_memory_equal(&one, all + IMAGES - 1, sizeof one);
     s.spoilt = NAN;

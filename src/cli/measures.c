@@ -8,6 +8,7 @@
 #include "../physics/latent.h"
 #include "../physics/rotation.h"
 #include "../physics/stats.h"
+#include "../physics/symmetry.h"
 
 enum { MOST_CLASSES = 1000, NEIGHBOURS = 10, SEED = 1 };
 static const double KNOWN = 0.1; /* Rot of a class whose poses are right, in its own frame */
@@ -164,6 +165,18 @@ static void compare_frames(het_measures *m)
     }
 }
 
+/* Poses that are the true ones but for turns of a symmetric particle: measures do not count that. */
+static het_status look_for_symmetry(const het_measures *m, const het_predictions *p, const het_truth *t)
+{
+    het_symmetry s;
+    if (m->align.median < 0.5) return HET_OK;
+    const het_status status = het_symmetry_between(&s, p->rotation, t->rotation, p->count);
+    if (status == HET_OK && s.order > 1 && s.share >= 0.5)
+        het_warn("poses are within %.1f degrees of the true ones but for the particle's own symmetry, %d turns, for %.0f %% of the images: Rot, Trans, "
+                 "Res and what follows from them do not count that", s.apart, s.order, 100.0 * s.share);
+    return status;
+}
+
 static het_status poses(het_measures *m, const het_predictions *p, const het_truth *t)
 {
     het_status status = HET_OK;
@@ -173,6 +186,7 @@ static het_status poses(het_measures *m, const het_predictions *p, const het_tru
         HET_TRY(het_fail(HET_E_MEMORY, "no memory to compare %lld poses", (long long)p->count));
     HET_TRY(het_align_rotations(&m->align, m->distance2, p->rotation, t->rotation, p->count,
                                 HET_ALIGN_ANCHORS, SEED));
+    HET_TRY(look_for_symmetry(m, p, t));
     HET_TRY(het_align_shifts(&m->origin, p->shift, t->shift, t->rotation, p->count));
     m->e_pose = m->align.median + m->origin.raw / ((double)m->box * (double)m->box);
     for (int64_t k = 0; k < m->classes; k++) HET_TRY(class_poses(m, k, p, t, scratch, values));

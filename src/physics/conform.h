@@ -8,7 +8,8 @@
  *
  *      L(z) = 1/D^2 sum_p weight_p |X_p - C_p T_t V_z(p)|^2 + prior/2 |z|^2
  *  with slices V_z in the image's pose. The Jacobian's Z columns are differences of slices HET_CONFORM_STEP apart in
- *  z: an iteration takes 1 + Z slices an image and no backward pass. With noise of variance v per pixel D^2 L/(2 v) is minus the
+ *  z: an iteration takes a slice an image, Z more where J is taken anew, and no backward pass. J serves on where L fell as J had
+ *  promised, and a step that promises next to nothing ends the iteration. With noise of variance v per pixel D^2 L/(2 v) is minus the
  *  logarithm of the posterior up to a constant; the deviations of z are those of its curvature at the minimum. Test: test_conform.c */
 
 #define HET_CONFORM_STEP 0.02f

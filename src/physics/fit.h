@@ -13,8 +13,9 @@
  *      (J^T J + lambda diag(J^T J)) step = J^T r,
  *  where J has five columns: those of t are exact, those of omega differences of slices HET_FIT_TURN Fourier
  *  pixels apart at the rim of the disc, 0 at points that change their half-space in between: a network that is
- *  folded there (kernels/ops.h) may jump. So an iteration takes four slices and no backward pass, and needs no
- *  step length. lambda falls after a step that lowered the loss, and rises where it did not, which is then
+ *  folded there (kernels/ops.h) may jump. So an iteration takes a slice, three more where J is taken anew, and no
+ *  backward pass, and needs no step length. J serves as long as the pose stays near where it was taken; a step too small to
+ *  matter ends the iteration. lambda falls after a step that lowered the loss, and rises where it did not, which is then
  *  undone. Test: tests/test_fit.c */
 
 #define HET_FIT_TURN 0.05
