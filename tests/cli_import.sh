@@ -195,6 +195,7 @@ refuse 1 '_rlnOriginXAngst' import poses.star --recenter -o x.h5
 refuse 1 'lists no particle images' import job.star -o x.h5
 refuse 1 'no cryoSPARC dataset' import a.cs -o x.h5
 refuse 1 'no column ctf/df1_A: give the job' import job/p.cs -o x.h5
+refuse 2 'is the input itself' import job/p.cs job/passthrough.cs -o job/passthrough.cs
 refuse 2 'or the .cs files of a job' import job/p.cs good.mrcs -o x.h5
 refuse 1 'line 2: image -1' import job/p.star --index negative.txt -o x.h5
 refuse 1 'line 3: image 1 stands twice' import job/p.star --index twice.txt -o x.h5

@@ -247,6 +247,15 @@ static void what_is_missing_is_named(void **state)
     }
     fclose(out);
     refuse_particles("strange.cs", NULL, &plain, "particle 2: a voltage");
+    out = start_file("nowhere.cs", 1, HEADER(BLOB ", " ALIGNED));
+    for (int i = 0; i < ROWS; i++) {
+        const float pose[6] = {2.0F, -4.0F, i == 1 ? INFINITY : 0.1F, 0.2F, -0.3F, 3.0F};
+        put_uid(out, i);
+        put_images(out, i);
+        put(out, pose, sizeof pose);
+    }
+    fclose(out);
+    refuse_particles("nowhere.cs", NULL, &bare, "row 1: its pose or shift is not finite");
 }
 
 static int make_folder(void **state)

@@ -135,11 +135,11 @@ done:
 static het_status load(het_particles *particles, const options *o)
 {
     struct stat in, out;
+    for (int i = 0; i < o->input_count; i++)
+        if (stat(o->inputs[i], &in) == 0 && stat(o->output, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+            return het_fail(HET_E_USAGE, "import: -o %s is the input itself", o->output);
     if (het_options_ends_with(o->input, ".cs")) return het_particles_load_cs(particles, o->inputs, o->input_count, &o->source);
-    if (stat(o->input, &in) == 0 && stat(o->output, &out) == 0 && in.st_dev == out.st_dev &&
-        in.st_ino == out.st_ino)
-        return het_fail(HET_E_USAGE, "import: -o %s is the input itself", o->output);
-    if (het_options_ends_with(o->input, ".star") || het_options_ends_with(o->input, ".star.gz"))
+    if (het_options_is_star(o->input))
         return het_particles_load_star(particles, o->input, &o->source);
     return het_particles_load_mrc(particles, o->input, &o->source);
 }

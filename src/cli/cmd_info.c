@@ -275,7 +275,7 @@ static het_status describe(const char *path)
     if (got == sizeof magic && memcmp(magic, "\211HDF\r\n\032\n", 8) == 0) return describe_hdf5(path);
     if (got == sizeof magic && (memcmp(magic, "\223NUMPY", 6) == 0 || memcmp(magic, "\224CSDAT", 6) == 0)) return describe_cs(path);
     if (het_options_ends_with(path, ".txt")) return describe_stack(path);
-    if (het_options_ends_with(path, ".star") || het_options_ends_with(path, ".star.gz")) return describe_star(path);
+    if (het_options_is_star(path)) return describe_star(path);
     return describe_mrc(path);
 }
 

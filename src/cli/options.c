@@ -37,3 +37,8 @@ int het_options_ends_with(const char *path, const char *end)
     const size_t n = strlen(path), m = strlen(end);
     return n >= m && strcasecmp(path + n - m, end) == 0;
 }
+
+int het_options_is_star(const char *path)
+{
+    return het_options_ends_with(path, ".star") || het_options_ends_with(path, ".star.gz");
+}

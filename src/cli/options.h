@@ -12,3 +12,5 @@ het_status het_options_whole(const char *option, const char *text, int64_t low, 
 het_status het_options_number(const char *option, const char *text, double *value);
 /** Whether a file's name ends so, in small or capital letters. */
 int het_options_ends_with(const char *path, const char *end);
+/** .star or .star.gz */
+int het_options_is_star(const char *path);

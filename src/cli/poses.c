@@ -2,12 +2,12 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "../arena.h"
 #include "../data/mrc.h"
 #include "../data/star.h"
 #include "../physics/rotation.h"
+#include "options.h"
 
 static const double DEGREES = 57.29577951308232;
 
@@ -136,13 +136,6 @@ static void fill_ctf(table *t)
     for (int k = 0; k < 4; k++) add(t, label[k], DEFOCUS_U + k);
 }
 
-static int is_star(const char *name)
-{
-    const size_t length = strlen(name);
-    return (length > 5 && strcasecmp(name + length - 5, ".star") == 0) ||
-           (length > 8 && strcasecmp(name + length - 8, ".star.gz") == 0);
-}
-
 /* Side in px of the images that the table names: of the source where it is an MRC stack, else of the stack. */
 static int64_t named_box(const het_stack *stack)
 {
@@ -150,7 +143,7 @@ static int64_t named_box(const het_stack *stack)
     const char *file;
     int64_t row, box = info->box;
     het_mrc *mrc = NULL;
-    if (!info->has_source || het_stack_source(stack, 0, &file, &row) != HET_OK || is_star(file)) return box;
+    if (!info->has_source || het_stack_source(stack, 0, &file, &row) != HET_OK || het_options_is_star(file)) return box;
     if (het_mrc_open(&mrc, file) == HET_OK) box = het_mrc_get_info(mrc)->nx;
     het_mrc_close(mrc);
     return box;
@@ -221,7 +214,7 @@ static het_status find_base(const table *t, het_star *star, const het_star_table
         const het_status status = het_stack_source(stack, image_of(t, i), &file, &rows[i]);
         if (status != HET_OK) return status;
         if (i == 0) first = file;
-        if (!is_star(file) || strcmp(file, first) != 0) return HET_OK;
+        if (!het_options_is_star(file) || strcmp(file, first) != 0) return HET_OK;
         most = rows[i] > most ? rows[i] : most;
     }
     if (first == NULL || het_star_load(star, first) != HET_OK)

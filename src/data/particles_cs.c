@@ -170,6 +170,13 @@ static het_status read_poses(het_particles *p, const source *s)
         const double scale = known ? number(&pixel, p->row[i], 0) / number(&own, p->row[i], 0) : 1.0;
         for (int k = 0; k < 2; k++) p->shift[2 * i + k] = -scale * number(&shift, p->row[i], k);
     }
+    for (int64_t i = 0; i < p->count; i++) {
+        double sum = 0.0; /* not finite where a number is not */
+        for (int k = 0; p->turn != NULL && k < 3; k++) sum += p->turn[3 * i + k];
+        for (int k = 0; p->shift != NULL && k < 2; k++) sum += p->shift[2 * i + k];
+        if (!isfinite(sum))
+            return het_fail(HET_E_INPUT, "%s: row %lld: its pose or shift is not finite", p->source, (long long)p->row[i]);
+    }
     return HET_OK;
 }
 
