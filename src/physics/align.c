@@ -11,9 +11,8 @@
 
 static const double DEGREES = 57.29577951308232;
 
-/* q (9) = R~^T R_true of one image: the A that would make it fit exactly. Conjugation by diag(1,1,-1) negates
- * the four entries with exactly one index 2. */
-static void relative(double q[9], const float *predicted, const float *truth, int hand)
+/* Conjugation by diag(1,1,-1) negates the four entries with exactly one index 2. */
+void het_align_relative(double q[9], const float *predicted, const float *truth, int hand)
 {
     static const double conjugate[9] = {1, 1, -1, 1, 1, -1, -1, -1, 1};
     double p[9], t[9];
@@ -53,11 +52,11 @@ typedef struct search {
 static int64_t best_anchor(search *s, int hand)
 {
     for (int64_t j = 0; j < s->images; j++)
-        relative(s->q + 9 * j, s->predicted + 9 * s->subset[j], s->truth + 9 * s->subset[j], hand);
+        het_align_relative(s->q + 9 * j, s->predicted + 9 * s->subset[j], s->truth + 9 * s->subset[j], hand);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < s->anchors; i++) {
         double a[9], *d = s->scratch + i * s->images;
-        relative(a, s->predicted + 9 * s->anchor[i], s->truth + 9 * s->anchor[i], hand);
+        het_align_relative(a, s->predicted + 9 * s->anchor[i], s->truth + 9 * s->anchor[i], hand);
         for (int64_t j = 0; j < s->images; j++) d[j] = distance2(s->q + 9 * j, a);
         s->cost[i] = het_median(d, s->images);
     }
@@ -67,21 +66,6 @@ static int64_t best_anchor(search *s, int hand)
     return best;
 }
 
-/* The rotation nearest to m (9) in Frobenius norm: max over unit quaternions of q^T K q (Davenport's K
- * matrix, written for right-handed q -> R of het_rotation_from_quaternion). */
-static void nearest_rotation(double r[9], const double m[9])
-{
-    const double xx = m[0], xy = m[1], xz = m[2], yx = m[3], yy = m[4], yz = m[5], zx = m[6], zy = m[7],
-                 zz = m[8];
-    double k[16] = {xx + yy + zz, zy - yz,      xz - zx,      yx - xy,
-                    zy - yz,      xx - yy - zz, xy + yx,      xz + zx,
-                    xz - zx,      xy + yx,      yy - xx - zz, yz + zy,
-                    yx - xy,      xz + zx,      yz + zy,      zz - xx - yy};
-    double values[4], vectors[16];
-    het_eigen_symmetric(k, values, vectors, 4);
-    het_rotation_from_quaternion(r, vectors);
-}
-
 /* Average the relative rotations of the images within `limit` of the present A; 0 when there are none. */
 static int average_step(double a[9], const het_align *align, const float *predicted, const float *truth,
                         int64_t count, double limit)
@@ -89,13 +73,13 @@ static int average_step(double a[9], const het_align *align, const float *predic
     double sum[9] = {0}, q[9];
     int64_t inside = 0;
     for (int64_t i = 0; i < count; i++) {
-        relative(q, predicted + 9 * i, truth + 9 * i, align->hand);
+        het_align_relative(q, predicted + 9 * i, truth + 9 * i, align->hand);
         if (distance2(q, a) >= limit) continue;
         for (int k = 0; k < 9; k++) sum[k] += q[k];
         inside++;
     }
     if (inside == 0) return 0;
-    nearest_rotation(a, sum);
+    het_rotation_nearest(a, sum);
     return 1;
 }
 
@@ -106,7 +90,7 @@ static void all_distances(double *d, const double a[9], int hand, const float *p
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < count; i++) {
         double q[9];
-        relative(q, predicted + 9 * i, truth + 9 * i, hand);
+        het_align_relative(q, predicted + 9 * i, truth + 9 * i, hand);
         d[i] = distance2(q, a);
     }
 }
@@ -170,7 +154,7 @@ het_status het_align_rotations(het_align *align, double *distances, const float 
     align->hand = cost_other < cost_same ? -1 : 1;
     align->median_other = align->hand > 0 ? cost_other : cost_same;
     align->anchor = s.anchor[align->hand > 0 ? same : other];
-    relative(align->a, predicted + 9 * align->anchor, truth + 9 * align->anchor, align->hand);
+    het_align_relative(align->a, predicted + 9 * align->anchor, truth + 9 * align->anchor, align->hand);
     measure(align, d, d + count, predicted, truth, count);
     if (distances != NULL) memcpy(distances, d, (size_t)count * sizeof *d);
 done:

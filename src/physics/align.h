@@ -43,6 +43,9 @@ enum { HET_ALIGN_ANCHORS = 200, HET_ALIGN_SUBSET = 2000 };
 het_status het_align_rotations(het_align *align, double *distance2, const float *predicted,
                                const float *truth, int64_t count, int anchors, uint64_t seed);
 
+/** q (9) = R~^T R_true of one image: the A that would make it fit exactly. */
+void het_align_relative(double q[9], const float *predicted, const float *truth, int hand);
+
 typedef struct het_origin {
     double u[3];      /* px, in the true volume's frame: t_pred - t_true ~ P R_true u */
     double raw;       /* Trans: median of |t_pred - t_true|^2, px^2 */

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "eigen.h"
+
 void het_rotation_multiply(double c[9], const double a[9], const double b[9])
 {
     for (int i = 0; i < 3; i++)
@@ -94,4 +96,19 @@ double het_rotation_angle(double distance2)
 {
     const double sine = sqrt(fmax(distance2, 0.0) / 8.0);
     return 2.0 * asin(fmin(sine, 1.0));
+}
+
+/* Max over unit quaternions of q^T K q (Davenport's K matrix, written for right-handed q -> R of
+ * het_rotation_from_quaternion). */
+void het_rotation_nearest(double r[9], const double m[9])
+{
+    const double xx = m[0], xy = m[1], xz = m[2], yx = m[3], yy = m[4], yz = m[5], zx = m[6], zy = m[7],
+                 zz = m[8];
+    double k[16] = {xx + yy + zz, zy - yz,      xz - zx,      yx - xy,
+                    zy - yz,      xx - yy - zz, xy + yx,      xz + zx,
+                    xz - zx,      xy + yx,      yy - xx - zz, yz + zy,
+                    yx - xy,      xz + zx,      yz + zy,      zz - xx - yy};
+    double values[4], vectors[16];
+    het_eigen_symmetric(k, values, vectors, 4);
+    het_rotation_from_quaternion(r, vectors);
 }

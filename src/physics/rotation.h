@@ -23,5 +23,7 @@ void het_rotation_multiply_ta(double c[9], const double a[9], const double b[9])
 void het_rotation_multiply_tb(double c[9], const double a[9], const double b[9]);
 /** |a - b|_F^2 = 8 sin^2(theta/2). */
 double het_rotation_distance2(const double a[9], const double b[9]);
+/** The rotation nearest to m (9) in Frobenius norm. */
+void het_rotation_nearest(double r[9], const double m[9]);
 /** Geodesic angle in rad from a distance2. */
 double het_rotation_angle(double distance2);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../arena.h"
+#include "align.h"
 #include "rotation.h"
 #include "stats.h"
 
@@ -40,24 +41,16 @@ static int64_t densest(const float *turn, const uint8_t *left, int64_t n, int64_
     return best;
 }
 
-/* The nearest rotation to the mean of those that are left and near a, by two steps of a (3 A - A A^T A)/2; they no longer are. */
+/* a becomes the mean of those that are left and near it; they no longer are. */
 static void take_mean(double a[9], const float *turn, uint8_t *left, int64_t n)
 {
-    double mean[9] = {0}, square[9], cube[9], about[9];
-    int64_t inside = 0;
-    memcpy(about, a, sizeof about);
+    double sum[9] = {0};
     for (int64_t i = 0; i < n; i++) {
-        if (!left[i] || between(turn + 9 * i, about) >= NEAR) continue;
-        for (int k = 0; k < 9; k++) mean[k] += turn[9 * i + k];
+        if (!left[i] || between(turn + 9 * i, a) >= NEAR) continue;
+        for (int k = 0; k < 9; k++) sum[k] += turn[9 * i + k];
         left[i] = 0;
-        inside++;
     }
-    for (int k = 0; k < 9; k++) a[k] = mean[k] / (double)inside;
-    for (int step = 0; step < 4; step++) {
-        het_rotation_multiply_ta(square, a, a);
-        het_rotation_multiply(cube, a, square);
-        for (int k = 0; k < 9; k++) a[k] = 1.5 * a[k] - 0.5 * cube[k];
-    }
+    het_rotation_nearest(a, sum);
 }
 
 static int is_closed(const het_symmetry *s)
@@ -105,13 +98,11 @@ het_status het_symmetry_find(het_symmetry *s, const float *turn, int64_t count)
     *s = (het_symmetry){.hand = 1};
     if (left == NULL || distance == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory to compare %lld poses", (long long)count));
     memset(left, 1, (size_t)n);
-    for (int full = 0; !full;) {
+    while (s->order < HET_SYMMETRY_MOST) { /* larger groups are not looked for */
         double a[9];
         const int64_t at = densest(turn, left, n, &most);
         const double least = fmax(CLEAR * CHANCE * (double)n, fmax(EVEN * (double)first, LEAST));
         if (at < 0 || (double)most < least) break;
-        full = s->order == HET_SYMMETRY_MOST; /* and one more: no group that is looked for */
-        if (full) break;
         if (s->order == 0) first = most;
         last = most;
         for (int k = 0; k < 9; k++) a[k] = turn[9 * at + k];
@@ -129,13 +120,8 @@ done:
 
 void het_symmetry_turn(float *turn, const float *predicted, const float *other, int hand)
 {
-    static const double conjugate[9] = {1, 1, -1, 1, 1, -1, -1, -1, 1}; /* by diag(1,1,-1) */
-    double p[9], r[9], a[9];
-    for (int k = 0; k < 9; k++) {
-        p[k] = hand > 0 ? (double)predicted[k] : conjugate[k] * (double)predicted[k];
-        r[k] = (double)other[k];
-    }
-    het_rotation_multiply_ta(a, p, r);
+    double a[9];
+    het_align_relative(a, predicted, other, hand);
     for (int k = 0; k < 9; k++) turn[k] = (float)a[k];
 }
 
