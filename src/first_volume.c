@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "observe.h"
 #include "physics/backproject.h"
 #include "physics/rotation.h"
 #include "rng.h"
@@ -20,7 +21,6 @@ typedef struct work {
     het_comm *comm;
     het_device *dev;
     int64_t first, own;          /* images that are here */
-    het_fourier *plan;
     het_search *search;
     het_backproject back;
     int64_t p, shells;
@@ -57,28 +57,14 @@ static het_status unite(const work *w, void *rows, int64_t width)
 static het_status transform_images(work *w, const het_points *points)
 {
     het_status status = HET_OK;
-    const het_ops *ops = w->dev->ops;
     const int64_t pixels = w->spec->box * w->spec->box, p = w->p;
-    const size_t f = sizeof(float);
-    HET_TRY(ops->fourier_new(w->dev, &w->plan, w->spec->box, points->count, points->kxy));
-    float *image = ops->alloc(w->dev, (size_t)(CHUNK * pixels) * f);
-    float *transform = ops->alloc(w->dev, (size_t)(CHUNK * 2 * p) * f);
-    float *ctf = ops->alloc(w->dev, (size_t)(CHUNK * p) * f);
-    het_ctf_row *rows = ops->alloc(w->dev, CHUNK * sizeof *rows);
-    if (image == NULL || transform == NULL || ctf == NULL || rows == NULL)
-        status = het_fail(HET_E_MEMORY, "no memory for the images of a first volume");
-    for (int64_t i = 0; status == HET_OK && i < w->own; i += CHUNK) {
-        const int64_t n = w->own - i < CHUNK ? w->own - i : CHUNK, to = w->first + i;
-        ops->upload(w->dev, image, w->spec->images + i * pixels, (size_t)(n * pixels) * f);
-        ops->upload(w->dev, rows, w->spec->ctf + i, (size_t)n * sizeof *rows);
-        ops->image_to_points(w->plan, transform, image, n, p);
-        ops->ctf(w->plan, ctf, rows, NULL, NULL, (float)w->spec->apix, n, p);
-        ops->download(w->dev, w->transform + to * 2 * p, transform, (size_t)(n * 2 * p) * f);
-        ops->download(w->dev, w->ctf + to * p, ctf, (size_t)(n * p) * f);
+    het_observer observer;
+    HET_TRY(het_observer_new(&observer, w->dev, points, w->spec->apix, w->spec->radius));
+    for (int64_t i = 0; status == HET_OK && i < w->own; i += HET_OBSERVED) {
+        const int64_t n = w->own - i < HET_OBSERVED ? w->own - i : HET_OBSERVED, to = w->first + i;
+        status = het_observe(&observer, w->transform + to * 2 * p, w->ctf + to * p, w->spec->images + i * pixels, w->spec->ctf + i, n);
     }
-    void *const pieces[] = {image, transform, ctf, rows};
-    for (int i = 0; i < 4; i++)
-        if (pieces[i] != NULL) ops->release(w->dev, pieces[i]);
+    het_observer_free(&observer);
 done:
     return status;
 }
@@ -349,7 +335,6 @@ done:
 
 static void work_free(work *w)
 {
-    if (w->plan != NULL) w->dev->ops->fourier_free(w->plan);
     het_search_free(w->search);
     het_backproject_free(&w->back);
     void *const pieces[] = {w->transform, w->ctf,  w->shell, w->signal, w->prior,

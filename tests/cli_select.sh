@@ -43,7 +43,8 @@ grep @ cluster1.star >rows
 awk 'NR == FNR { wanted[$1 + 1]; next } /@/ { n++; if (n in wanted) print }' cluster1.txt poses.star | cmp -s - rows || fail "cluster1.star is not of poses.star's rows"
 grep -q '^data_optics' cluster1.star || fail "no table of optics"
 
-refused 2 'belong together' select run stack.h5 --kmeans 3 -o x.txt
+refused 2 'needs --clusters' select run stack.h5 --kmeans 3 -o x.txt
+refused 2 'needs --kmeans' select run stack.h5 --clusters 1 -o x.txt
 refused 2 'numbers from 0 to 2' select run stack.h5 --kmeans 3 --clusters 3 -o x.txt
 refused 2 'from A or --to B' select run stack.h5 --pc 1 -o x.txt
 refused 2 'there are 2 components' select run stack.h5 --pc 3 --to 1 -o x.txt

@@ -22,12 +22,16 @@ __device__ static inline void het_store(float *y, int64_t i, float value)
     y[i] = value;
 }
 
-/* Nearest, ties to even; NaN stays NaN. */
+/* Nearest, ties to even; NaN stays NaN. One instruction on the device, which rounds in its hardware from sm_80 on. */
 __device__ static inline void het_store(het_narrow *y, int64_t i, float value)
 {
+#ifdef __CUDA_ARCH__
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y[i].bits) : "f"(value));
+#else
     const uint32_t bits = __float_as_uint(value);
     const uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
     y[i].bits = (uint16_t)(value != value ? (bits >> 16 | 0x40u) : rounded);
+#endif
 }
 
 /* Launch one of a template's two instances by the device's precision. */

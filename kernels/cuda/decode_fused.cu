@@ -21,8 +21,9 @@
  *
  * Computed, not measured, for 192 frequencies, width 256, 4 layers (the defaults): forward 590 kFLOP a row, 75 MFLOP and
  * 590 KB of weights from L2 a tile: 128 FLOP a byte, or 3.5 TB/s of L2 at 450 TFLOP/s. Backward 1.2 MFLOP a row here and
- * 0.6 in cuBLASLt; writes 4.4 KB a row, which cuBLASLt reads once. Shared memory: 101 KiB forward, 138 KiB backward; at
- * width 128 with 128 frequencies and 3 layers 69 and 86. Registers let one block on an SM at width 256, two at 128.
+ * 0.6 in cuBLASLt; writes 4.4 KB a row, which cuBLASLt reads once. Shared memory: 101 KiB forward, 142 KiB backward; at
+ * width 128 with 128 frequencies and 3 layers 69 and 88. Registers let one block on an SM at width 256, two at 128, shared memory
+ * of an A100 one in backward.
  * To try on a GPU: epilogues store single bf16 numbers, pairs would take half the time; 64 rows a tile would leave room
  * for two blocks, one computing while the other makes features. */
 #include "decode_tile.h"
@@ -145,19 +146,25 @@ __device__ static inline void sum_phases(const sums *s, const job &q, const tile
     int slot = t.rows[0].slot;
     HET_UNROLL for (int i = 0; i < HIGH; i++)
     {
+        uint32_t features[16]; /* cos and s sin of 16 rows, fetched ahead of any store: one wait for memory, not 16 */
+        HET_UNROLL for (int r = 0; r < 16; r++)
+        {
+            const int64_t here = (int64_t)(16 * i + r) * 2 * f;
+            features[r] = x[here].bits | (uint32_t)x[here + f].bits << 16;
+        }
         wmma::store_matrix_sync(dcos, s->of[i][0], STAGE, wmma::mem_row_major);
         wmma::store_matrix_sync(dsin, s->of[i][1], STAGE, wmma::mem_row_major);
         __syncwarp();
-        for (int r = 0; r < 16; r++) {
+        HET_UNROLL for (int r = 0; r < 16; r++)
+        {
             const row at = t.rows[16 * i + r];
-            const int64_t here = (int64_t)(16 * i + r) * 2 * f;
             if (at.slot != slot) {
                 slots[(int64_t)slot * t.slot_row] = sum;
                 sum = 0.0f;
                 slot = at.slot;
             }
-            const float slope = het_load(x, here) * dsin[r * STAGE + lane % 16] -
-                                het_load(x, here + f) * dcos[r * STAGE + lane % 16];
+            const float slope = __uint_as_float(features[r] << 16) * dsin[r * STAGE + lane % 16] -
+                                __uint_as_float(features[r] & 0xFFFF0000u) * dcos[r * STAGE + lane % 16];
             sum += at.sign * (float)(axis == 0 ? at.kx : at.ky) * slope;
         }
         __syncwarp();

@@ -15,7 +15,7 @@ typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, wmma::col_majo
 typedef wmma::fragment<wmma::accumulator, 16, 16, 16, float> sum_square;
 
 enum { ROWS = HET_DECODE_ROWS, HIGH = ROWS / 16, LANE = 8, SQUARE = 256 };
-enum { STAGE = 20 }; /* numbers from row to row of a square of sums in shared memory: other banks */
+enum { STAGE = 24 }; /* numbers from row to row of a square of sums in shared memory: other banks, and whole 32 bytes */
 enum { PIECES = sizeof(right_square::x) / 16 }; /* of 16 bytes, in a lane's part of a square of weights */
 static_assert((int)sum_square::num_elements == (int)LANE, "a lane holds 8 of the 256 numbers of a square");
 
@@ -195,9 +195,9 @@ __device__ static inline void fill_features(const job &q, const tile &t)
             }
             float phase = fraction((float)at.kx, across) + fraction((float)at.ky, up) + plane, sine, cosine;
             phase -= rintf(phase);
-            __sincosf(6.283185307f * phase, &sine, &cosine);
+            __sincosf(6.283185307f * fabsf(phase), &sine, &cosine); /* so that it is odd and even to the bit: V(-q) = conj V(q) */
             het_store(t.act, r * ld + n, cosine);
-            het_store(t.act, r * ld + f + n, at.sign * sine);
+            het_store(t.act, r * ld + f + n, at.sign * copysignf(sine, phase));
         }
     }
 }

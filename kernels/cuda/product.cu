@@ -121,7 +121,7 @@ static int make(het_products *lt, plan *p, const het_product *s, int align)
         lt->MatrixLayoutCreate(&p->out, out, n, m, s->n) != LT_SUCCESS)
         return 0;
     if (lt->MatmulAlgoGetHeuristic(lt->handle, p->desc, p->first, p->second, p->out, p->out, lt->preference, 1, &result,
-                                   &found) != LT_SUCCESS || found < 1)
+                                   &found) != LT_SUCCESS || found < 1 || result.state != LT_SUCCESS)
         return 0;
     p->algorithm = result.algorithm;
     p->shape = *s;

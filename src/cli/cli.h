@@ -18,6 +18,7 @@ het_status het_cmd_train(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_select(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_volume(het_comm *comm, int argc, char **argv, int *exit_code);
+het_status het_cmd_reconstruct(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_evaluate(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_plot(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_fsc(het_comm *comm, int argc, char **argv, int *exit_code);

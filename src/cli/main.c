@@ -13,11 +13,12 @@ static const struct {
     const char *what;
 } commands[] = {
     {"simulate", het_cmd_simulate, "particle images from maps or atoms"},
-    {"import", het_cmd_import, "a RELION stack into stack.h5"},
+    {"import", het_cmd_import, "a RELION or cryoSPARC stack into stack.h5"},
     {"train", het_cmd_train, "poses, conformations and volumes from a stack"},
     {"predict", het_cmd_predict, "poses and conformations of any stack"},
     {"select", het_cmd_select, "images of some conformations, back to RELION"},
     {"volume", het_cmd_volume, "maps of conformations"},
+    {"reconstruct", het_cmd_reconstruct, "maps from the images alone, and half maps"},
     {"evaluate", het_cmd_evaluate, "measures against the truth"},
     {"plot", het_cmd_plot, "figures of a run"},
     {"fsc", het_cmd_fsc, "Fourier shell correlation of two maps"},
@@ -29,7 +30,7 @@ enum { COMMANDS = sizeof commands / sizeof commands[0] };
 static void print_usage(FILE *out)
 {
     fprintf(out, "usage: hetacumn COMMAND ...   (hetacumn COMMAND --help tells more; hetacumn --version)\n");
-    for (int i = 0; i < COMMANDS; i++) fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].what);
+    for (int i = 0; i < COMMANDS; i++) fprintf(out, "  %-11s %s\n", commands[i].name, commands[i].what);
     fprintf(out, "exit codes: 0 done, 1 error, 2 wrong usage, 75 stopped early with a checkpoint (run again to go on),\n"
                  "            74 a rank, its node or the network was lost (the same: run again)\n");
 }

@@ -6,13 +6,20 @@
 
 #include "../arena.h"
 
-enum { PAD = 2 };
+enum { PAD = 2, SHELLS_MAX = 513 }; /* a map has at most 1024 voxels (volume.h) */
 
 /* A sample among the eight points of the grid around it. */
 typedef struct sample {
     int64_t base[3];
     double fraction[3];
 } sample;
+
+static het_status new_masks(het_backproject *back)
+{
+    back->mine = het_alloc((size_t)((back->box + 1) * (back->box + 1)));
+    back->row = het_alloc((size_t)(back->box + 1));
+    return back->mine == NULL || back->row == NULL ? het_fail(HET_E_MEMORY, "no memory to share the work of a map") : HET_OK;
+}
 
 het_status het_backproject_new(het_backproject *back, int64_t box, int64_t image_box)
 {
@@ -23,10 +30,9 @@ het_status het_backproject_new(het_backproject *back, int64_t box, int64_t image
     back->sum = het_alloc((size_t)het_backproject_numbers(back) * sizeof *back->sum);
     back->spectrum = het_alloc((size_t)het_fft_size(back->fft) * sizeof *back->spectrum);
     back->real = het_alloc((size_t)(side * side * side) * sizeof *back->real);
-    back->mine = het_alloc((size_t)((box + 1) * (box + 1)));
-    back->row = het_alloc((size_t)(box + 1));
-    if (back->sum == NULL || back->spectrum == NULL || back->real == NULL || back->mine == NULL || back->row == NULL)
+    if (back->sum == NULL || back->spectrum == NULL || back->real == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory to reconstruct a map of box %lld", (long long)box));
+    HET_TRY(new_masks(back));
     het_backproject_share(back, 0, 1);
 done:
     if (status != HET_OK) het_backproject_free(back);
@@ -42,6 +48,32 @@ void het_backproject_free(het_backproject *back)
     het_release(back->mine);
     het_release(back->row);
     *back = (het_backproject){0};
+}
+
+het_status het_backproject_parts(het_backproject *parts, int n, const het_backproject *back)
+{
+    het_status status = HET_OK;
+    for (int i = 0; i < n; i++) parts[i] = (het_backproject){.box = back->box, .image_box = back->image_box, .sum = back->sum};
+    for (int i = 0; i < n; i++) {
+        HET_TRY(new_masks(&parts[i]));
+        het_backproject_share(&parts[i], i, n);
+    }
+done:
+    return status;
+}
+
+void het_backproject_parts_free(het_backproject *parts, int n)
+{
+    for (int i = 0; i < n; i++) {
+        het_release(parts[i].mine);
+        het_release(parts[i].row);
+    }
+}
+
+int64_t het_backproject_bytes(int64_t box)
+{
+    const int64_t side = PAD * box, points = side * side * (side / 2 + 1);
+    return points * (int64_t)(3 * sizeof(double) + 2 * sizeof(float)) + side * side * side * (int64_t)sizeof(float);
 }
 
 int64_t het_backproject_numbers(const het_backproject *back)
@@ -154,19 +186,43 @@ void het_backproject_image(het_backproject *back, const float *transform, const 
     }
 }
 
-/* spectrum = scale sum a / (sum b + prior) */
-static void divide(het_backproject *back, const double *prior, double scale)
+/* The shell of a point of the grid, at most box/2. */
+static int64_t shell_of(const het_backproject *back, int64_t x, int64_t y, int64_t z)
 {
     const int64_t side = PAD * back->box, last = back->box / 2;
+    const double kx = (double)x, ky = (double)(y < side / 2 ? y : y - side), kz = (double)(z < side / 2 ? z : z - side);
+    const int64_t shell = lround(sqrt(kx * kx + ky * ky + kz * kz) / PAD);
+    return shell < last ? shell : last;
+}
+
+void het_backproject_weights(const het_backproject *back, double *mean)
+{
+    const int64_t side = PAD * back->box, shells = back->box / 2 + 1;
+    int64_t count[SHELLS_MAX] = {0};
+    HET_ASSERT(shells <= SHELLS_MAX);
+    for (int64_t s = 0; s < shells; s++) mean[s] = 0.0;
     for (int64_t z = 0; z < side; z++) {
         for (int64_t y = 0; y < side; y++) {
             for (int64_t x = 0; x <= side / 2; x++) {
-                const double kx = (double)x, ky = (double)(y < side / 2 ? y : y - side);
-                const double kz = (double)(z < side / 2 ? z : z - side);
-                const int64_t shell = lround(sqrt(kx * kx + ky * ky + kz * kz) / PAD);
+                const int64_t s = shell_of(back, x, y, z);
+                mean[s] += back->sum[3 * place(side, x, y, z) + 2];
+                count[s]++;
+            }
+        }
+    }
+    for (int64_t s = 0; s < shells; s++) mean[s] /= (double)count[s];
+}
+
+/* spectrum = scale sum a / (sum b + prior) */
+static void divide(het_backproject *back, const double *prior, double scale)
+{
+    const int64_t side = PAD * back->box;
+    for (int64_t z = 0; z < side; z++) {
+        for (int64_t y = 0; y < side; y++) {
+            for (int64_t x = 0; x <= side / 2; x++) {
                 const int64_t at = place(side, x, y, z);
                 const double *sum = back->sum + 3 * at;
-                const double factor = scale / (sum[2] + prior[shell < last ? shell : last]);
+                const double factor = scale / (sum[2] + prior[shell_of(back, x, y, z)]);
                 back->spectrum[2 * at] = (float)(factor * sum[0]);
                 back->spectrum[2 * at + 1] = (float)(factor * sum[1]);
             }

@@ -23,6 +23,12 @@ void het_backproject_free(het_backproject *back);
 /** Several processes that add the same slices share the work: from now on this one, number `rank` of `ranks`, adds to its own part of
  *  the grid alone and leaves the rest. All parts united (het_backproject_numbers) are the sums of one process, to the bit. */
 void het_backproject_share(het_backproject *back, int64_t rank, int64_t ranks);
+/** The same for threads: parts [out] (n) add to the grid of `back`, each to its own part of it, and may do so at a time. They last as
+ *  long as `back`; free with het_backproject_parts_free, also after an error. Errors: HET_E_MEMORY. */
+het_status het_backproject_parts(het_backproject *parts, int n, const het_backproject *back);
+void het_backproject_parts_free(het_backproject *parts, int n);
+/** Bytes that het_backproject_new takes. */
+int64_t het_backproject_bytes(int64_t box);
 /** How many doubles `sum` has. */
 int64_t het_backproject_numbers(const het_backproject *back);
 /** Forget all sums. */
@@ -34,6 +40,8 @@ void het_backproject_add(het_backproject *back, const float *a, const float *b, 
  *      a = C exp(2 pi i k.t / image_box) X,  b = C^2. */
 void het_backproject_image(het_backproject *back, const float *transform, const float *ctf, const float *rotation,
                            const float *shift, double weight, const int32_t *kxy, int64_t p);
+/** mean (box/2 + 1) [out]: the mean of sum b over the grid's points of each shell round(|k|). */
+void het_backproject_weights(const het_backproject *back, double *mean);
 /** The map (allocated, box voxels), within a soft sphere that touches the box. prior (box/2 + 1) per shell
  *  round(|k|): noise over signal variance per point. The density is such that its slices on a grid of image_box
  *  voxels are those of the images (slicer.h); on its own grid they are (box / image_box)^2 times that. */

@@ -1,0 +1,196 @@
+#include "reconstruct.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "../arena.h"
+#include "../host_memory.h"
+#include "../observe.h"
+#include "../physics/backproject.h"
+#include "../physics/fsc.h"
+#include "../rng.h"
+#include "progress.h"
+
+static const double LEAST = 1e-3;    /* of a shell's mean weight, in the halves: what hardly any image has seen stays small */
+static const double NOTHING = 1e-30; /* no prior, and no division by zero where no image has been */
+static const double FSC_LEAST = 1e-3, FSC_MOST = 0.9999;
+
+struct het_reconstructor {
+    het_comm *comm;
+    const het_stack *stack;
+    const float *rotation, *shift;
+    het_device dev;
+    het_points points;
+    het_observer observer;
+    float *images, *transform, *ctf; /* of a block */
+    het_backproject back, *part;     /* a part for each thread */
+    int threads;
+    double *first;                   /* the sums of the first half */
+    double *prior;                   /* (box/2 + 1) */
+    int64_t *chosen;                 /* (N) images of a half */
+};
+
+static het_status allocate(het_reconstructor *r)
+{
+    het_status status = HET_OK;
+    const het_stack_info *info = het_stack_get_info(r->stack);
+    const int64_t d = info->box;
+    HET_TRY(het_device_open_cpu(&r->dev, 0, HET_PRECISION_F32));
+    r->threads = r->dev.threads;
+    HET_TRY(het_points_new(&r->points, d));
+    HET_TRY(het_observer_new(&r->observer, &r->dev, &r->points, info->apix, (double)(d / 2 - 1)));
+    HET_TRY(het_backproject_new(&r->back, d, d));
+    const size_t p = (size_t)r->points.count;
+    r->images = het_alloc((size_t)(HET_OBSERVED * d * d) * sizeof *r->images);
+    r->transform = het_alloc(HET_OBSERVED * 2 * p * sizeof *r->transform);
+    r->ctf = het_alloc(HET_OBSERVED * p * sizeof *r->ctf);
+    r->part = het_alloc((size_t)r->threads * sizeof *r->part);
+    r->first = het_alloc((size_t)het_backproject_numbers(&r->back) * sizeof *r->first);
+    r->prior = het_alloc((size_t)(d / 2 + 1) * sizeof *r->prior);
+    r->chosen = het_alloc((size_t)info->count * sizeof *r->chosen);
+    if (r->images == NULL || r->transform == NULL || r->ctf == NULL || r->part == NULL || r->first == NULL || r->prior == NULL ||
+        r->chosen == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory to reconstruct maps of box %lld", (long long)d));
+    status = het_backproject_parts(r->part, r->threads, &r->back);
+done:
+    return status;
+}
+
+/* The grid, the sums of one half, and the three maps. */
+static het_status check_memory(const het_comm *comm, int64_t box)
+{
+    const double gib = 1073741824.0, voxels = (double)(box * box * box);
+    const double need = (double)het_backproject_bytes(box) + 4.0 * (box + 1.0) / (double)box * voxels * 3.0 * sizeof(double) + 3.0 * voxels * sizeof(float);
+    const double have = (double)het_host_memory("") / het_comm_local_size(comm);
+    if (need <= have) return HET_OK;
+    return het_fail(HET_E_MEMORY, "maps of box %lld take %.1f GiB on each rank, and there are %.1f: use fewer ranks on this node, or import the "
+                    "stack with a smaller -D", (long long)box, need / gib, have / gib);
+}
+
+het_status het_reconstructor_new(het_reconstructor **made, het_comm *comm, const het_stack *stack, const float *rotation,
+                                 const float *shift)
+{
+    het_status status = HET_OK;
+    het_reconstructor *r = NULL;
+    *made = NULL;
+    HET_TRY(het_comm_agree(comm, check_memory(comm, het_stack_get_info(stack)->box)));
+    r = het_alloc(sizeof *r);
+    if (r != NULL) *r = (het_reconstructor){.comm = comm, .stack = stack, .rotation = rotation, .shift = shift};
+    HET_TRY(het_comm_agree(comm, r != NULL ? allocate(r) : het_fail(HET_E_MEMORY, "no memory to reconstruct maps")));
+    *made = r;
+done:
+    if (status != HET_OK) het_reconstructor_free(r);
+    return status;
+}
+
+void het_reconstructor_free(het_reconstructor *r)
+{
+    if (r == NULL) return;
+    het_observer_free(&r->observer);
+    het_points_free(&r->points);
+    if (r->part != NULL) het_backproject_parts_free(r->part, r->threads);
+    het_backproject_free(&r->back);
+    void *const pieces[] = {r->images, r->transform, r->ctf, r->part, r->first, r->prior, r->chosen};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
+    if (r->dev.ops != NULL) het_device_close(&r->dev);
+    het_release(r);
+}
+
+/* By chance, not by turns: stacks may hold conformations or micrographs by turns. */
+static int half_of(int64_t image)
+{
+    het_rng rng = het_rng_at(0, HET_STREAM_SEARCH, 0, (uint64_t)image);
+    return (int)(het_rng_u32(&rng) & 1);
+}
+
+static het_status add_block(het_reconstructor *r, const int64_t *image, int64_t n)
+{
+    het_status status = HET_OK;
+    const int64_t p = r->points.count;
+    HET_TRY(het_observe_stack(&r->observer, r->transform, r->ctf, r->images, r->stack, image, n));
+#pragma omp parallel for num_threads(r->threads) schedule(static, 1)
+    for (int t = 0; t < r->threads; t++)
+        for (int64_t i = 0; i < n; i++)
+            het_backproject_image(&r->part[t], r->transform + i * 2 * p, r->ctf + i * p, r->rotation + 9 * image[i], r->shift + 2 * image[i],
+                                  1.0, r->points.kxy, p);
+done:
+    return status;
+}
+
+/* The sums of one half of a group over all ranks. */
+static het_status add_half(het_reconstructor *r, const int64_t *group, int64_t number, int half, int64_t *images, het_progress *progress)
+{
+    het_status status = HET_OK;
+    int64_t n = 0, first, own;
+    for (int64_t i = 0; i < het_stack_get_info(r->stack)->count; i++)
+        if (group[i] == number && half_of(i) == half) r->chosen[n++] = i;
+    if (n == 0) return het_fail(HET_E_INPUT, "reconstruct: group %lld has too few images for two half maps", (long long)number);
+    het_backproject_clear(&r->back);
+    het_comm_share(r->comm, n, &first, &own);
+    for (int64_t i = first; status == HET_OK && i < first + own; i += HET_OBSERVED) {
+        status = add_block(r, r->chosen + i, first + own - i < HET_OBSERVED ? first + own - i : HET_OBSERVED);
+        het_progress_step(progress, images[0] + (i - first) * het_comm_size(r->comm));
+    }
+    HET_TRY(het_comm_agree(r->comm, status));
+    HET_TRY(het_comm_sum_f64(r->comm, r->back.sum, (size_t)het_backproject_numbers(&r->back)));
+    images[half] = n;
+done:
+    return status;
+}
+
+/* prior = noise/signal, in the shells of both halves together as they agree, or next to none. */
+static void set_prior(het_reconstructor *r, const double *fsc)
+{
+    const int64_t last = r->back.box / 2;
+    het_backproject_weights(&r->back, r->prior);
+    for (int64_t s = 0; s <= last; s++) {
+        double ratio = LEAST;
+        if (fsc != NULL) {
+            const double f = fmax(fsc[s < last ? s : last - 1], FSC_LEAST), both = fmin(2.0 * f / (1.0 + f), FSC_MOST);
+            ratio = (1.0 - both) / both;
+        }
+        r->prior[s] = fmax(ratio * r->prior[s], NOTHING);
+    }
+}
+
+static het_status solve(het_reconstructor *r, het_volume *map, const double *fsc)
+{
+    het_status status = HET_OK;
+    HET_TRY(het_comm_agree(r->comm, het_volume_new(map, r->back.box, het_stack_get_info(r->stack)->apix)));
+    set_prior(r, fsc);
+    het_backproject_solve(&r->back, map, r->prior);
+done:
+    return status;
+}
+
+het_status het_reconstruct(het_reconstruction *made, het_reconstructor *r, const int64_t *group, int64_t number)
+{
+    het_status status = HET_OK;
+    const size_t numbers = (size_t)het_backproject_numbers(&r->back);
+    het_progress progress;
+    int64_t total = 0;
+    *made = (het_reconstruction){0};
+    for (int64_t i = 0; i < het_stack_get_info(r->stack)->count; i++) total += group[i] == number;
+    made->fsc = het_alloc((size_t)(r->back.box / 2) * sizeof *made->fsc);
+    HET_TRY(het_comm_agree(r->comm, made->fsc != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for a curve")));
+    het_progress_start(&progress, r->comm, "reconstruct", total);
+    for (int half = 0; half < 2; half++) {
+        HET_TRY(add_half(r, group, number, half, made->images, &progress));
+        HET_TRY(solve(r, &made->half[half], NULL));
+        if (half == 0) memcpy(r->first, r->back.sum, numbers * sizeof *r->first);
+    }
+    het_progress_end(&progress);
+    for (size_t i = 0; i < numbers; i++) r->back.sum[i] += r->first[i];
+    HET_TRY(het_comm_agree(r->comm, het_fsc(made->fsc, &made->half[0], &made->half[1], NULL)));
+    status = solve(r, &made->map, made->fsc);
+done:
+    return status;
+}
+
+void het_reconstruction_free(het_reconstruction *made)
+{
+    for (int i = 0; i < 2; i++) het_volume_free(&made->half[i]);
+    het_volume_free(&made->map);
+    het_release(made->fsc);
+    *made = (het_reconstruction){0};
+}

@@ -1,0 +1,29 @@
+#pragma once
+#include "../data/stack.h"
+#include "../mpi/comm.h"
+#include "../physics/volume.h"
+
+/** Maps from the images of a stack by back-projection (physics/backproject.h) at poses that are known.
+ *  Test: tests/test_reconstruct.c, tests/cli_reconstruct.sh */
+
+typedef struct het_reconstruction {
+    int64_t images[2]; /* in either half */
+    het_volume half[2];
+    het_volume map;    /* of all; its shells are weighted as those of the halves agree: noise/signal = (1 - F)/F,
+                          F = 2 FSC/(1 + FSC) (Rosenthal & Henderson 2003) */
+    double *fsc;       /* (box/2) of the halves */
+} het_reconstruction;
+
+/** What every map of a stack needs. */
+typedef struct het_reconstructor het_reconstructor;
+
+/** Collective. rotation (N,9), shift (N,2) px of the stack's images; borrowed, as the stack is. Errors, the same on every rank:
+ *  HET_E_MEMORY where the machine has too little, with need and have. */
+het_status het_reconstructor_new(het_reconstructor **made, het_comm *comm, const het_stack *stack, const float *rotation,
+                                 const float *shift);
+void het_reconstructor_free(het_reconstructor *made);
+/** The map of the images of one group, group (N); each of them belongs to a half by chance, always the same one. Ranks share the
+ *  images. Collective; free with het_reconstruction_free, also after an error. Errors: HET_E_INPUT where a half has no images,
+ *  those of reading, HET_E_MEMORY. */
+het_status het_reconstruct(het_reconstruction *made, het_reconstructor *from, const int64_t *group, int64_t number);
+void het_reconstruction_free(het_reconstruction *made);
