@@ -89,6 +89,8 @@ typedef struct subject {
     int64_t inputs;
     float *images;     /* (inputs, B, D, D) */
     het_ctf_row *rows; /* (inputs, B) */
+    float *stored;     /* the images in a device's own memory, as in training; NULL on the host */
+    int64_t *places;   /* 0, 1, .. (inputs B): what a batch takes of `stored` */
     int64_t steps;
     int32_t *rows_again; /* of the device */
     double seconds[ROUNDS_MAX], parts[PARTS][ROUNDS_MAX];
@@ -118,9 +120,21 @@ static void allocate(subject *s)
     check(het_survey_new(&s->survey, s->spec.box));
     s->images = het_alloc((size_t)(n * s->spec.box * s->spec.box) * sizeof *s->images);
     s->rows = het_alloc((size_t)n * sizeof *s->rows);
-    HET_ASSERT(s->images != NULL && s->rows != NULL);
+    s->places = het_alloc((size_t)n * sizeof *s->places);
+    HET_ASSERT(s->images != NULL && s->rows != NULL && s->places != NULL);
+    for (int64_t i = 0; i < n; i++) s->places[i] = i;
 }
 
+static void store_images(subject *s)
+{
+    const size_t bytes = (size_t)(s->inputs * s->spec.batch * s->spec.box * s->spec.box) * sizeof *s->images;
+    if (s->device.on_host) return;
+    s->stored = s->device.ops->alloc(&s->device, bytes);
+    HET_ASSERT(s->stored != NULL);
+    s->device.ops->upload(&s->device, s->stored, s->images, bytes);
+}
+
+/* With inputs that are there already. */
 static void open_subject(subject *s, int threads, het_precision precision, double radius)
 {
     check(het_config_check(&s->config));
@@ -129,16 +143,19 @@ static void open_subject(subject *s, int threads, het_precision precision, doubl
     check(het_model_new(&s->model, &s->device, &s->config, &s->spec));
     het_model_set_survey(s->model, &s->survey);
     het_model_set_radius(s->model, radius, &s->survey);
+    store_images(s);
 }
 
 static void close_subject(subject *s)
 {
+    if (s->stored != NULL) s->device.ops->release(&s->device, s->stored);
     if (s->rows_again != NULL) s->device.ops->release(&s->device, s->rows_again);
     het_model_free(s->model);
     if (s->model != NULL) het_device_close(&s->device);
     het_survey_free(&s->survey);
     het_release(s->images);
     het_release(s->rows);
+    het_release(s->places);
 }
 
 /* As in training: the step's numbers are read before anything else begins. */
@@ -146,7 +163,8 @@ static void step(subject *s, int64_t input, het_task task, int64_t number)
 {
     const int64_t n = s->spec.batch, first = input % s->inputs * n;
     const het_batch batch = {
-        .count = n, .images = s->images + first * s->spec.box * s->spec.box, .ctf = s->rows + first};
+        .count = n, .images = s->images + first * s->spec.box * s->spec.box, .ctf = s->rows + first,
+        .stored = s->stored, .type = HET_F32, .index = s->places + first};
     het_tally tally = {0};
     het_model_gradients(s->model, task, &batch, number, 0, NULL, NULL);
     check(het_model_tally(s->model, &tally));

@@ -14,7 +14,7 @@ het_status het_latents_new(het_latents *s, int64_t count, const het_config *conf
     *s = (het_latents){.count = count, .z_dim = z, .global_batch = g};
     const struct { float **to; int64_t floats; } arrays[] = {
         {&s->z, z * count}, {&s->moment1, z * count}, {&s->moment2, z * count}, {&s->visits, count},
-        {&s->loss, count}, {&s->batch_dz, z * b}, {&s->batch_loss, b}, {&s->shared, (3 * z + 1) * g}};
+        {&s->loss, count}, {&s->batch_dz, z * b}, {&s->batch_loss, b}, {&s->shared, (3 * z + 2) * g}};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         *arrays[i].to = het_alloc((size_t)arrays[i].floats * sizeof(float));
         if (*arrays[i].to == NULL)
@@ -65,7 +65,7 @@ static void learn_one(het_latents *s, int64_t at, const float *dz, double lambda
 static het_status share_rows(het_latents *s, het_comm *comm, const het_batch *batch)
 {
     het_status status = HET_OK;
-    const int64_t z = s->z_dim, row = 3 * z + 1;
+    const int64_t z = s->z_dim, row = 3 * z + 2;
     if (het_comm_size(comm) == 1) return HET_OK;
     memset(s->shared, 0, (size_t)(s->global_batch * row) * sizeof *s->shared);
     memset(s->shared_index, 0, (size_t)s->global_batch * sizeof *s->shared_index);
@@ -77,6 +77,7 @@ static het_status share_rows(het_latents *s, het_comm *comm, const het_batch *ba
         memcpy(to + z, s->moment1 + at * z, (size_t)z * sizeof *to);
         memcpy(to + 2 * z, s->moment2 + at * z, (size_t)z * sizeof *to);
         to[3 * z] = s->loss[at];
+        to[3 * z + 1] = s->visits[at];
     }
     HET_TRY(het_comm_sum_i64(comm, s->shared_index, (size_t)s->global_batch));
     HET_TRY(het_comm_unite(comm, s->shared, (size_t)(s->global_batch * row)));
@@ -88,7 +89,7 @@ static het_status share_rows(het_latents *s, het_comm *comm, const het_batch *ba
         memcpy(s->moment1 + at * z, from + z, (size_t)z * sizeof *from);
         memcpy(s->moment2 + at * z, from + 2 * z, (size_t)z * sizeof *from);
         s->loss[at] = from[3 * z];
-        s->visits[at] += 1.0F;
+        s->visits[at] = from[3 * z + 1];
     }
 done:
     return status;
@@ -109,11 +110,12 @@ void het_latents_put(het_latents *s, const float *z)
 
 het_status het_latents_learn(het_latents *s, het_comm *comm, const het_batch *batch, het_model *m, double rate)
 {
-    if (batch->z == NULL) return HET_OK;
+    if (batch->rotation == NULL) return HET_OK;
     het_model_answers_given(m, s->batch_dz, s->batch_loss);
     for (int64_t i = 0; i < batch->count; i++) {
+        if (!isfinite(s->batch_loss[i])) continue;
         s->loss[batch->index[i]] = s->batch_loss[i];
-        learn_one(s, batch->index[i], s->batch_dz + i * s->z_dim, m->config.init.prior_z, rate);
+        if (batch->z != NULL) learn_one(s, batch->index[i], s->batch_dz + i * s->z_dim, m->config.init.prior_z, rate);
     }
     return share_rows(s, comm, batch);
 }

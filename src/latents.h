@@ -16,7 +16,7 @@ typedef struct het_latents {
     float *loss;                           /* (count): of the last visit */
     float *batch_dz, *batch_loss;          /* (batch,Z), (batch) */
     int64_t *shared_index;                 /* (global_batch) */
-    float *shared;                         /* (global_batch, 3 Z + 1): z, moments, loss, as changed */
+    float *shared;                         /* (global_batch, 3 Z + 2): z, moments, loss, visits, as changed */
 } het_latents;
 
 enum { HET_LATENTS_FIELDS = 5 };
@@ -30,8 +30,8 @@ void het_latents_free(het_latents *latents);
 void het_latents_fields(het_field fields[HET_LATENTS_FIELDS], const het_latents *latents);
 /** Conformations z (count,Z) from elsewhere; those that are new begin without Adam's moments. */
 void het_latents_put(het_latents *latents, const float *z);
-/** After the step of task one on a batch: one step of Adam on the conformation of each of its images,
- *      dL/dz_i (of the image's own loss) + init.prior_z z_i;
- *  nothing where the batch's conformations were not given. Collective. */
+/** After the step of task one on a batch with given poses: each image's loss, and one step of Adam on its conformation,
+ *      dL/dz_i (of the image's own loss) + init.prior_z z_i,
+ *  unless conformations are frozen, so that none were given, or the loss is not finite. Collective. */
 het_status het_latents_learn(het_latents *latents, het_comm *comm, const het_batch *batch, het_model *model,
                              double rate);

@@ -122,7 +122,8 @@ het_status het_model_tally(het_model *model, het_tally *tally);
  *  it is. */
 void het_model_update(het_model *model, double rate_encoder, double rate_decoder);
 /** Of the last step of task one, for its n images: slopes of each image's own loss along the z it was given,
- *  dz (n,Z), and the loss (n), eq. 4, part after part; [host]. After the tally of batches with z given. */
+ *  dz (n,Z; of no use where none was given), and the loss (n), eq. 4, part after part; [host]. After the tally of batches with poses
+ *  given. */
 void het_model_answers_given(het_model *model, float *dz, float *loss);
 /** Adam begins anew: moments and their counts are 0. */
 void het_model_forget_moments(het_model *model);

@@ -140,7 +140,7 @@ static void keep_answers(const het_model *m, const float *loss)
 {
     const het_model_buffers *b = m->buffers;
     const int64_t n = m->step_images, z = m->config.z_dim;
-    memcpy(b->given_dz + m->part * n * z, het_model_mirror(b, b->dz), (size_t)(n * z) * sizeof(float));
+    if (m->z_given) memcpy(b->given_dz + m->part * n * z, het_model_mirror(b, b->dz), (size_t)(n * z) * sizeof(float));
     memcpy(b->given_loss + m->part * n, loss, (size_t)n * sizeof(float));
 }
 
@@ -167,7 +167,7 @@ static void tally_image(het_model *m, het_tally *tally)
     }
     tally->zero_loss += *zero_loss * (double)n;
     tally->images += (double)n;
-    if (m->z_given) keep_answers(m, loss);
+    if (m->given) keep_answers(m, loss);
 }
 
 static void tally_pose(het_model *m, het_tally *tally)
@@ -203,7 +203,7 @@ het_status het_model_tally(het_model *m, het_tally *tally)
 void het_model_answers_given(het_model *m, float *dz, float *loss)
 {
     const int64_t n = het_model_images(&m->spec), z = m->config.z_dim;
-    HET_ASSERT(m->z_given);
+    HET_ASSERT(m->given);
     /* the gradients are of the batch's mean */
     for (int64_t i = 0; i < n * z; i++) dz[i] = m->buffers->given_dz[i] * (float)m->spec.global_batch;
     memcpy(loss, m->buffers->given_loss, (size_t)n * sizeof *loss);

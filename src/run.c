@@ -299,13 +299,13 @@ static int name_difference(char *text, size_t size, const char *name, double now
 static het_status same_stack(const het_run_state *state, const het_stack_info *stack)
 {
     char text[256] = "";
-    if (state->box != stack->box)
-        return het_fail(HET_E_INPUT, "the run was trained on images of box %lld, the stack has box %lld: give the run's own "
-                        "stack, or -o a new folder", (long long)state->box, (long long)stack->box);
-    const int differ = name_difference(text, sizeof text, "images", (double)stack->count, (double)state->count) |
-                       name_difference(text, sizeof text, "A/px", stack->apix, state->apix) |
-                       name_difference(text, sizeof text, "standard deviation", stack->std, state->std);
-    if (!differ) return HET_OK;
+    if (state->box != stack->box || state->count != stack->count)
+        return het_fail(HET_E_INPUT, "the run was trained on %lld images of box %lld, the stack has %lld of box %lld: give the run's own "
+                        "stack, or -o a new folder", (long long)state->count, (long long)state->box, (long long)stack->count,
+                        (long long)stack->box);
+    if (!(name_difference(text, sizeof text, "A/px", stack->apix, state->apix) |
+          name_difference(text, sizeof text, "standard deviation", stack->std, state->std)))
+        return HET_OK;
     return het_fail(HET_E_INPUT, "the run was trained on another stack (%s): give that one, or -o a new folder", text);
 }
 

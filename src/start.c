@@ -188,7 +188,8 @@ void het_start_give(het_start *s, het_batch *batch, int frozen)
     het_given_set(&s->given, batch, s->rotation, s->shift, frozen ? NULL : s->latents.z);
 }
 
-het_status het_start_answers(const het_start *s, const float *confirmed, het_comm *comm, const char *path, double apix, int64_t box)
+het_status het_start_answers(const het_start *s, int frozen, const float *confirmed, het_comm *comm, const char *path, double apix,
+                             int64_t box)
 {
     const het_latents *l = &s->latents;
     het_predictions part = {0};
@@ -200,7 +201,7 @@ het_status het_start_answers(const het_start *s, const float *confirmed, het_com
         part.apix = apix;
         memcpy(part.rotation, s->rotation + 9 * first, (size_t)(9 * count) * sizeof *part.rotation);
         memcpy(part.shift, s->shift + 2 * first, (size_t)(2 * count) * sizeof *part.shift);
-        memcpy(part.z, l->z + l->z_dim * first, (size_t)(l->z_dim * count) * sizeof *part.z);
+        if (!frozen) memcpy(part.z, l->z + l->z_dim * first, (size_t)(l->z_dim * count) * sizeof *part.z);
         memcpy(part.loss, l->loss + first, (size_t)count * sizeof *part.loss);
         if (confirmed != NULL) memcpy(part.confirmed, confirmed + first, (size_t)count * sizeof *part.confirmed);
     }

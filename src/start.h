@@ -34,6 +34,7 @@ void het_start_free(het_start *start);
 void het_start_fields(het_field fields[HET_START_FIELDS], const het_start *start);
 /** Set the poses of a batch and, unless frozen, its conformations. Valid until the next call. */
 void het_start_give(het_start *start, het_batch *batch, int frozen);
-/** Write the poses and conformations as PATH in the form of predictions.h5, with which of them are confirmed (images; NULL: not asked). Collective. */
-het_status het_start_answers(const het_start *start, const float *confirmed, het_comm *comm, const char *path, double apix,
+/** Write the poses and conformations (0 while they are frozen) as PATH in the form of predictions.h5, with which of them are confirmed
+ *  (images; NULL: not asked). Collective. */
+het_status het_start_answers(const het_start *start, int frozen, const float *confirmed, het_comm *comm, const char *path, double apix,
                              int64_t box);

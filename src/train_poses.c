@@ -51,7 +51,7 @@ static het_status keep_started(het_trainer *t, const char *path, int *interrupte
         HET_TRY(het_comm_agree(t->comm, confirmed != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the answers")));
         HET_TRY(het_join_confirm(confirmed, &t->start, t->comm, t->model, t->stack, t->survey.noise_variance, interrupted));
     }
-    if (!*interrupted) status = het_start_answers(&t->start, confirmed, t->comm, path, t->model->spec.apix, t->model->spec.box);
+    if (!*interrupted) status = het_start_answers(&t->start, t->state.frozen, confirmed, t->comm, path, t->model->spec.apix, t->model->spec.box);
 done:
     het_release(confirmed);
     return status;

@@ -32,6 +32,28 @@ h5diff -q encoder.h5 whole/kept.h5 rotation && fail "--amortised does not ask th
 h5dump -d loss -w 1 encoder.h5 | awk '/^ *\([0-9]+\):/ { v = $2 + 0; if (n++ == 0) first = v; if (v != first) other = 1 }
     END { exit n < 300 || !other }' || fail "the encoder says the same of every image"
 
+# a run that has not come to its end answers with what its checkpoint holds, not by the encoder
+mkdir mid
+cp -r whole/checkpoints whole/config.yaml mid
+run predict mid stack.h5
+grep -q 'has not come to its end' err || fail "nothing is said of a run that was stopped"
+for set in rotation shift z; do h5diff -q mid/predictions.h5 whole/kept.h5 $set || fail "$set of a stopped run is not the checkpoint's"; done
+refused 2 'a file of the stack itself' predict whole stack.h5 -o stack.h5
+run simulate --atoms atoms.pdb -n 8 -D 32 --apix 3.3 --snr-db 10 --seed 4 -o coarse.h5
+refused 1 'of another size' predict whole coarse.h5
+
+# a run that ends frozen has no conformations, but a loss for each image
+mkdir frozen
+cp whole/start.h5 frozen
+run train stack.h5 -o frozen "${settings[@]}" --set train.epochs=1 --set train.freeze_epochs=5
+run predict frozen stack.h5
+h5dump -d z -w 1 frozen/predictions.h5 | awk '/^ *\([0-9,]+\):/ && $2 + 0 != 0 { bad = 1 } END { exit bad }' || fail "z of a frozen run is not 0"
+run select frozen stack.h5 --best 50 -o half.txt
+[ "$(wc -l <half.txt)" -eq 160 ] || fail "the better half of a frozen run has $(wc -l <half.txt) images"
+run predict frozen few.h5 -o few-out.h5
+run evaluate frozen --truth few.h5 --predictions few-out.h5 --per-image 0 --json few.json
+jq -en --slurpfile m few.json '$m[0].rot < 1' >/dev/null || fail "other images of a frozen run: $(jq -c '[.rot, .trans_corrected]' few.json)"
+
 if [ -z "${HET_SHORT:-}" ]; then # minutes under a sanitizer
 # stopped after each of the first cycles, and after the new poses were found, it goes on to the same numbers
 run train stack.h5 -o timed "${settings[@]}" --set train.epochs=0.02

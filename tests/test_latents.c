@@ -101,8 +101,10 @@ static void test_learned(void **state)
     float z[COUNT * Z];
     memcpy(z, w.latents.z, sizeof z);
     w.f.batch.z = NULL;
+    memset(w.latents.loss, 0, COUNT * sizeof *w.latents.loss);
     assert_ok(het_latents_learn(&w.latents, comm, &w.f.batch, w.f.model, 0.05));
     assert_memory_equal(z, w.latents.z, sizeof z);
+    for (int i = 0; i < BATCH; i++) assert_true(w.latents.loss[w.index[i]] > 0.0F); /* what they lose is known all the same */
     world_close(&w);
 }
 

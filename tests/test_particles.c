@@ -211,6 +211,8 @@ static void pixel_sizes_must_agree(void **state)
     const het_particles_options given = {.apix = 1.3};
     assert_int_equal(het_particles_load_star(&p, write_text("p.star", text), &given), HET_OK);
     assert_float_equal(p.apix, 1.3, 0.0);
+    assert_float_equal(p.shift[0], -3.0 / 1.25, 1e-12); /* origins are in A of the file's own pixels */
+    assert_float_equal(p.shift[2], -3.0 / 1.24, 1e-12);
     het_particles_free(&p);
     write_text("index.txt", "2\n0\n");
     const het_particles_options chosen = {.index = name};
@@ -222,6 +224,24 @@ static void pixel_sizes_must_agree(void **state)
     assert_int_equal(p.image[1], 2);
     assert_int_equal(p.line[1], 25);
     het_particles_free(&p);
+}
+
+static void processed_images_are_refused(void **state)
+{
+    (void)state;
+    static const char optics[] = "data_optics\nloop_\n_rlnOpticsGroup\n_rlnVoltage\n_rlnSphericalAberration\n_rlnAmplitudeContrast\n"
+                                 "_rlnImagePixelSize\n_%s\n1 300 2.7 0.1 1.5 0\n2 300 2.7 0.1 1.5 1\n" COLUMNS31 "1@a.mrcs 1" ROW31;
+    static const char *const label[2] = {"rlnCtfDataAreCtfPremultiplied", "rlnCtfDataArePhaseFlipped"};
+    static const char *const words[2] = {"line 25: the images are multiplied by their CTF", "line 25: the images are phase-flipped"};
+    for (int k = 0; k < 2; k++) {
+        char text[2000], more[2100];
+        het_particles p;
+        snprintf(text, sizeof text, optics, label[k]);
+        assert_int_equal(load(&p, text), HET_OK);
+        het_particles_free(&p);
+        snprintf(more, sizeof more, "%s2@a.mrcs 2" ROW31, text);
+        refuse(more, words[k]);
+    }
 }
 
 static void image_files_are_found(void **state)
@@ -417,7 +437,7 @@ int main(void)
         cmocka_unit_test(missing_columns_are_named),
         cmocka_unit_test(bad_rows_are_named),
         cmocka_unit_test(pixel_sizes_must_agree),
-        cmocka_unit_test(image_files_are_found),
+        cmocka_unit_test(processed_images_are_refused), cmocka_unit_test(image_files_are_found),
         cmocka_unit_test(many_files_keep_their_numbers),
         cmocka_unit_test(images_are_checked_and_read),
         cmocka_unit_test(spoilt_pixels_are_refused),

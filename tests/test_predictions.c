@@ -13,7 +13,6 @@
 
 #include "../src/arena.h"
 #include "../src/cli/poses.h"
-#include "../src/data/mrc.h"
 #include "../src/data/predictions.h"
 #include "../src/data/star.h"
 #include "../src/physics/rotation.h"
@@ -201,9 +200,9 @@ static float moved_by(int i, int axis)
 
 /* A stack of N images, the last of another microscope; its source, where given, is rows N-1 .. 0 of `source`,
  * and the images were recentred. */
-static void make_stack(const char *path, const char *source)
+static void make_stack(const char *path, const char *source, int64_t source_box)
 {
-    const het_stack_info info = {.count = N, .box = D, .apix = 2.5, .type = HET_F32, .shift_range = 1.0,
+    const het_stack_info info = {.count = N, .box = D, .apix = 2.5, .type = HET_F32, .shift_range = 1.0, .source_box = source_box,
                                  .has_source = source != NULL, .recentred = source != NULL};
     het_stack_writer *writer;
     float *images = calloc(N * D * D, sizeof *images);
@@ -281,7 +280,7 @@ static void star_without_source(void **state)
     het_predictions p = make();
     het_stack *stack;
     het_star star;
-    make_stack(other, NULL);
+    make_stack(other, NULL, 0);
     assert_int_equal(het_stack_open(&stack, other), HET_OK);
     assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, "some/stack.h5", path), HET_OK);
     assert_int_equal(het_star_load(&star, path), HET_OK);
@@ -307,15 +306,10 @@ static void star_names_the_mrc_stack(void **state)
     char source[64], path[64], name[96];
     snprintf(source, sizeof source, "%s/source.mrcs", folder);
     snprintf(path, sizeof path, "%s/poses.star", folder);
-    static const float pixels[4 * D * D];
-    het_mrc_writer *writer;
-    assert_int_equal(het_mrc_create(&writer, source, HET_F32, 2 * D, 2 * D, N, 1.25), HET_OK);
-    for (int i = 0; i < N; i++) assert_int_equal(het_mrc_append(writer, pixels, 1), HET_OK);
-    assert_int_equal(het_mrc_finish(writer, HET_OK), HET_OK);
     het_predictions p = make();
     het_stack *stack;
     het_star star;
-    make_stack(other, source);
+    make_stack(other, source, 2 * D);
     assert_int_equal(het_stack_open(&stack, other), HET_OK);
     assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, path), HET_OK);
     assert_int_equal(het_star_load(&star, path), HET_OK);
@@ -339,19 +333,20 @@ static void star_keeps_the_source_rows(void **state)
     fputs("data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnVoltage #2\n1 "
           "300\n\ndata_particles\n\nloop_\n_rlnImageName #1\n"
           "_rlnAngleRot #2\n_rlnOpticsGroup #3\n_rlnOriginX #4\n_rlnOriginY #5\n_rlnDetectorPixelSize #6\n"
-          "_rlnMagnification #7\n",
+          "_rlnMagnification #7\n_rlnDefocusU #8\n_hetZ3 #9\n_hetZ7 #10\n",
           text);
-    for (int i = 0; i < N; i++) fprintf(text, "%d@a.mrcs 11.0 1 3.5 4.5 5.0 10000\n", i + 1);
+    for (int i = 0; i < N; i++) fprintf(text, "%d@a.mrcs 11.0 1 3.5 4.5 5.0 10000 10000 8.5 9.5\n", i + 1);
     fclose(text);
     het_predictions p = make();
     het_stack *stack;
     het_star star;
-    make_stack(other, source);
+    make_stack(other, source, D / 2);
     assert_int_equal(het_stack_open(&stack, other), HET_OK);
     assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, path), HET_OK);
     assert_int_equal(het_star_load(&star, path), HET_OK);
     assert_non_null(het_star_find(&star, "optics"));
     const het_star_table *table = het_star_find(&star, "particles");
+    assert_true(het_star_column(table, "hetZ7") < 0); /* of an earlier run, with more numbers */
     for (int i = 0; i < N; i++) {
         char name[32];
         snprintf(name, sizeof name, "%d@a.mrcs", N - i);
@@ -374,6 +369,88 @@ static void star_keeps_the_source_rows(void **state)
         assert_string_equal(het_star_text(table, k, het_star_column(table, "rlnImageName")), name);
         check_pose(table, k, &p, (int)some[k], 1);
     }
+    het_star_free(&star);
+    het_stack_close(stack);
+    het_predictions_free(&p);
+}
+
+/* A file of the stack's N images in the order in which they are in make_stack, with a pixel size of 3 A; `defocus` of the first. */
+static void write_source(const char *path, int rows, double defocus)
+{
+    FILE *text = fopen(path, "w");
+    fputs("data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnImagePixelSize #2\n1 3\n\ndata_particles\n\nloop_\n_rlnImageName #1\n"
+          "_rlnOpticsGroup #2\n_rlnDefocusU #3\n", text);
+    for (int i = 0; i < rows; i++) fprintf(text, "%d@job/a.mrcs 1 %.1f\n", i + 1, i == 0 ? defocus : 10000.0);
+    fclose(text);
+}
+
+/* The source's own pixel size counts, and nothing is written where it has changed, has gone, or would be replaced. */
+static void star_trusts_no_changed_source(void **state)
+{
+    (void)state;
+    char source[64], path[64];
+    snprintf(source, sizeof source, "%s/changing.star", folder);
+    snprintf(path, sizeof path, "%s/changed.star", folder);
+    het_predictions p = make();
+    het_stack *stack;
+    het_star star;
+    make_stack(other, source, 2 * D);
+    assert_int_equal(het_stack_open(&stack, other), HET_OK);
+    write_source(source, N, 10000.0);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, path), HET_OK);
+    assert_int_equal(het_star_load(&star, path), HET_OK);
+    const het_star_table *table = het_star_find(&star, "particles");
+    for (int i = 0; i < N; i++) /* imported as if of 1.25 A; the source says 3 */
+        assert_true(fabs(number(table, i, "rlnOriginYAngst") + 3.0 * 2.0 * ((double)p.shift[2 * i + 1] + (double)moved_by(i, 1))) < 1e-5);
+    het_star_free(&star);
+    assert_int_equal(remove(path), 0);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, source), HET_E_USAGE);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, other), HET_E_USAGE);
+    write_source(source, N - 1, 10000.0);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, path), HET_E_INPUT);
+    write_source(source, N, 10002.0);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, path), HET_E_INPUT);
+    assert_non_null(strstr(het_status_message(), "changed since"));
+    assert_int_equal(remove(source), 0);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, path), HET_E_IO);
+    assert_int_not_equal(access(path, F_OK), 0);
+    het_stack_close(stack);
+    het_predictions_free(&p);
+}
+
+/* A list of stacks from two STAR files: images keep the names that these gave them. */
+static void star_names_images_of_several_sources(void **state)
+{
+    (void)state;
+    char source[2][64], stacks[2][64], list[64], path[64], name[32];
+    snprintf(list, sizeof list, "%s/list.txt", folder);
+    snprintf(path, sizeof path, "%s/joined.star", folder);
+    FILE *text = fopen(list, "w");
+    for (int k = 0; k < 2; k++) {
+        snprintf(source[k], sizeof source[k], "%s/source%d.star", folder, k);
+        snprintf(stacks[k], sizeof stacks[k], "%s/stack%d.h5", folder, k);
+        write_source(source[k], N, 10000.0);
+        make_stack(stacks[k], source[k], 2 * D);
+        fprintf(text, "stack%d.h5\n", k);
+    }
+    fclose(text);
+    het_predictions p;
+    het_stack *stack;
+    het_star star;
+    assert_int_equal(het_predictions_new(&p, 2 * N, Z), HET_OK);
+    for (int i = 0; i < 2 * N; i++)
+        for (int k = 0; k < 9; k += 4) p.rotation[9 * i + k] = 1.0F;
+    assert_int_equal(het_stack_open(&stack, list), HET_OK);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, list, path), HET_OK);
+    assert_int_equal(het_star_load(&star, path), HET_OK);
+    const het_star_table *table = het_star_find(&star, "particles");
+    assert_int_equal(table->rows, 2 * N);
+    for (int i = 0; i < 2 * N; i++) {
+        snprintf(name, sizeof name, "%d@job/a.mrcs", N - i % N); /* rows are the other way round */
+        assert_string_equal(het_star_text(table, i, het_star_column(table, "rlnImageName")), name);
+    }
+    assert_true(number(het_star_find(&star, "optics"), 0, "rlnImageSize") == 2.0 * D);
+    assert_true(fabs(number(table, 0, "rlnDefocusV") - 1.1e4) < 1e-3);
     het_star_free(&star);
     het_stack_close(stack);
     het_predictions_free(&p);
@@ -428,7 +505,8 @@ int main(void)
                 cmocka_unit_test(failure_leaves_the_old_file),
         cmocka_unit_test(bad_values),          cmocka_unit_test(bad_shapes),
         cmocka_unit_test(bad_files),           cmocka_unit_test(star_without_source),
-        cmocka_unit_test(star_names_the_mrc_stack), cmocka_unit_test(star_keeps_the_source_rows),
+        cmocka_unit_test(star_names_the_mrc_stack), cmocka_unit_test(star_keeps_the_source_rows), cmocka_unit_test(star_trusts_no_changed_source),
+        cmocka_unit_test(star_names_images_of_several_sources),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -17,6 +17,7 @@ void het_cuda_fault(het_cuda *c, const char *operation, const char *why, const c
     c->status = HET_E_DEVICE;
     snprintf(c->fault, sizeof c->fault, "the GPU failed at %.160s (%s line %d): %s", operation,
              name == NULL ? file : name + 1, line, why);
+    if (getenv("HET_TEST_DEVICE") != NULL) c->host->warn("%s", c->fault); /* tests of operations do not ask for the words */
 }
 
 /* ---- memory --------------------------------------------------------------------------------------------------------- */
@@ -65,6 +66,7 @@ het_status het_cuda_reserve(het_cuda *c, size_t bytes)
 void het_cuda_upload(het_cuda *c, void *to, const void *from, size_t bytes)
 {
     if (bytes > 0) HET_CUDA(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, c->stream));
+    if (bytes > 0 && c->coherent) HET_CUDA(c, cudaStreamSynchronize(c->stream));
 }
 
 void het_cuda_download(het_cuda *c, void *to, const void *from, size_t bytes)
@@ -271,6 +273,7 @@ static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
     cudaDeviceProp chip;
     HET_CUDA(c, cudaSetDevice(index));
     HET_CUDA(c, cudaGetDeviceProperties(&chip, index));
+    HET_CUDA(c, cudaDeviceGetAttribute(&c->coherent, cudaDevAttrPageableMemoryAccessUsesHostPageTables, index));
     HET_CUDA(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
     if (c->status != HET_OK) return c->host->fail(c->status, "--device cuda: %s", c->fault);
     if (chip.major < 8)

@@ -29,6 +29,7 @@ typedef struct het_cuda {
     size_t scratch_bytes;
     int64_t moved;          /* how often scratch has moved: recorded work does not survive that */
     int no_graphs;
+    int coherent;           /* the GPU reads the host's plain memory itself, so a copy from it may be under way when the call returns */
     het_graph *recording;   /* what the stream captures for, or NULL */
     int64_t rows_most, columns_most; /* of the decoder's chunks; bytes of columns of convolutions */
     char name[320];

@@ -18,6 +18,7 @@ typedef struct cd_calls {
 
 struct het_cudnn : cd_calls {
     void *handle;
+    int asked; /* by HET_CUDA_CONV: what it declines is said */
 };
 
 /* One direction: the convolution's descriptor carries the mode of arithmetic, which algorithms come with. */
@@ -31,6 +32,7 @@ struct het_cudnn_conv {
     het_cuda *cuda;
     void *x, *y, *w, *dw; /* descriptors */
     way forward, data, filter;
+    het_conv_spec spec;
 };
 
 /* ---- the library ---------------------------------------------------------------------------------------------------- */
@@ -64,6 +66,7 @@ het_status het_cudnn_open(het_cuda *c)
     if (wanted != NULL && !asked)
         return c->host->fail(HET_E_USAGE, "HET_CUDA_CONV=%s: it must be columns or cudnn", wanted);
     c->cudnn = new het_cudnn();
+    c->cudnn->asked = asked;
     if (load(c, c->cudnn, why, sizeof why)) return HET_OK;
     het_cudnn_close(c);
     if (asked) c->host->warn("convolutions are computed by columns: %s", why);
@@ -139,6 +142,22 @@ static void plan_ways(het_cudnn_conv *p, const het_conv_spec *s)
     choose(p, &p->filter, status, found, all);
 }
 
+static void say_declined(const het_cudnn_conv *p, const char *what, const char *since)
+{
+    const het_conv_spec *s = &p->spec;
+    if (p->cuda->cudnn->asked)
+        p->cuda->host->warn("cuDNN declines %s, %lld x %lld of %lld x %lld x %lld to %lld channels: columns serve%s", what, (long long)s->kernel,
+                            (long long)s->kernel, (long long)s->in_h, (long long)s->in_w, (long long)s->in_c, (long long)s->out_c, since);
+}
+
+/* Gradients of weights in bf16 are declined as a rule. */
+static void say_plans(const het_cudnn_conv *p)
+{
+    if (!p->forward.usable) say_declined(p, "a convolution", "");
+    if (!p->data.usable) say_declined(p, "a gradient of images", "");
+    if (!p->filter.usable && !p->cuda->narrow) say_declined(p, "a gradient of weights", "");
+}
+
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -153,8 +172,10 @@ het_cudnn_conv *het_cudnn_conv_new(het_cuda *c, const het_conv_spec *s, int64_t 
         return NULL;
     het_cudnn_conv *p = new het_cudnn_conv();
     p->cuda = c;
+    p->spec = *s;
     if (describe(p, s, out_h, out_w)) plan_ways(p, s);
     (void)cudaGetLastError();
+    say_plans(p);
     *scratch = larger(p->forward.workspace, larger(p->data.workspace, p->filter.workspace));
     if (p->forward.usable || p->data.usable || p->filter.usable) return p;
     het_cudnn_conv_free(p);
@@ -182,14 +203,18 @@ static int usable(const het_cudnn_conv *p, const way *w)
     return p->cuda->status == HET_OK && w->usable;
 }
 
-/* What it will not do it says at once; anything else is a fault of the device, and so is what it did before and does not within
- * a capture, which that ends. */
+/* What it will not do - also for want of one of its own files, or of memory - columns do: forward and data overwrite what it may have
+ * begun, and a device that is gone shows there. The gradient of weights is added to, so only what is refused before anything begins
+ * may be done again. Within a capture what it did before and does not any more ends that. */
 static int done(het_cudnn_conv *p, way *w, const char *call, int status)
 {
     if (status == CD_SUCCESS) return 1;
     if (p->cuda->recording == NULL) {
         w->usable = 0;
-        if (status >= CD_BAD_PARAM && status < CD_NOT_SUPPORTED_END) return 0;
+        if (w != &p->filter || status < CD_NOT_SUPPORTED_END) {
+            say_declined(p, call, " from now on");
+            return 0;
+        }
     }
     het_cuda_fault(p->cuda, call, p->cuda->cudnn->GetErrorString(status), __FILE__, __LINE__);
     return 1;

@@ -84,6 +84,8 @@ void het_cufft_plan(het_fourier *plan)
     het_fft *f = plan->fft = new het_fft();
     f->has_forward = make(c, &f->forward, CF_R2C, (int)plan->box);
     f->has_inverse = make(c, &f->inverse, CF_C2R, (int)plan->box);
+    if (c->cufft->always && !(f->has_forward && f->has_inverse))
+        c->host->warn("Fourier points of box %lld are computed by sums: cuFFT makes no plan", (long long)plan->box);
     (void)cudaGetLastError(); /* what fails here must not be taken for a fault of a kernel */
 }
 
@@ -140,6 +142,8 @@ __global__ void finish_images(float *image, const float *field, const float *win
 /* Whether a transform was taken; within a capture what is not ends that, as it was taken before. */
 static int taken(const het_fourier *plan, int status)
 {
+    if (status != CF_SUCCESS && plan->cuda->recording == NULL && plan->cuda->cufft->always)
+        plan->cuda->host->warn("Fourier points are computed by sums: cuFFT declines a transform (status %d)", status);
     if (status == CF_SUCCESS || plan->cuda->recording == NULL) return status == CF_SUCCESS;
     het_cuda_fault(plan->cuda, "cufftExec", "it cannot be captured", __FILE__, __LINE__);
     return 1;

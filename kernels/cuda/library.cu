@@ -12,11 +12,13 @@ int het_cuda_library(const char *title, const char *variable, const char *const 
     const char *const only[] = {given, NULL};
     void *library = NULL;
     if (given != NULL) names = only;
-    for (int i = 0; names[i] != NULL && library == NULL; i++) library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) {
-        snprintf(why, size, "the library %s (%s) is missing: %s", title, names[0], dlerror());
-        return 0;
+    why[0] = '\0';
+    for (int i = 0; names[i] != NULL && library == NULL; i++) {
+        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        /* of the newest one, which is what to look for: where it is there but does not load, this says why */
+        if (library == NULL && i == 0) snprintf(why, size, "the library %s (%s) is missing: %s", title, names[0], dlerror());
     }
+    if (library == NULL) return 0;
     for (int i = 0; i < count; i++) {
         void *found = dlsym(library, functions[i]);
         if (found == NULL) {

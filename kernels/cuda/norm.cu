@@ -166,28 +166,29 @@ __global__ void join_sums(norm_view n)
     }
 }
 
-/* The parameters' gradients, and the coefficients a, b, c of dx = a dy + b (x - mean) + c:
-   dx = 1/sd (gamma dy - mean(gamma dy) - (x - mean) mean(gamma dy (x - mean)) / sd^2), means over joined channels too */
+/* The coefficients a, b, c of dx = a dy + b (x - mean) + c:
+   dx = 1/sd (gamma dy - mean(gamma dy) - (x - mean) mean(gamma dy (x - mean)) / sd^2), means over joined channels too;
+   and, by the first group's threads, the parameters' gradients. */
 __global__ void gradient_coefficients(norm_view n, float *dgamma, float *dbeta, const float *gamma, const float *var)
 {
-    HET_FOR(c, n.channels)
+    HET_FOR(i, n.groups * n.channels)
     {
-        const int64_t ch = n.channels, k = n.joined, first = c / k * k;
-        for (int64_t g = 0; g < n.groups; g++) {
-            const double *sums = n.sums + 2 * g * ch;
-            float *coef = n.coef + g * 3 * ch + c;
-            double all1 = 0.0, all2 = 0.0;
-            for (int64_t j = first; j < first + k; j++) {
-                const double inverse = 1.0 / sqrt((double)var[g * ch + j] + epsilon()), a = gamma[j] * inverse;
-                all1 += a * sums[2 * j];
-                all2 += a * inverse * inverse * sums[2 * j + 1];
-            }
-            const double inverse = 1.0 / sqrt((double)var[g * ch + c] + epsilon());
-            dgamma[c] += (float)(sums[2 * c + 1] * inverse);
-            dbeta[c] += (float)sums[2 * c];
-            coef[0] = (float)(gamma[c] * inverse);
-            coef[ch] = (float)(-all2 / (double)(n.rows * k));
-            coef[2 * ch] = (float)(-all1 / (double)(n.rows * k));
+        const int64_t ch = n.channels, k = n.joined, g = i / ch, c = i % ch, first = c / k * k;
+        const double *sums = n.sums + 2 * g * ch;
+        float *coef = n.coef + g * 3 * ch + c;
+        double all1 = 0.0, all2 = 0.0;
+        for (int64_t j = first; j < first + k; j++) {
+            const double inverse = 1.0 / sqrt((double)var[g * ch + j] + epsilon()), a = gamma[j] * inverse;
+            all1 += a * sums[2 * j];
+            all2 += a * inverse * inverse * sums[2 * j + 1];
+        }
+        coef[0] = (float)(gamma[c] * (1.0 / sqrt((double)var[g * ch + c] + epsilon())));
+        coef[ch] = (float)(-all2 / (double)(n.rows * k));
+        coef[2 * ch] = (float)(-all1 / (double)(n.rows * k));
+        for (int64_t of = 0; g == 0 && of < n.groups; of++) {
+            const double *its = n.sums + 2 * (of * ch + c);
+            dgamma[c] += (float)(its[1] / sqrt((double)var[of * ch + c] + epsilon()));
+            dbeta[c] += (float)its[0];
         }
     }
 }
@@ -283,6 +284,6 @@ void het_cuda_norm_backward(het_norm *n, void *dx, float *dgamma, float *dbeta, 
     const int64_t ch = n->spec.channels;
     HET_LAUNCH_ACT_MEET(n->cuda, gradient_sums, slice_grid(n), dim3(WIDE, HIGH), view(n), dy, x, y, mean);
     HET_LAUNCH(n->cuda, join_sums, het_blocks(n->spec.groups * ch), HET_BLOCK, view(n));
-    HET_LAUNCH(n->cuda, gradient_coefficients, het_blocks(ch), HET_BLOCK, view(n), dgamma, dbeta, gamma, var);
+    HET_LAUNCH(n->cuda, gradient_coefficients, het_blocks(n->spec.groups * ch), HET_BLOCK, view(n), dgamma, dbeta, gamma, var);
     HET_LAUNCH_ACT(n->cuda, spread_gradient, element_grid(n), dim3(WIDE, HIGH), view(n), dx, dy, x, y, mean);
 }

@@ -95,10 +95,11 @@ static unsigned hash(const het_product *p, int align)
     return (unsigned)(h >> 40) % PLANS;
 }
 
-/* Bytes that all three addresses are multiples of, 256 at most (what cuBLASLt would take for granted). */
+/* Bytes that all three addresses are multiples of; 64 at most, which every buffer has wherever it lies in its arena (cuBLASLt would
+ * take 256 for granted): the choice of an algorithm, and with it the last bits, must not depend on where a rank's buffers lie. */
 static int alignment(const void *a, const void *b, const void *c)
 {
-    const uintptr_t all = (uintptr_t)a | (uintptr_t)b | (uintptr_t)c | 256u;
+    const uintptr_t all = (uintptr_t)a | (uintptr_t)b | (uintptr_t)c | 64u;
     return (int)(all & (~all + 1u));
 }
 

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #include "../arena.h"
 #include "../data/contrast.h"
@@ -134,9 +133,8 @@ done:
 
 static het_status load(het_particles *particles, const options *o)
 {
-    struct stat in, out;
     for (int i = 0; i < o->input_count; i++)
-        if (stat(o->inputs[i], &in) == 0 && stat(o->output, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        if (het_options_same_file(o->inputs[i], o->output))
             return het_fail(HET_E_USAGE, "import: -o %s is the input itself", o->output);
     if (het_options_ends_with(o->input, ".cs")) return het_particles_load_cs(particles, o->inputs, o->input_count, &o->source);
     if (het_options_is_star(o->input))
@@ -367,6 +365,7 @@ static het_status write_stack(work *w, het_comm *comm)
     info.shift_range = o->shift > 0.0 ? o->shift : 0.05 * (double)w->box;
     info.has_truth = o->poses;
     info.has_source = 1;
+    info.source_box = p->box;
     info.recentred = o->recenter;
     het_stack_writer *writer = NULL;
     het_status status = het_stack_create(&writer, comm, o->output, &info);

@@ -1,13 +1,15 @@
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "../arena.h"
 #include "../data/predictions.h"
+#include "../kept.h"
 #include "../log.h"
 #include "../refine_poses.h"
 #include "../run.h"
+#include "../schedule.h"
 #include "cli.h"
 #include "options.h"
 #include "poses.h"
@@ -36,8 +38,8 @@ typedef struct job {
     const char *run, *stack_path, *out, *device;
     int amortised, refined; /* the encoder alone; from refinement */
     char folder[1100], standard[1200]; /* of the results in use; RUN/predictions.h5 */
-    char own[1200];   /* answers for the run's own images that are there already; "" for another stack, or where none are */
-    char known[1200]; /* for another stack: the conformations that training learned image by image; "" where it did not */
+    int own;               /* the stack is the run's, and its images' answers are `known` */
+    het_predictions known; /* of the run's images, image by image; none where nobody kept them */
     het_stack *stack;
     het_device dev;
     het_model *model;
@@ -108,56 +110,79 @@ static int searches(const job *j)
     return j->model->config.train.method == HET_METHOD_CRYODRGN2;
 }
 
-/* Poses found image by image: the run's own, or found anew against its volumes. */
-static het_status searched_share(job *j, het_comm *comm)
+/* Poses of another stack, searched against the run's volumes: in the conformations that training knows, or, while these are frozen and by
+ * the method without an encoder for poses, anew; else from the encoder's. */
+static het_status search(job *j, het_poses *poses)
 {
     het_status status = HET_OK;
     int stopped = 0; /* no signals are noted here */
+    const int anew = searches(j) || (j->known.count > 0 && j->state.frozen);
+    if (j->known.count > 0 && !anew) return het_poses_place(poses, &j->known, &stopped);
+    HET_TRY(anew ? het_poses_locate(poses, &stopped) : het_poses_encode(poses, &stopped));
+    if (j->refined || (anew && !searches(j))) status = het_poses_improve(poses, !searches(j), &stopped);
+done:
+    return status;
+}
+
+/* Poses found image by image: the run's own, or found against its volumes. */
+static het_status searched_share(job *j, het_comm *comm)
+{
+    het_status status = HET_OK;
     het_poses poses = {0};
-    het_predictions there = {0};
-    if (j->own[0] != '\0' || j->known[0] != '\0')
-        HET_TRY(het_comm_agree(comm, het_predictions_load(&there, j->own[0] != '\0' ? j->own : j->known)));
-    if (j->own[0] != '\0') {
-        take_share(j, comm, &there);
+    if (j->own) {
+        take_share(j, comm, &j->known);
         goto done;
     }
     HET_TRY(het_comm_agree(comm, het_poses_open(&poses, comm, j->model, j->stack, j->survey.noise_variance)));
-    if (j->known[0] != '\0') {
-        HET_TRY(het_poses_place(&poses, &there, &stopped));
-    } else {
-        HET_TRY(searches(j) ? het_poses_locate(&poses, &stopped) : het_poses_encode(&poses, &stopped));
-        if (j->refined) HET_TRY(het_poses_improve(&poses, !searches(j), &stopped));
-    }
+    HET_TRY(search(j, &poses));
     take_share(j, comm, &poses.all);
 done:
     het_poses_close(&poses);
-    het_predictions_free(&there);
     return status;
+}
+
+/* The stack has to show particles as those that the run knows. */
+static het_status check_stack(const job *j)
+{
+    const het_stack_info *info = het_stack_get_info(j->stack);
+    if (info->box != j->state.box)
+        return het_fail(HET_E_INPUT, "%s has box %lld, the run was trained on box %lld: import the stack with -D %lld", j->stack_path,
+                        (long long)info->box, (long long)j->state.box, (long long)j->state.box);
+    if (fabs(info->apix - j->state.apix) > 1e-3 * j->state.apix)
+        return het_fail(HET_E_INPUT, "%s has %g A per pixel, the run was trained on %g A: its particles are of another size there", j->stack_path,
+                        info->apix, j->state.apix);
+    if (j->out != NULL && het_stack_is_in(j->stack, j->out))
+        return het_fail(HET_E_USAGE, "-o %s is a file of the stack itself", j->out);
+    return HET_OK;
+}
+
+/* What is known of the trained images: from refinement, or kept by training. */
+static het_status load_known(job *j)
+{
+    const het_config *config = &j->model->config;
+    char path[1200];
+    const int started = !searches(j) && het_schedule_given(config, j->state.epoch);
+    if (j->amortised || (!j->own && !started)) return HET_OK; /* other images are asked of the encoder, or searched anew */
+    snprintf(path, sizeof path, "%s/predictions.h5", j->folder);
+    return j->refined ? het_predictions_load(&j->known, path) : het_kept_load(&j->known, j->run, config, &j->state);
 }
 
 static het_status load(job *j, const het_comm *comm)
 {
     het_status status = HET_OK;
-    char kept[1200];
+    const het_stack_info *info = het_stack_get_info(j->stack);
     HET_TRY(het_device_open(&j->dev, j->device, het_comm_local_rank(comm), 0, HET_PRECISION_F32));
     het_run_results(j->folder, sizeof j->folder, j->run, j->amortised);
     HET_TRY(het_run_load(j->folder, &j->dev, BATCH, &j->model, &j->survey, &j->state));
     if (j->amortised && searches(j))
         HET_TRY(het_fail(HET_E_USAGE, "--amortised: %s is a run of train.method=cryodrgn2, which has no encoder "
                          "for poses, but a search: leave that out", j->run));
-    const het_stack_info *info = het_stack_get_info(j->stack);
+    HET_TRY(check_stack(j));
     j->refined = strcmp(j->folder, j->run) != 0;
-    snprintf(j->own, sizeof j->own, "%s/%s", j->folder, j->refined ? "predictions.h5" : HET_RUN_KEPT);
-    if (j->amortised || access(j->own, R_OK) != 0) j->own[0] = '\0';
-    if (!het_run_is_of(&j->state, info)) {
-        snprintf(kept, sizeof kept, "%s/" HET_RUN_KEPT, j->run);
-        if (!searches(j) && !j->state.frozen && access(kept, R_OK) == 0) memcpy(j->known, j->own, sizeof j->known);
-        j->own[0] = '\0';
-    }
-    if (info->box != j->state.box)
-        HET_TRY(het_fail(
-            HET_E_INPUT, "%s has box %lld, the run was trained on box %lld: import the stack with -D %lld",
-            j->stack_path, (long long)info->box, (long long)j->state.box, (long long)j->state.box));
+    j->own = het_run_is_of(&j->state, info);
+    if (info->shift_range > j->model->spec.shift_range) j->model->spec.shift_range = info->shift_range; /* of the searches */
+    HET_TRY(load_known(j));
+    j->own = j->own && j->known.count > 0;
 done:
     return status;
 }
@@ -213,7 +238,7 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
     const char *h5 = j.out != NULL && het_options_ends_with(j.out, ".h5") ? j.out : j.standard;
     HET_TRY(het_stack_open_together(&j.stack, comm, j.stack_path));
     HET_TRY(het_comm_agree(comm, load(&j, comm)));
-    status = j.own[0] != '\0' || j.known[0] != '\0' || j.refined || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);
+    status = j.known.count > 0 || j.refined || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);
     HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));
     if (j.out != NULL && h5 != j.out && het_comm_rank(comm) == 0) status = write_star(&j, h5);
     HET_TRY(het_comm_agree(comm, status));
@@ -222,6 +247,7 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
              h5 == j.out || j.out == NULL ? "" : j.out);
 done:
     het_predictions_free(&j.all);
+    het_predictions_free(&j.known);
     het_model_free(j.model);
     het_survey_free(&j.survey);
     if (j.dev.ops != NULL) het_device_close(&j.dev);

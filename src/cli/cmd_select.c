@@ -57,7 +57,8 @@ static het_status write_list(const char *path, const int64_t *image, int64_t n)
     FILE *file = fopen(path, "w");
     if (file == NULL) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
     for (int64_t i = 0; i < n; i++) fprintf(file, "%lld\n", (long long)image[i]);
-    if (fclose(file) != 0) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
+    const int failed = ferror(file);
+    if (fclose(file) != 0 || failed) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
     return HET_OK;
 }
 

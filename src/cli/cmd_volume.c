@@ -143,13 +143,13 @@ done:
     return status;
 }
 
-/* Labels of the truth, or of a threshold on component 1; returns the number of classes in *classes. */
+/* Labels of the truth, or of a threshold on component 1; *classes: the largest and one. */
 static het_status labels(const job *j, const het_predictions *all, const double *pc1, int64_t *label, int64_t *classes)
 {
     het_status status = HET_OK;
     het_stack *stack = NULL;
     double threshold;
-    *classes = 2;
+    *classes = j->truth == NULL ? 2 : 1;
     if (j->truth == NULL) {
         HET_TRY(het_latent_threshold(&threshold, pc1, all->count));
         for (int64_t i = 0; i < all->count; i++) label[i] = pc1[i] > threshold;
@@ -179,8 +179,14 @@ static het_status modes(job *j, const het_predictions *all, const het_pca *pca, 
     het_latent_project(value, pca, 0, all->z, all->count);
     HET_TRY(labels(j, all, value, label, &classes));
     HET_TRY(room(j, classes));
-    for (int64_t c = 0; c < classes; c++)
-        HET_TRY(het_latent_class_mode(j->z + c * j->z_dim, NULL, all->z, value, label, c, all->count, j->z_dim));
+    j->count = 0;
+    for (int64_t c = 0; c < classes; c++) {
+        int64_t images = 0;
+        for (int64_t i = 0; i < all->count; i++) images += label[i] == c;
+        if (images == 0) continue; /* a number that the truth leaves out */
+        HET_TRY(het_latent_class_mode(j->z + j->count * j->z_dim, NULL, all->z, value, label, c, all->count, j->z_dim));
+        j->count++;
+    }
 done:
     het_release(label);
     return status;

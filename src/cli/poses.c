@@ -4,24 +4,26 @@
 #include <string.h>
 
 #include "../arena.h"
-#include "../data/mrc.h"
-#include "../data/star.h"
+#include "../data/particles.h"
 #include "../physics/rotation.h"
 #include "options.h"
+#include "star_rows.h"
 
 static const double DEGREES = 57.29577951308232;
 
 /* The columns: angles, origins in A, origins in px for tables that have them, optics group and CTF for those
- * without a table, which poses are confirmed, z; then the image names. */
+ * without a table, which poses are confirmed, z; then the image names, and an earlier run's z to leave out. */
 enum {
     ROT, TILT, PSI, X_ANGST, Y_ANGST, X_PIXEL, Y_PIXEL,
     GROUP, DEFOCUS_U, DEFOCUS_V, DEFOCUS_ANGLE, PHASE, CONFIRMED, FIRST_Z,
-    MOST_Z = 64, MOST_COLUMNS = FIRST_Z + MOST_Z + 1, LABEL = 32
+    MOST_Z = 64, MOST_COLUMNS = FIRST_Z + 2 * MOST_Z + 2, LABEL = 32
 };
 
 typedef struct table {
     int64_t rows, z_dim;
     const int64_t *image;      /* (rows) of the stack; NULL: all of them */
+    het_star_rows from;        /* the STAR files that they came from */
+    const het_star_table *base;/* whose rows are kept; NULL: none */
     double *numbers;           /* (FIRST_Z + z_dim, rows) */
     char label[MOST_Z][LABEL]; /* hetZ1 .. */
     const char **names;        /* (rows) image names into `text`; NULL when the base table has them */
@@ -42,6 +44,7 @@ static void free_table(table *t)
     het_release(t->names);
     het_release(t->text);
     het_release(t->ctf);
+    het_star_rows_free(&t->from);
 }
 
 static het_status load_ctf(table *t, const het_stack *stack)
@@ -62,24 +65,43 @@ static void add(table *t, const char *label, int64_t which)
     t->column[t->columns++] = (het_star_column_data){label, t->numbers + which * t->rows, NULL};
 }
 
+/* A per pixel of the source's images: as the base table has it, which is what reads its origins; else as they were imported. */
+static het_status source_pixels(const table *t, const het_stack *stack, double *apix)
+{
+    het_status status = HET_OK;
+    const het_stack_info *info = het_stack_get_info(stack);
+    if (t->base != NULL) HET_TRY(het_particles_star_apix(apix, &t->from.star[0], t->from.row, t->rows));
+    for (int64_t i = 0; i < t->rows; i++)
+        if (t->base == NULL || !(apix[i] > 0.0))
+            apix[i] = info->apix * (double)info->box / (double)het_stack_source_box(stack, image_of(t, i));
+done:
+    return status;
+}
+
 /* Poses and z as columns. Origins are those of the source's images: what recentring took out is added. */
 static het_status fill(table *t, const het_predictions *p, const het_stack *stack)
 {
-    const double apix = het_stack_get_info(stack)->apix;
+    het_status status = HET_OK;
+    const double box = (double)het_stack_get_info(stack)->box;
     t->z_dim = p->z_dim;
     t->numbers = het_alloc((size_t)((FIRST_Z + p->z_dim) * t->rows) * sizeof *t->numbers);
-    if (t->numbers == NULL)
-        return het_fail(HET_E_MEMORY, "no memory for the STAR columns of %lld images", (long long)t->rows);
+    double *apix = het_alloc((size_t)t->rows * sizeof *apix);
+    if (t->numbers == NULL || apix == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the STAR columns of %lld images", (long long)t->rows));
+    HET_TRY(source_pixels(t, stack, apix));
     for (int64_t i = 0; i < t->rows; i++) {
         const int64_t image = image_of(t, i);
+        const double scale = (double)het_stack_source_box(stack, image) / box;
         double r[9], angle[3], moved[2];
-        const het_status status = het_stack_moved(stack, image, moved);
-        if (status != HET_OK) return status;
+        HET_TRY(het_stack_moved(stack, image, moved));
         for (int k = 0; k < 9; k++) r[k] = p->rotation[9 * image + k];
         het_rotation_to_euler(r, &angle[0], &angle[1], &angle[2]);
         for (int k = 0; k < 3; k++) t->numbers[(ROT + k) * t->rows + i] = DEGREES * angle[k];
-        for (int k = 0; k < 2; k++)
-            t->numbers[(X_ANGST + k) * t->rows + i] = -((double)p->shift[2 * image + k] + moved[k]) * apix;
+        for (int k = 0; k < 2; k++) {
+            const double pixels = -scale * ((double)p->shift[2 * image + k] + moved[k]);
+            t->numbers[(X_PIXEL + k) * t->rows + i] = pixels;
+            t->numbers[(X_ANGST + k) * t->rows + i] = pixels * apix[i];
+        }
         t->numbers[CONFIRMED * t->rows + i] = p->confirmed[image];
         for (int64_t k = 0; k < p->z_dim; k++)
             t->numbers[(FIRST_Z + k) * t->rows + i] = p->z[image * p->z_dim + k];
@@ -92,10 +114,28 @@ static het_status fill(table *t, const het_predictions *p, const het_stack *stac
         add(t, t->label[k], FIRST_Z + k);
     }
     if (t->rows > 0 && p->confirmed[0] >= 0.0F) add(t, "hetConfirmed", CONFIRMED);
-    return HET_OK;
+    if (t->base != NULL && het_star_column(t->base, "rlnOriginX") >= 0) { /* RELION 3.0 counts in pixels */
+        add(t, "rlnOriginX", X_PIXEL);
+        add(t, "rlnOriginY", Y_PIXEL);
+    }
+done:
+    het_release(apix);
+    return status;
 }
 
-/* Names NUMBER@FILE, from the stack's source where it is known. */
+/* The conformations of an earlier run that the base table still has and these poses have no column for. */
+static void leave_out(table *t)
+{
+    for (int64_t c = 0; c < t->base->columns && t->columns < MOST_COLUMNS; c++) {
+        const char *label = t->base->label[c];
+        int written = 0;
+        for (int64_t i = 0; i < t->columns; i++) written |= strcmp(t->column[i].label, label) == 0;
+        if (!written && (strncmp(label, "hetZ", 4) == 0 || strcmp(label, "hetConfirmed") == 0))
+            t->column[t->columns++] = (het_star_column_data){label, NULL, NULL};
+    }
+}
+
+/* Names NUMBER@FILE: as a STAR file had them, or from the stack's source where it is known. */
 static het_status fill_names(table *t, const het_stack *stack, const char *stack_path)
 {
     het_status status = HET_OK;
@@ -104,13 +144,13 @@ static het_status fill_names(table *t, const het_stack *stack, const char *stack
     for (int pass = 0; pass < 2; pass++) {
         size_t used = 0;
         for (int64_t i = 0; i < t->rows; i++) {
-            const char *file = stack_path;
+            const char *file = stack_path, *name = het_star_rows_name(&t->from, i);
             int64_t row = image_of(t, i);
             if (known) HET_TRY(het_stack_source(stack, row, &file, &row));
             char *to = pass == 0 ? NULL : t->text + used;
+            const size_t room = pass == 0 ? 0 : bytes - used;
             if (pass == 1) t->names[i] = to;
-            used +=
-                (size_t)snprintf(to, pass == 0 ? 0 : bytes - used, "%06lld@%s", (long long)row + 1, file) + 1;
+            used += 1 + (size_t)(name != NULL ? snprintf(to, room, "%s", name) : snprintf(to, room, "%06lld@%s", (long long)row + 1, file));
         }
         if (pass == 1) break;
         bytes = used;
@@ -136,22 +176,9 @@ static void fill_ctf(table *t)
     for (int k = 0; k < 4; k++) add(t, label[k], DEFOCUS_U + k);
 }
 
-/* Side in px of the images that the table names: of the source where it is an MRC stack, else of the stack. */
-static int64_t named_box(const het_stack *stack)
-{
-    const het_stack_info *info = het_stack_get_info(stack);
-    const char *file;
-    int64_t row, box = info->box;
-    het_mrc *mrc = NULL;
-    if (!info->has_source || het_stack_source(stack, 0, &file, &row) != HET_OK || het_options_is_star(file)) return box;
-    if (het_mrc_open(&mrc, file) == HET_OK) box = het_mrc_get_info(mrc)->nx;
-    het_mrc_close(mrc);
-    return box;
-}
-
-/* The number of each image's optics group, from 1: images of one voltage, Cs and amplitude contrast.
+/* The number of each image's optics group, from 1: images of one voltage, Cs, amplitude contrast and size.
  * first (rows): the first image of each group. Returns the number of groups. */
-static int64_t fill_groups(table *t, int64_t *first)
+static int64_t fill_groups(table *t, int64_t *first, const het_stack *stack)
 {
     int64_t groups = 0;
     for (int64_t i = 0; i < t->rows; i++) {
@@ -159,7 +186,9 @@ static int64_t fill_groups(table *t, int64_t *first)
         int64_t g = 0;
         for (; g < groups; g++) {
             const het_ctf_row *other = &t->ctf[first[g]];
-            if (c->voltage == other->voltage && c->cs == other->cs && c->amplitude == other->amplitude) break;
+            if (c->voltage == other->voltage && c->cs == other->cs && c->amplitude == other->amplitude &&
+                het_stack_source_box(stack, image_of(t, i)) == het_stack_source_box(stack, image_of(t, first[g])))
+                break;
         }
         if (g == groups) first[groups++] = i;
         t->numbers[GROUP * t->rows + i] = (double)(g + 1);
@@ -169,15 +198,13 @@ static int64_t fill_groups(table *t, int64_t *first)
 }
 
 /* The table data_optics that RELION 3.1 and later want, `groups` rows; first [in] an image of each group. */
-static het_status write_optics(het_star_writer *writer, const het_stack *stack, const het_ctf_row *ctf,
-                               const int64_t *first, int64_t groups)
+static het_status write_optics(het_star_writer *writer, const het_stack *stack, const table *t, const int64_t *first, int64_t groups)
 {
     enum { NUMBER, BOX, DIMENSIONS, PIXEL, VOLTAGE, CS, AMPLITUDE, COLUMNS, NAME_SIZE = 32 };
     static const char *const label[COLUMNS] = {"rlnOpticsGroup", "rlnImageSize", "rlnImageDimensionality",
                                                "rlnImagePixelSize", "rlnVoltage", "rlnSphericalAberration",
                                                "rlnAmplitudeContrast"};
     const het_stack_info *info = het_stack_get_info(stack);
-    const double box = (double)named_box(stack), apix = info->apix * (double)info->box / box;
     het_status status = HET_OK;
     double *numbers = het_alloc((size_t)(COLUMNS * groups) * sizeof *numbers);
     char *text = het_alloc((size_t)groups * NAME_SIZE);
@@ -185,7 +212,8 @@ static het_status write_optics(het_star_writer *writer, const het_stack *stack, 
     if (numbers == NULL || text == NULL || name == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for %lld optics groups", (long long)groups));
     for (int64_t g = 0; g < groups; g++) {
-        const het_ctf_row *c = &ctf[first[g]];
+        const het_ctf_row *c = &t->ctf[first[g]];
+        const double box = (double)het_stack_source_box(stack, image_of(t, first[g])), apix = info->apix * (double)info->box / box;
         const double row[COLUMNS] = {(double)(g + 1),  box,         2.0,         apix,
                                      c->voltage / 1e3, c->cs / 1e7, c->amplitude};
         for (int k = 0; k < COLUMNS; k++) numbers[k * groups + g] = row[k];
@@ -193,7 +221,7 @@ static het_status write_optics(het_star_writer *writer, const het_stack *stack, 
         snprintf(text + g * NAME_SIZE, NAME_SIZE, "opticsGroup%lld", (long long)g + 1);
     }
     het_star_column_data column[COLUMNS + 1] = {{"rlnOpticsGroupName", NULL, name}};
-    const int columns = ctf[0].voltage > 0.0f ? COLUMNS : VOLTAGE; /* all images have a CTF or none has */
+    const int columns = t->ctf[0].voltage > 0.0f ? COLUMNS : VOLTAGE; /* all images have a CTF or none has */
     for (int k = 0; k < columns; k++)
         column[k + 1] = (het_star_column_data){label[k], numbers + k * groups, NULL};
     het_star_write_table(writer, "optics", NULL, NULL, groups, column, columns + 1);
@@ -204,46 +232,29 @@ done:
     return status;
 }
 
-/* The STAR file that all images came from, with their rows; *base NULL when there is none that fits. */
-static het_status find_base(const table *t, het_star *star, const het_star_table **base, int64_t *rows, const het_stack *stack)
+/* The file to write must not be one that images are read from. */
+static het_status refuse_source(const table *t, const het_stack *stack, const char *path)
 {
-    const char *first = NULL, *file;
-    int64_t most = 0;
-    *base = NULL;
-    for (int64_t i = 0; i < t->rows; i++) {
-        const het_status status = het_stack_source(stack, image_of(t, i), &file, &rows[i]);
-        if (status != HET_OK) return status;
-        if (i == 0) first = file;
-        if (!het_options_is_star(file) || strcmp(file, first) != 0) return HET_OK;
-        most = rows[i] > most ? rows[i] : most;
-    }
-    if (first == NULL || het_star_load(star, first) != HET_OK)
-        return HET_OK; /* moved away: names still say the rows */
-    *base = het_star_find_with(star, "rlnImageName");
-    if (*base != NULL && most >= (*base)->rows) *base = NULL;
-    return HET_OK;
+    int is_source = het_stack_is_in(stack, path);
+    for (int64_t k = 0; k < t->from.files; k++) is_source |= het_options_same_file(t->from.path[k], path);
+    if (!is_source) return HET_OK;
+    return het_fail(HET_E_USAGE, "-o %s: the images came from that file; give another name", path);
 }
 
-/* RELION 3.0 counts origins in pixels of its own images: rlnDetectorPixelSize (um) / rlnMagnification. */
-static het_status fill_pixels(table *t, const het_star_table *base, const int64_t *rows, double apix)
+static het_status write_all(const table *t, const het_stack *stack, const int64_t *first, int64_t groups, const char *path)
 {
-    het_status status = HET_OK;
-    const int64_t detector = het_star_column(base, "rlnDetectorPixelSize");
-    const int64_t magnification = het_star_column(base, "rlnMagnification");
-    for (int64_t i = 0; i < t->rows; i++) {
-        double um, times, pixel = apix;
-        if (detector >= 0 && magnification >= 0) {
-            HET_TRY(het_star_number(base, rows[i], detector, &um));
-            HET_TRY(het_star_number(base, rows[i], magnification, &times));
-            if (um > 0.0 && times > 0.0) pixel = 1e4 * um / times;
-        }
-        for (int k = 0; k < 2; k++)
-            t->numbers[(X_PIXEL + k) * t->rows + i] = t->numbers[(X_ANGST + k) * t->rows + i] / pixel;
+    het_star_writer *writer = NULL;
+    het_status status = het_star_create(&writer, path);
+    if (status != HET_OK) return status;
+    if (t->base == NULL) {
+        status = write_optics(writer, stack, t, first, groups);
+    } else {
+        for (int64_t i = 0; i < t->from.star[0].count; i++)
+            if (&t->from.star[0].table[i] != t->base) het_star_write_copy(writer, &t->from.star[0].table[i]);
     }
-    add(t, "rlnOriginX", X_PIXEL);
-    add(t, "rlnOriginY", Y_PIXEL);
-done:
-    return status;
+    het_star_write_table(writer, t->base != NULL ? t->base->name : "particles", t->base, t->base != NULL ? t->from.row : NULL, t->rows,
+                         t->column, t->columns);
+    return het_star_finish(writer, status);
 }
 
 het_status het_poses_write_star(const het_predictions *p, const int64_t *image, int64_t count, const het_stack *stack,
@@ -251,37 +262,28 @@ het_status het_poses_write_star(const het_predictions *p, const int64_t *image, 
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
-    het_star star = {0};
-    const het_star_table *base = NULL;
-    het_star_writer *writer = NULL;
-    int64_t *rows, groups = 0;
+    int64_t *first = NULL, groups = 0;
     table t = {.rows = image != NULL ? count : p->count, .image = image};
     if (p->count != info->count)
         return het_fail(HET_E_INPUT, "%s: predictions of %lld images for a stack of %lld", stack_path,
                         (long long)p->count, (long long)info->count);
-    rows = het_alloc((size_t)t.rows * sizeof *rows); /* of the base table; without one: see fill_groups */
-    if (rows == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the rows of %lld images", (long long)t.rows));
+    HET_TRY(het_star_rows_find(&t.from, stack, image, t.rows));
+    HET_TRY(refuse_source(&t, stack, path));
+    t.base = het_star_rows_base(&t.from);
     HET_TRY(fill(&t, p, stack));
-    if (info->has_source) HET_TRY(find_base(&t, &star, &base, rows, stack));
-    if (base == NULL) {
+    if (t.base != NULL) {
+        leave_out(&t);
+    } else {
+        first = het_alloc((size_t)t.rows * sizeof *first);
+        if (first == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the groups of %lld images", (long long)t.rows));
         HET_TRY(fill_names(&t, stack, stack_path));
         HET_TRY(load_ctf(&t, stack));
-        groups = fill_groups(&t, rows);
+        groups = fill_groups(&t, first, stack);
         if (t.ctf[0].voltage > 0.0f) fill_ctf(&t);
-    } else if (het_star_column(base, "rlnOriginX") >= 0) {
-        HET_TRY(fill_pixels(&t, base, rows, info->apix));
     }
-    HET_TRY(het_star_create(&writer, path));
-    for (int64_t i = 0; base != NULL && i < star.count; i++)
-        if (&star.table[i] != base) het_star_write_copy(writer, &star.table[i]);
-    if (base == NULL) status = write_optics(writer, stack, t.ctf, rows, groups);
-    het_star_write_table(writer, base != NULL ? base->name : "particles", base, base != NULL ? rows : NULL,
-                         t.rows, t.column, t.columns);
-    status = het_star_finish(writer, status);
+    status = write_all(&t, stack, first, groups, path);
 done:
     free_table(&t);
-    het_release(rows);
-    het_star_free(&star);
+    het_release(first);
     return status;
 }

@@ -117,6 +117,25 @@ het_status het_particles_check_ctf(const het_particles *p, int64_t i)
     return HET_OK;
 }
 
+/* Images that are not what the microscope's CTF makes of a projection: C^2 or |C| in its place. */
+static het_status refuse_processed(const het_particles *p, source *s)
+{
+    static const char *const label[2] = {"rlnCtfDataAreCtfPremultiplied", "rlnCtfDataArePhaseFlipped"};
+    static const char *const what[2] = {"multiplied by their CTF", "phase-flipped"};
+    for (int k = 0; k < 2; k++) {
+        const field f = find(s, label[k]);
+        for (int64_t i = 0; i < p->count && f.column >= 0; i++) {
+            double value;
+            const het_status status = number(s, &f, p->row[i], &value);
+            if (status != HET_OK) return status;
+            if (value != 0.0)
+                return het_fail(HET_E_INPUT, "%s: line %lld: the images are %s (_%s): training applies the CTF itself, so extract them "
+                                "again without that", p->source, (long long)p->line[i], what[k], label[k]);
+        }
+    }
+    return HET_OK;
+}
+
 static het_status read_ctf(het_particles *p, source *s)
 {
     static const struct {
@@ -132,6 +151,7 @@ static het_status read_ctf(het_particles *p, source *s)
                  {"rlnPhaseShift", degree, 1}};
     het_status status = HET_OK;
     field f[7];
+    HET_TRY(refuse_processed(p, s));
     for (int k = 0; k < 7; k++) {
         if (term[k].optional) f[k] = find(s, term[k].label);
         else HET_TRY(need(s, term[k].label, "add it, or give --no-ctf for images without a CTF", &f[k]));
@@ -167,40 +187,82 @@ static het_status apix_differs(const het_particles *p, source *s, const field *f
                     p->source, (long long)p->line[0], p->apix, (long long)p->line[i], apix);
 }
 
+/* Where a table's pixel sizes stand: rlnImagePixelSize, rlnPixelSize, or those of the detector with the magnification. */
+typedef struct pixel_fields {
+    field size, magnification; /* the second: column -1 where the first is in A */
+} pixel_fields;
+
+static int find_pixels(const source *s, pixel_fields *f)
+{
+    f->magnification.column = -1;
+    f->size = find(s, "rlnImagePixelSize");
+    if (f->size.column < 0) f->size = find(s, "rlnPixelSize");
+    if (f->size.column >= 0) return 1;
+    f->size = find(s, "rlnDetectorPixelSize");
+    f->magnification = find(s, "rlnMagnification");
+    return f->size.column >= 0 && f->magnification.column >= 0;
+}
+
+static het_status pixel_of(source *s, const pixel_fields *f, int64_t row, double *apix)
+{
+    double times;
+    het_status status = number(s, &f->size, row, apix);
+    if (status != HET_OK || f->magnification.column < 0) return status;
+    status = number(s, &f->magnification, row, &times);
+    *apix *= 1.0e4 / times; /* micrometre on the detector to A in the specimen */
+    return status;
+}
+
+static int is_pixel(double apix)
+{
+    return apix > 0.01 && apix < 1000.0;
+}
+
 static het_status read_apix(het_particles *p, source *s, double given)
 {
-    field f = find(s, "rlnImagePixelSize"), magnification = {0};
-    int from_detector = 0;
+    pixel_fields f;
     p->apix = given;
     if (given > 0.0) return HET_OK;
-    if (f.column < 0) f = find(s, "rlnPixelSize");
-    if (f.column < 0) {
-        from_detector = 1;
-        f = find(s, "rlnDetectorPixelSize");
-        magnification = find(s, "rlnMagnification");
-        if (f.column < 0 || magnification.column < 0)
-            return het_fail(HET_E_INPUT,
-                            "%s: no pixel size: neither _rlnImagePixelSize nor _rlnPixelSize nor "
-                            "_rlnDetectorPixelSize with _rlnMagnification; give --apix",
-                            p->source);
-    }
+    if (!find_pixels(s, &f))
+        return het_fail(HET_E_INPUT,
+                        "%s: no pixel size: neither _rlnImagePixelSize nor _rlnPixelSize nor "
+                        "_rlnDetectorPixelSize with _rlnMagnification; give --apix",
+                        p->source);
     for (int64_t i = 0; i < p->count; i++) {
-        double apix, times = 1.0;
-        het_status status = number(s, &f, p->row[i], &apix);
-        if (status == HET_OK && from_detector) status = number(s, &magnification, p->row[i], &times);
+        double apix;
+        const het_status status = pixel_of(s, &f, p->row[i], &apix);
         if (status != HET_OK) return status;
-        if (from_detector) apix *= 1.0e4 / times; /* micrometre on the detector to A in the specimen */
-        if (!(apix > 0.01 && apix < 1000.0))
+        if (!is_pixel(apix))
             return het_fail(HET_E_INPUT, "%s: line %lld: a pixel size of %g A cannot be; give --apix",
                             p->source, (long long)p->line[i], apix);
         if (i == 0) p->apix = apix;
-        if (fabs(apix - p->apix) > 1.0e-4 * p->apix) return apix_differs(p, s, &f, i, apix);
+        if (fabs(apix - p->apix) > 1.0e-4 * p->apix) return apix_differs(p, s, &f.size, i, apix);
     }
     return HET_OK;
 }
 
-static het_status read_numbers(const het_particles *p, source *s, double *to, int width, const field *f,
-                               double factor)
+/* What RELION wrote origins with: the pixel sizes of the file, also where others were given. */
+static het_status own_pixels(source *s, double *apix, const int64_t *row, int64_t n)
+{
+    pixel_fields f;
+    const int found = find_pixels(s, &f);
+    for (int64_t i = 0; i < n; i++) {
+        apix[i] = 0.0;
+        const het_status status = found ? pixel_of(s, &f, row[i], &apix[i]) : HET_OK;
+        if (status != HET_OK) return status;
+        if (!is_pixel(apix[i])) apix[i] = 0.0;
+    }
+    return HET_OK;
+}
+
+het_status het_particles_star_apix(double *apix, const het_star *star, const int64_t *row, int64_t n)
+{
+    source s;
+    const het_status status = find_tables(star, &s);
+    return status == HET_OK ? own_pixels(&s, apix, row, n) : status;
+}
+
+static het_status read_numbers(const het_particles *p, source *s, double *to, int width, const field *f, double factor)
 {
     for (int64_t i = 0; i < p->count; i++)
         for (int k = 0; k < width; k++) {
@@ -211,29 +273,34 @@ static het_status read_numbers(const het_particles *p, source *s, double *to, in
     return HET_OK;
 }
 
-static het_status read_poses(het_particles *p, source *s)
+/* t = -origin in px. */
+static het_status read_origins(het_particles *p, source *s)
 {
     het_status status = HET_OK;
-    const field angle[3] = {find(s, "rlnAngleRot"), find(s, "rlnAngleTilt"), find(s, "rlnAnglePsi")};
     field origin[2] = {find(s, "rlnOriginXAngst"), find(s, "rlnOriginYAngst")};
-    double factor = -1.0 / p->apix;
-    if (origin[0].column < 0 || origin[1].column < 0) {
-        origin[0] = find(s, "rlnOriginX");
-        origin[1] = find(s, "rlnOriginY");
-        factor = -1.0;
-    }
-    if (angle[0].column >= 0 && angle[1].column >= 0 && angle[2].column >= 0) {
-        p->euler = het_alloc((size_t)p->count * 3 * sizeof *p->euler);
-        if (p->euler == NULL) HET_TRY(het_fail(HET_E_MEMORY, "%s: no memory for the poses", p->source));
-        HET_TRY(read_numbers(p, s, p->euler, 3, angle, degree));
-    }
-    if (origin[0].column >= 0 && origin[1].column >= 0) {
-        p->shift = het_alloc((size_t)p->count * 2 * sizeof *p->shift);
-        if (p->shift == NULL) HET_TRY(het_fail(HET_E_MEMORY, "%s: no memory for the shifts", p->source));
-        HET_TRY(read_numbers(p, s, p->shift, 2, origin, factor));
-    }
+    const int in_a = origin[0].column >= 0 && origin[1].column >= 0;
+    double *apix = NULL;
+    for (int k = 0; k < 2 && !in_a; k++) origin[k] = find(s, k == 0 ? "rlnOriginX" : "rlnOriginY");
+    if (origin[0].column < 0 || origin[1].column < 0) return HET_OK;
+    p->shift = het_alloc((size_t)p->count * 2 * sizeof *p->shift);
+    apix = het_alloc((size_t)p->count * sizeof *apix);
+    if (p->shift == NULL || apix == NULL) HET_TRY(het_fail(HET_E_MEMORY, "%s: no memory for the shifts", p->source));
+    HET_TRY(read_numbers(p, s, p->shift, 2, origin, -1.0));
+    if (!in_a) goto done;
+    HET_TRY(own_pixels(s, apix, p->row, p->count));
+    for (int64_t i = 0; i < 2 * p->count; i++) p->shift[i] /= apix[i / 2] > 0.0 ? apix[i / 2] : p->apix;
 done:
+    het_release(apix);
     return status;
+}
+
+static het_status read_angles(het_particles *p, source *s)
+{
+    const field angle[3] = {find(s, "rlnAngleRot"), find(s, "rlnAngleTilt"), find(s, "rlnAnglePsi")};
+    if (angle[0].column < 0 || angle[1].column < 0 || angle[2].column < 0) return HET_OK;
+    p->euler = het_alloc((size_t)p->count * 3 * sizeof *p->euler);
+    if (p->euler == NULL) return het_fail(HET_E_MEMORY, "%s: no memory for the poses", p->source);
+    return read_numbers(p, s, p->euler, 3, angle, degree);
 }
 
 static het_status read_names(het_particles *p, const source *s, const char *datadir)
@@ -292,7 +359,8 @@ het_status het_particles_load_star(het_particles *p, const char *path, const het
     for (int64_t i = 0; i < p->count; i++) p->line[i] = s.particles->line[p->row[i]];
     if (!options->no_ctf) HET_TRY(read_ctf(p, &s));
     HET_TRY(read_apix(p, &s, options->apix));
-    HET_TRY(read_poses(p, &s));
+    HET_TRY(read_angles(p, &s));
+    HET_TRY(read_origins(p, &s));
     HET_TRY(read_names(p, &s, options->datadir));
 done:
     het_star_free(&star);

@@ -4,13 +4,14 @@
 #include "../../kernels/ops.h"
 #include "../mpi/comm.h"
 #include "../status.h"
+#include "star.h"
 
 /** Particles as a STAR table, a cryoSPARC dataset or an MRC stack describes them, before their images are read.
  *
  *  Poses. RELION's Euler angles (rot, tilt, psi) go to R by het_rotation_from_euler() as they are: x_image =
  *  R x_volume. RELION's origin is the shift that brings the particle to the centre; our t (METHOD 2) moves
- *  the centred particle to where it is seen: t = -origin, in pixels of the image: -rlnOriginXAngst / apix
- *  (3.1 and later) or -rlnOriginX (3.0). Units: rlnVoltage kV -> V, rlnSphericalAberration mm -> A, angles
+ *  the centred particle to where it is seen: t = -origin, in pixels of the image: -rlnOriginXAngst over the file's own
+ *  pixel size, whatever `apix` says (3.1 and later), or -rlnOriginX (3.0). Units: rlnVoltage kV -> V, rlnSphericalAberration mm -> A, angles
  *  degree -> rad. Tests: tests/test_particles.c
  *
  *  cryoSPARC's alignments3D/pose is a rotation vector v, R = exp([v]x)^T; its shift is RELION's origin in pixels of
@@ -44,9 +45,12 @@ typedef struct het_particles_options {
  *  where absolute, under the STAR's folder and each of its parents (RELION's paths start at the project), in
  *  the STAR's folder by its file name alone, and in the working folder. Rows are kept in the order of the
  *  file. Errors: HET_E_IO; HET_E_INPUT naming the missing column, the line, the optics groups that differ in
- *  pixel size, or the image file that is not there. */
+ *  pixel size, images that are multiplied by their CTF or phase-flipped, or the image file that is not there. */
 het_status het_particles_load_star(het_particles *particles, const char *path,
                                    const het_particles_options *options);
+/** The pixel sizes in A that a STAR file gives for rows `row` (n) of its particle table; 0 where it gives none that can be. Errors:
+ *  HET_E_INPUT for a file without particles, or a cell that is no number. */
+het_status het_particles_star_apix(double *apix, const het_star *star, const int64_t *row, int64_t n);
 /** The rows of a cryoSPARC dataset; columns that it lacks are taken from the others of `paths` (count, 8 at most), by uid. Image
  *  files are looked up as those of a STAR file. Errors: as above, and those of het_cs_load(). */
 het_status het_particles_load_cs(het_particles *particles, const char *const *paths, int count,

@@ -11,7 +11,7 @@
  *    /source/shift (N,2) float32 px: what recentring took out, where it was done
  *    /truth/{rotation (N,3,3), shift (N,2) px, class (N) int64, z (N)} where known
  *    /moments (N,2) float64: mean and sum of squared deviations of each image, as stored
- *  and attributes version, apix, box, sign, mean, std, shift_range.
+ *  and attributes version, apix, box, sign, mean, std, shift_range, and source_box where there is a /source.
  *  Wherever a stack is read, its name may be that of a list of stacks: a text file NAME.txt with one name a line,
  *  relative to its folder (blank lines and those that begin with # do not count). Their images follow one another, and
  *  all is as if they were in one file, to the bit where every file has /moments. Of many files few are open at a time.
@@ -26,6 +26,7 @@ typedef struct het_stack_info {
     double shift_range; /* px: largest |shift| expected (simulate knows it; import: 0.05 box unless given) */
     int has_truth, has_source;
     int recentred; /* the particles were moved to the centre: /source/shift */
+    int64_t source_box; /* side of the images in the source, px; 0: not known. Of the first file of a list */
     int64_t files; /* 1, or as many as a list names; set when read */
 } het_stack_info;
 
@@ -86,6 +87,10 @@ het_status het_stack_read_truth(const het_stack *stack, int64_t first, int64_t c
 /** Source of image i: file name (borrowed) and 0-based row; HET_E_INPUT when unknown. One thread at a time, as for the
  *  truth. */
 het_status het_stack_source(const het_stack *stack, int64_t i, const char **file, int64_t *row);
+/** Side in px of the images that image i came from: box, where it is not known. */
+int64_t het_stack_source_box(const het_stack *stack, int64_t i);
+/** Whether `path` is one of the files that the stack is made of: not to be written over. */
+int het_stack_is_in(const het_stack *stack, const char *path);
 /** By how much the particle of image i was off centre in the source, px of the stack; 0 without
  *  recentring. */
 het_status het_stack_moved(const het_stack *stack, int64_t i, double moved[2]);

@@ -26,7 +26,9 @@ static het_status read_attributes(het_stack_info *info, const het_h5_input *inpu
     HET_TRY(het_h5_get(input, -1, "mean", H5T_NATIVE_DOUBLE, &info->mean));
     HET_TRY(het_h5_get(input, -1, "std", H5T_NATIVE_DOUBLE, &info->std));
     HET_TRY(het_h5_get(input, -1, "shift_range", H5T_NATIVE_DOUBLE, &info->shift_range));
+    if (H5Aexists(input->file, "source_box") > 0) HET_TRY(het_h5_get(input, -1, "source_box", H5T_NATIVE_INT64, &info->source_box));
     info->sign = sign < 0 ? -1 : 1;
+    if (info->source_box < 0) return bad(input, "attribute source_box is negative");
     if (!(info->apix > 0 && isfinite(info->apix))) return bad(input, "attribute apix is not above 0");
     if (!isfinite(info->mean) || !(info->std >= 0 && isfinite(info->std)))
         return bad(input, "attribute mean or std is not finite");

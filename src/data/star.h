@@ -43,7 +43,7 @@ het_status het_star_integer(const het_star_table *table, int64_t row, int64_t co
 typedef struct het_star_column_data {
     const char *label;        /* without underscore */
     const double *numbers;    /* (rows) or NULL */
-    const char *const *texts; /* (rows) where numbers is NULL */
+    const char *const *texts; /* (rows) where numbers is NULL; both NULL: the base's column of that name is left out */
 } het_star_column_data;
 
 typedef struct het_star_writer het_star_writer;

@@ -49,6 +49,11 @@ static void put_data(FILE *file, const het_star_column_data *data, int64_t row)
     else put_text(file, data->texts[row]);
 }
 
+static int is_left_out(const het_star_column_data *data)
+{
+    return data != NULL && data->numbers == NULL && data->texts == NULL;
+}
+
 static const het_star_column_data *replacement(const het_star_column_data *data, int64_t count,
                                                const char *label)
 {
@@ -65,19 +70,20 @@ void het_star_write_table(het_star_writer *writer, const char *name, const het_s
     int64_t columns = 0;
     fprintf(file, "\ndata_%s\n\nloop_\n", name);
     for (int64_t c = 0; base != NULL && c < base->columns; c++)
-        fprintf(file, "_%s #%lld\n", base->label[c], (long long)++columns);
+        if (!is_left_out(replacement(data, data_count, base->label[c]))) fprintf(file, "_%s #%lld\n", base->label[c], (long long)++columns);
     for (int64_t i = 0; i < data_count; i++)
-        if (base == NULL || het_star_column(base, data[i].label) < 0)
+        if (!is_left_out(&data[i]) && (base == NULL || het_star_column(base, data[i].label) < 0))
             fprintf(file, "_%s #%lld\n", data[i].label, (long long)++columns);
     for (int64_t r = 0; r < count; r++) {
         for (int64_t c = 0; base != NULL && c < base->columns; c++) {
             const het_star_column_data *other = replacement(data, data_count, base->label[c]);
+            if (is_left_out(other)) continue;
             if (other != NULL) put_data(file, other, r);
             else put_text(file, het_star_text(base, rows == NULL ? r : rows[r], c));
             fputc(' ', file);
         }
         for (int64_t i = 0; i < data_count; i++) {
-            if (base != NULL && het_star_column(base, data[i].label) >= 0) continue;
+            if (is_left_out(&data[i]) || (base != NULL && het_star_column(base, data[i].label) >= 0)) continue;
             put_data(file, &data[i], r);
             fputc(' ', file);
         }

@@ -566,8 +566,8 @@ cudaError_t cudaGetDevice(int *index)
     return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int)
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 {
-    *value = shared_most();
+    *value = attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? shared_most() : 0;
     return cudaSuccess;
 }
