@@ -5,6 +5,7 @@
 #   HETACUMN_MARGIN   seconds before the job's time is up at which training stops with a checkpoint (180)
 #   HETACUMN_STARTS   starts of one job at most (200)
 #   HETACUMN_IDLE     starts in a row without a new checkpoint at most (3)
+#   HETACUMN_RESULTS  no: nothing is made of a finished training (yes: poses, RUN/report)
 folder=$(dirname "${BASH_SOURCE[0]}")
 program=${HETACUMN:-hetacumn}
 for place in "$folder/../../../bin/hetacumn" "$folder/../build/release/hetacumn"; do # installed, or in the sources
@@ -36,6 +37,19 @@ run_of()
         shift
     done
     echo "$run"
+}
+
+# stack_of ARGUMENTS: the stack that train is given: what is neither an option nor the value of one.
+stack_of()
+{
+    while [ $# -gt 0 ]; do
+        case $1 in
+        -o | --output | --config | --set | --max-hours | --device | --method | --memory | --starts | --prometheus) shift ;;
+        -*) ;;
+        *) echo "$1" && return ;;
+        esac
+        shift
+    done
 }
 
 # seconds_of [DAYS-][[HOURS:]MINUTES:]SECONDS: what squeue says is left, in seconds; nothing for UNLIMITED and other words.
@@ -193,4 +207,25 @@ train()
         fi
     fi
     exit "$ended"
+}
+
+# results ARGUMENTS: of a training with these arguments that is done: poses of all images for RELION, and a page with maps and figures.
+# On one rank; what fails here is said, and does not make the training fail.
+results()
+{
+    local run stack
+    [ "${HETACUMN_RESULTS:-yes}" != no ] || return 0
+    run=$(run_of "$@")
+    stack=$(stack_of "$@")
+    ranks=1 nodes=1
+    for command in predict analyze; do
+        case $command in
+        predict) launch predict "$run" "$stack" -o "$run/poses.star" ;;
+        analyze) launch analyze "$run" ;;
+        esac
+        ended='' signalled=''
+        await
+        [ "$ended" -eq 0 ] || { say "$command ended with exit code $ended; the training is done all the same" && return 0; }
+    done
+    say "poses are in $run/poses.star, maps and figures in $run/report/report.html"
 }

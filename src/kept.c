@@ -1,7 +1,6 @@
 #include "kept.h"
 
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "data/checkpoint.h"
@@ -23,7 +22,7 @@ static het_status from_checkpoint(het_predictions *kept, const char *run, const 
                                 {"images/z", {kept->z, HET_F32, 2, {n, z}}},
                                 {"images/loss", {kept->loss, HET_F32, 1, {n}}}};
     HET_TRY(het_checkpoint_load(file, fields, sizeof fields / sizeof *fields));
-    if (state->frozen) memset(kept->z, 0, (size_t)(n * z) * sizeof *kept->z);
+    if (state->frozen) het_predictions_freeze(kept);
     het_info("%s has not come to its end: poses and conformations are those of epoch %.1f", run, state->epoch);
 done:
     if (status != HET_OK) het_predictions_free(kept);

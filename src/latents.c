@@ -110,7 +110,7 @@ void het_latents_put(het_latents *s, const float *z)
 
 het_status het_latents_learn(het_latents *s, het_comm *comm, const het_batch *batch, het_model *m, double rate)
 {
-    if (batch->rotation == NULL) return HET_OK;
+    if (batch->rotation == NULL || s->count == 0) return HET_OK; /* a search has poses but no conformations of its own */
     het_model_answers_given(m, s->batch_dz, s->batch_loss);
     for (int64_t i = 0; i < batch->count; i++) {
         if (!isfinite(s->batch_loss[i])) continue;

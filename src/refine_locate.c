@@ -127,9 +127,7 @@ het_status het_poses_locate(het_poses *s, int *stopped)
 {
     het_status status = HET_OK;
     if (s->model->frozen) {
-        const size_t numbers = (size_t)(s->all.count * s->all.z_dim);
-        memset(s->all.z, 0, numbers * sizeof *s->all.z);
-        memset(s->all.zstd, 0, numbers * sizeof *s->all.zstd);
+        het_predictions_freeze(&s->all);
     } else {
         HET_TRY(het_poses_encode(s, stopped));
         memset(s->all.mirrored, 0, (size_t)s->all.count * sizeof *s->all.mirrored);

@@ -205,7 +205,9 @@ het_status het_poses_encode(het_poses *s, int *stopped)
     het_status status = HET_OK;
     for (int64_t part = 0; part < het_comm_parts(s->comm) && status == HET_OK; part++)
         status = het_poses_each(s, part, NULL, 0, encode_batch, s, stopped);
-    return het_poses_share(s, status, stopped);
+    status = het_poses_share(s, status, stopped);
+    if (s->model->frozen) het_predictions_freeze(&s->all);
+    return status;
 }
 
 /* ---- to the minimum ---- */

@@ -18,6 +18,7 @@ CLUSTER=$(mktemp -d /tmp/slurm.XXXXXX)
 trap 'cluster_down; rm -rf "$WORK" "$CLUSTER"' EXIT
 trap 'exit 1' INT TERM HUP
 export SLURM_CONF=$CLUSTER/slurm.conf
+export HETACUMN_RESULTS=no # but where a test is about them
 
 # wait_for SECONDS WHAT COMMAND..: until the command succeeds.
 wait_for()

@@ -49,7 +49,7 @@ saw "$nodes" 'rank 0 n0 GPUs 3 threads 1' 'rank 1 n1 GPUs 0 threads 1'
 ! grep -q 'one rank for each GPU' ./*.log || fail "the GPUs are used: $(grep 'GPU' ./*.log)"
 
 # Several seeds. One task is stopped: it is queued again, and no other.
-"$SLURM/submit" -c 1 --array 1-2 seeds "${long[@]}" -o seeds >out 2>err || fail "submit seeds"
+HETACUMN_RESULTS=yes "$SLURM/submit" -c 1 --array 1-2 seeds "${long[@]}" -o seeds >out 2>err || fail "submit seeds"
 array=$(cut -d ' ' -f 4 out)
 wait_for 180 "a report of seed 2" test -s seeds/seed-2/log.jsonl
 scancel -b -s USR1 "${array}_2"
@@ -58,6 +58,9 @@ grep -q 'queued again to go on' "hetacumn-${array}_2.log" || fail "task 2 was no
 [ "$(cat seeds/*/starts.txt | wc -l)" -eq 3 ] || fail "more starts than one task's: $(cat seeds/*/starts.txt)"
 for seed in 1 2; do
     finished seeds/seed-$seed 720
+    # what a user finds in the morning
+    [ -s seeds/seed-$seed/report/report.html ] && [ "$(grep -c @ seeds/seed-$seed/poses.star)" -eq 96 ] ||
+        fail "no poses or report of seed $seed: $(cat "hetacumn-${array}_$seed.log")"
     grep -q "seed: $seed\$" seeds/seed-$seed/config.yaml || fail "seed $seed: $(cat seeds/seed-$seed/config.yaml)"
 done
 ! cmp -s seeds/seed-1/checkpoints/step-720.h5 seeds/seed-2/checkpoints/step-720.h5 || fail "both seeds give the same"

@@ -21,6 +21,7 @@ het_status het_cmd_volume(het_comm *comm, int argc, char **argv, int *exit_code)
 het_status het_cmd_reconstruct(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_evaluate(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_plot(het_comm *comm, int argc, char **argv, int *exit_code);
+het_status het_cmd_analyze(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_fsc(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_status(het_comm *comm, int argc, char **argv, int *exit_code);
 het_status het_cmd_info(het_comm *comm, int argc, char **argv, int *exit_code);

@@ -9,8 +9,8 @@
 
 static const char usage[] =
     "usage: hetacumn plot RUN [-o DIR]\n"
-    "The figures of a run that need no truth, as SVG with their numbers as TSV: training curves, and the\n"
-    "conformations of RUN/predictions.h5 where it is there. With truth: `hetacumn evaluate --plots`.\n"
+    "The figures of a run that need no truth, as SVG with their numbers as TSV: training curves, and where RUN/predictions.h5\n"
+    "is there the conformations and views of its images. With truth: `hetacumn evaluate --plots`.\n"
     "  -o, --output DIR        default: RUN/plots\n"
     "      --predictions FILE  in place of RUN/predictions.h5\n"
     "      --help\n";
@@ -58,6 +58,7 @@ static het_status draw(const job *j)
     if (j->predictions != NULL || access(from, F_OK) == 0) {
         HET_TRY(het_predictions_load(&predictions, from));
         HET_TRY(het_figure_latent(out, &predictions, NULL));
+        HET_TRY(het_figure_views(out, &predictions));
     } else {
         het_info("no %s: without conformations; `hetacumn predict` makes it", from);
     }

@@ -89,6 +89,7 @@ static het_status predict_share(job *j, het_comm *comm)
         het_progress_step(&progress, at * het_comm_size(comm));
     }
     het_progress_end(&progress);
+    if (j->model->frozen) het_predictions_freeze(&j->all);
 done:
     het_release(images);
     return status;

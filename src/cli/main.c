@@ -21,6 +21,7 @@ static const struct {
     {"reconstruct", het_cmd_reconstruct, "maps from the images alone, and half maps"},
     {"evaluate", het_cmd_evaluate, "measures against the truth"},
     {"plot", het_cmd_plot, "figures of a run"},
+    {"analyze", het_cmd_analyze, "figures and maps of a run on one page"},
     {"fsc", het_cmd_fsc, "Fourier shell correlation of two maps"},
     {"status", het_cmd_status, "what runs are at, from their folders"},
     {"info", het_cmd_info, "any file in plain words"},

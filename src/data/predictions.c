@@ -1,6 +1,7 @@
 #include "predictions.h"
 
 #include <math.h>
+#include <string.h>
 #include <stddef.h>
 
 #include "../arena.h"
@@ -75,6 +76,13 @@ void het_predictions_free(het_predictions *p)
 {
     for (int i = 0; i < ARRAYS; i++) het_release(*place_of(p, &ARRAY[i]));
     *p = (het_predictions){0};
+}
+
+void het_predictions_freeze(het_predictions *p)
+{
+    const size_t numbers = (size_t)(p->count * p->z_dim);
+    memset(p->z, 0, numbers * sizeof *p->z);
+    memset(p->zstd, 0, numbers * sizeof *p->zstd);
 }
 
 het_predictions het_predictions_rows(const het_predictions *all, int64_t first, int64_t count)

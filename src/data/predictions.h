@@ -28,6 +28,8 @@ typedef struct het_predictions {
  *  HET_E_MEMORY. */
 het_status het_predictions_new(het_predictions *predictions, int64_t count, int64_t z_dim);
 void het_predictions_free(het_predictions *predictions);
+/** z and its deviations are 0, as while conformations are frozen: there are none then, whatever the encoder says. */
+void het_predictions_freeze(het_predictions *predictions);
 /** Images [first, first + count) of `all`: a view of its arrays, which is not freed. */
 het_predictions het_predictions_rows(const het_predictions *all, int64_t first, int64_t count);
 
