@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # A folder to carry to a machine that has a GPU and CUDA's libraries, but not the packages of the build: the relocatable archive,
 # the tests of operations, bench_step and the tools that tests/gpu.sh needs.
-#   scripts/gpu_kit.sh DIR        from build/release, built with the plugin (scripts/setup.sh finds or fetches nvcc)
+#   scripts/gpu_kit.sh DIR [BUILD]    BUILD (build/release) has the plugin (scripts/setup.sh finds or fetches nvcc)
 # There:
 #   DIR/check                     tests/gpu.sh; HET_GPU_QUICK=1 without compute-sanitizer
 #   DIR/compare --device cuda     bench/compare beside PyTorch; see bench/pytorch/compare.py --help. Where time is short, in three calls:
 #                                 --skip-timing; --skip-agreement --variant fair winners both launches; --skip-agreement --variant compile
 # CUDA's libraries are found by the machine's loader, in /usr/local/cuda, or beside python3's torch.
 set -euo pipefail
-kit=${1:?usage: scripts/gpu_kit.sh DIR}
+kit=${1:?usage: scripts/gpu_kit.sh DIR [BUILD]}
+build=$(cd "${2:-$(dirname "$0")/../build/release}" && pwd)
+[[ $kit == /* ]] || kit=$PWD/$kit
 cd "$(dirname "$0")/.."
-build=$PWD/build/release
 [ -e "$build/hetacumn_cuda.so" ] || { echo "gpu_kit: $build has no hetacumn_cuda.so: build with nvcc first (scripts/setup.sh)" >&2; exit 1; }
 [ ! -e "$kit" ] || { echo "gpu_kit: $kit is there already" >&2; exit 1; }
 
@@ -19,7 +20,6 @@ trap 'rm -rf "$packed"' EXIT
 cpack --config "$build/CPackConfig.cmake" -B "$packed" >/dev/null
 mkdir -p "$kit"
 tar -xzf "$packed"/hetacumn-*.tar.gz -C "$kit" --strip-components=1
-kit=$(cd "$kit" && pwd)
 
 # libraries_of TO PROGRAM..: what they are linked with, but the C library and what is there.
 libraries_of()
