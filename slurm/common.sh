@@ -209,23 +209,27 @@ train()
     exit "$ended"
 }
 
-# results ARGUMENTS: of a training with these arguments that is done: poses of all images for RELION, and a page with maps and figures.
-# On one rank; what fails here is said, and does not make the training fail.
+# results DEVICE ARGUMENTS: of a training with these arguments that is done: poses of all images for RELION, and a page with maps and
+# figures. On one rank; what fails here is said, and does not make the training fail. Where the time is up the job is queued again.
 results()
 {
-    local run stack
+    local device=$1 run stack command
+    shift
     [ "${HETACUMN_RESULTS:-yes}" != no ] || return 0
     run=$(run_of "$@")
     stack=$(stack_of "$@")
     ranks=1 nodes=1
     for command in predict analyze; do
-        case $command in
-        predict) launch predict "$run" "$stack" -o "$run/poses.star" ;;
-        analyze) launch analyze "$run" ;;
-        esac
         ended='' signalled=''
+        case $command in
+        predict) launch predict "$run" "$stack" -o "$run/poses.star" --device "$device" ;;
+        analyze) launch analyze "$run" --device "$device" ;;
+        esac
         await
-        [ "$ended" -eq 0 ] || { say "$command ended with exit code $ended; the training is done all the same" && return 0; }
+        [ "$ended" -ne 0 ] || continue
+        [ "$ended" -le 128 ] || requeue
+        say "$command ended with exit code $ended; the training is done all the same"
+        [ -s "$run/predictions.h5" ] || return 0 # without a STAR file there may still be a page
     done
-    say "poses are in $run/poses.star, maps and figures in $run/report/report.html"
+    [ "$ended" -ne 0 ] || say "maps and figures are in $run/report/report.html"
 }

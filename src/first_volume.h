@@ -17,7 +17,7 @@
  *  From random poses the first rounds are coarse: the likelihood ends at 5 Fourier pixels, candidates are those
  *  of the grid of 15 degrees itself, many of them count, and the noise is raised 30-fold at first, falling to
  *  its own level (annealing). Finer or harder assignments from the beginning end in maps that mix both hands
- *  (docs/experiments.md). A last, finer search gives the poses.
+ *  (docs/poses.md). A last, finer search gives the poses.
  *
  *  Ranks share the images in searches and the grid of the map in sums over images, which all take in one order: the numbers do not
  *  depend on how many ranks there are. Tests: tests/test_first_volume.c, tests/cli_deterministic.sh */

@@ -14,7 +14,7 @@ enum { REACH = 16 }; /* Fourier pixels, of the maps compared: enough to tell a p
 static const double DEGREES = 57.29577951308232;
 static const double MOST = 45.0;  /* degrees: a compromise between parts lies not farther off */
 static const double LEAST = 2.0;  /* degrees: less is left to refinement */
-static const double GAIN = 0.05;  /* of the correlation, at least (10 % and more where frames differ, 3.5 % at most elsewhere: docs/experiments.md), */
+static const double GAIN = 0.05;  /* of the correlation, at least (10 % and more where frames differ, 3.5 % at most elsewhere: docs/poses.md), */
 static const double SURE = 5.0;   /* and this many standard deviations of that of noise */
 static const double POOR = 0.8;   /* of the best correlation: less, and the other hand is tried */
 static const het_pose3 STAYS = {.a = {1, 0, 0, 0, 1, 0, 0, 0, 1}, .hand = 1};

@@ -57,7 +57,7 @@ het_status het_poses_locate(het_poses *poses, int *stopped);
  *  maps of the others is the present one, within 30 degrees. The conformation with the least share below HET_CONFIRMED no longer counts
  *  as one of the others, and so on, while at least half of the images are in those that count.
  *  Sets all.confirmed: the share of the image's conformation. Where poses are right it is above 0.9, where most are wrong below
- *  0.8 (docs/experiments.md). Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
+ *  0.8 (docs/poses.md). Collective; *stopped as above. Errors: HET_E_MEMORY, those of reading. */
 het_status het_poses_confirm(het_poses *poses, int *stopped);
 /** Whether others were asked, and do not confirm the image's conformation; the share of such images. */
 int het_poses_is_doubted(const het_predictions *predictions, int64_t image);

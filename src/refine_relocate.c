@@ -1,5 +1,5 @@
 /* Pose and conformation of an image found together: a wrong pose bends z until it fits, and a search at that z finds the
- * wrong pose again. Such images lie far out in z: of AdK and IgG-1D (docs/experiments.md) nearly all that are wrong are among
+ * wrong pose again. Such images lie far out in z: of AdK and IgG-1D (docs/poses.md) nearly all that are wrong are among
  * the outer 40 %. */
 #include <math.h>
 #include <string.h>

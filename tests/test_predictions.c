@@ -403,7 +403,19 @@ static void star_trusts_no_changed_source(void **state)
     for (int i = 0; i < N; i++) /* imported as if of 1.25 A; the source says 3 */
         assert_true(fabs(number(table, i, "rlnOriginYAngst") + 3.0 * 2.0 * ((double)p.shift[2 * i + 1] + (double)moved_by(i, 1))) < 1e-5);
     het_star_free(&star);
+    het_stack_close(stack);
+    /* a stack of an earlier version does not know the box of its source: origins are those of its own pixels */
+    make_stack(other, source, 0);
+    assert_int_equal(het_stack_open(&stack, other), HET_OK);
+    assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, path), HET_OK);
+    assert_int_equal(het_star_load(&star, path), HET_OK);
+    table = het_star_find(&star, "particles");
+    for (int i = 0; i < N; i++)
+        assert_true(fabs(number(table, i, "rlnOriginYAngst") + 2.5 * ((double)p.shift[2 * i + 1] + (double)moved_by(i, 1))) < 1e-5);
+    het_star_free(&star);
     assert_int_equal(remove(path), 0);
+    assert_int_equal(het_poses_check_star(stack, path), HET_OK);
+    assert_int_equal(het_poses_check_star(stack, source), HET_E_USAGE);
     assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, source), HET_E_USAGE);
     assert_int_equal(het_poses_write_star(&p, NULL, 0, stack, other, other), HET_E_USAGE);
     write_source(source, N - 1, 10000.0);

@@ -10,12 +10,12 @@
 #include "../data/png_write.h"
 #include "../data/predictions.h"
 #include "../log.h"
-#include "../physics/kmeans.h"
 #include "../watch.h"
 #include "cli.h"
 #include "figures.h"
 #include "map_file.h"
 #include "options.h"
+#include "selection.h"
 
 static const char usage[] =
     "usage: hetacumn analyze RUN [-o DIR]\n"
@@ -153,10 +153,9 @@ static void put_map(FILE *f, const char *folder, int64_t number)
 static het_status put_clusters(FILE *f, const job *j, const het_predictions *p)
 {
     het_status status = HET_OK;
-    double *centre = het_alloc((size_t)(j->kmeans * p->z_dim) * sizeof *centre);
-    int64_t *label = het_alloc((size_t)p->count * sizeof *label);
-    if (centre == NULL || label == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for k-means"));
-    HET_TRY(het_kmeans(centre, label, NULL, p->z, p->count, p->z_dim, j->kmeans, HET_CLUSTERS_SEED));
+    double *centre = NULL;
+    int64_t *label = NULL;
+    HET_TRY(het_selection_clusters(&centre, &label, p, j->kmeans));
     fputs("<h2>Clusters of conformations</h2>\n<table>\n<tr><th>cluster<th>images<th>share<th>mean loss<th>poses confirmed<th>projections "
           "along z, y, x of the map of the image nearest to the centre\n", f);
     for (int64_t k = 0; k < j->kmeans; k++) {

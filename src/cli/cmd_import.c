@@ -8,6 +8,7 @@
 
 #include "../arena.h"
 #include "../data/contrast.h"
+#include "../data/open_files.h"
 #include "../data/particles.h"
 #include "../data/resample.h"
 #include "../data/stack.h"
@@ -134,7 +135,7 @@ done:
 static het_status load(het_particles *particles, const options *o)
 {
     for (int i = 0; i < o->input_count; i++)
-        if (het_options_same_file(o->inputs[i], o->output))
+        if (het_file_is_same(o->inputs[i], o->output))
             return het_fail(HET_E_USAGE, "import: -o %s is the input itself", o->output);
     if (het_options_ends_with(o->input, ".cs")) return het_particles_load_cs(particles, o->inputs, o->input_count, &o->source);
     if (het_options_is_star(o->input))

@@ -17,7 +17,7 @@ static const char usage[] =
     "usage: hetacumn reconstruct [RUN] stack.h5 -o DIR [conditions]\n"
     "Maps from the images alone, by back-projection: at the poses of RUN/predictions.h5, to see what the images themselves show of a\n"
     "conformation; without RUN at those that came with the stack (`import --poses`), to see that CTF, sign and pixel size are right.\n"
-    "The stack may have another box than the one that was predicted, but the same images in the same order.\n"
+    "The stack may have another box than the one that was predicted, but the same images in the same order, recentred or not as those were.\n"
     "  DIR/vol_000.mrc                      of all images, its shells weighted as the half maps agree\n"
     "  DIR/vol_000_half1.mrc, _half2.mrc    of a half of them each, drawn by chance, unweighted\n"
     "  DIR/vol_000_fsc.tsv                  the halves' FSC (poses were found with all images: it is an upper bound)\n"
@@ -160,6 +160,25 @@ done:
     return status;
 }
 
+/* Every rank has all groups, so all go the same way. */
+static het_status make_maps(const job *j, het_comm *comm, het_reconstructor *from)
+{
+    het_status status = HET_OK;
+    int64_t made = 0, images[2];
+    for (int64_t i = 0; i < j->groups; i++) {
+        het_reconstruct_count(images, from, j->group, i);
+        if (images[0] > 0 && images[1] > 0) {
+            HET_TRY(make_map(j, comm, from, i));
+            made++;
+        } else {
+            het_warn("vol_%03lld.mrc is left out: its %lld images are too few for two half maps", (long long)i, (long long)(images[0] + images[1]));
+        }
+    }
+    if (made == 0) status = het_fail(HET_E_INPUT, "reconstruct: too few images for two half maps: nothing is written");
+done:
+    return status;
+}
+
 static het_status room(job *j)
 {
     const size_t n = (size_t)het_stack_get_info(j->stack)->count;
@@ -185,7 +204,7 @@ static het_status make_all(job *j, het_comm *comm)
     HET_TRY(het_comm_broadcast(comm, &j->groups, sizeof j->groups, 0));
     HET_TRY(het_comm_agree(comm, root ? het_figures_folder(j->out) : HET_OK));
     HET_TRY(het_reconstructor_new(&from, comm, j->stack, j->rotation, j->shift));
-    for (int64_t i = 0; i < j->groups; i++) HET_TRY(make_map(j, comm, from, i));
+    status = make_maps(j, comm, from);
 done:
     het_reconstructor_free(from);
     return status;

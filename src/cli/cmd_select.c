@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../arena.h"
+#include "../data/open_files.h"
 #include "../data/predictions.h"
 #include "../log.h"
 #include "cli.h"
@@ -74,6 +75,7 @@ static het_status write_selected(const job *j, const het_predictions *p, const i
     if (p->count != het_stack_get_info(stack)->count)
         HET_TRY(het_fail(HET_E_INPUT, "%s has %lld images, %s/predictions.h5 has %lld: give the stack that was predicted", j->stack,
                          (long long)het_stack_get_info(stack)->count, j->run, (long long)p->count));
+    if (het_file_is_same(j->stack, j->out)) HET_TRY(het_fail(HET_E_USAGE, "-o %s is the stack itself", j->out));
     if (het_options_ends_with(j->out, ".txt")) HET_TRY(write_list(j->out, image, n));
     else HET_TRY(het_poses_write_star(p, image, n, stack, j->stack, j->out));
     het_info("select: %lld of %lld images are in %s", (long long)n, (long long)p->count, j->out);

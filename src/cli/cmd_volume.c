@@ -15,6 +15,7 @@
 #include "cli.h"
 #include "map_file.h"
 #include "options.h"
+#include "selection.h"
 
 enum { MAPS_MAX = 1000, Z_MAX = 64 };
 
@@ -127,11 +128,10 @@ done:
 static het_status clusters(job *j, const het_predictions *all)
 {
     het_status status = HET_OK;
-    double *centre = het_alloc((size_t)(j->clusters * j->z_dim) * sizeof *centre);
-    int64_t *label = het_alloc((size_t)all->count * sizeof *label);
-    int64_t *nearest = het_alloc((size_t)j->clusters * sizeof *nearest);
-    if (centre == NULL || label == NULL || nearest == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for k-means"));
-    HET_TRY(het_kmeans(centre, label, NULL, all->z, all->count, j->z_dim, j->clusters, HET_CLUSTERS_SEED));
+    double *centre = NULL;
+    int64_t *label = NULL, *nearest = het_alloc((size_t)j->clusters * sizeof *nearest);
+    if (nearest == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for k-means"));
+    HET_TRY(het_selection_clusters(&centre, &label, all, j->clusters));
     het_kmeans_nearest(nearest, centre, j->clusters, all->z, all->count, j->z_dim);
     HET_TRY(room(j, j->clusters));
     for (int64_t i = 0; i < j->clusters; i++)

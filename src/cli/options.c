@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 het_status het_options_refused(char *const *argv, int answer)
 {
@@ -31,12 +30,6 @@ het_status het_options_number(const char *option, const char *text, double *valu
     *value = strtod(text, &end);
     if (end == text || *end != '\0' || isnan(*value)) return het_fail(HET_E_USAGE, "%s %s: it must be a number", option, text);
     return HET_OK;
-}
-
-int het_options_same_file(const char *a, const char *b)
-{
-    struct stat first, second;
-    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
 int het_options_ends_with(const char *path, const char *end)

@@ -10,8 +10,6 @@ het_status het_options_refused(char *const *argv, int answer);
 /** The value of an option: a whole number from low to high; a number that is not NaN. Errors: HET_E_USAGE. */
 het_status het_options_whole(const char *option, const char *text, int64_t low, int64_t high, int64_t *value);
 het_status het_options_number(const char *option, const char *text, double *value);
-/** Whether both names are of one file that is there. */
-int het_options_same_file(const char *a, const char *b);
 /** Whether a file's name ends so, in small or capital letters. */
 int het_options_ends_with(const char *path, const char *end);
 /** .star or .star.gz */

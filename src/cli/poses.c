@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "../arena.h"
+#include "../data/mrc.h"
+#include "../data/open_files.h"
 #include "../data/particles.h"
 #include "../physics/rotation.h"
 #include "options.h"
@@ -30,7 +32,6 @@ typedef struct table {
     char *text;
     het_star_column_data column[MOST_COLUMNS];
     int64_t columns;
-    het_ctf_row *ctf; /* (rows), where it is written */
 } table;
 
 static int64_t image_of(const table *t, int64_t row)
@@ -43,21 +44,7 @@ static void free_table(table *t)
     het_release(t->numbers);
     het_release(t->names);
     het_release(t->text);
-    het_release(t->ctf);
     het_star_rows_free(&t->from);
-}
-
-static het_status load_ctf(table *t, const het_stack *stack)
-{
-    int64_t *index = het_alloc((size_t)t->rows * sizeof *index);
-    t->ctf = het_alloc((size_t)t->rows * sizeof *t->ctf);
-    het_status status = index != NULL && t->ctf != NULL
-                            ? HET_OK
-                            : het_fail(HET_E_MEMORY, "no memory for the CTF of %lld images", (long long)t->rows);
-    for (int64_t i = 0; status == HET_OK && i < t->rows; i++) index[i] = image_of(t, i);
-    if (status == HET_OK) status = het_stack_read_ctf(stack, t->ctf, index, t->rows);
-    het_release(index);
-    return status;
 }
 
 static void add(table *t, const char *label, int64_t which)
@@ -65,15 +52,35 @@ static void add(table *t, const char *label, int64_t which)
     t->column[t->columns++] = (het_star_column_data){label, t->numbers + which * t->rows, NULL};
 }
 
-/* A per pixel of the source's images: as the base table has it, which is what reads its origins; else as they were imported. */
-static het_status source_pixels(const table *t, const het_stack *stack, double *apix)
+/* Side in px of the images that the table names; where a stack of an earlier version does not say it that of its MRC file, or its own. */
+static int64_t named_box(const het_stack *stack, int64_t image)
+{
+    const het_stack_info *info = het_stack_get_info(stack);
+    const char *file;
+    int64_t row, box = het_stack_source_box(stack, image);
+    het_mrc *mrc = NULL;
+    if (box > 0) return box;
+    box = info->box;
+    if (!info->has_source || het_stack_source(stack, image, &file, &row) != HET_OK || het_options_is_star(file)) return box;
+    if (het_mrc_open(&mrc, file) == HET_OK) box = het_mrc_get_info(mrc)->nx;
+    het_mrc_close(mrc);
+    return box;
+}
+
+/* What one pixel of the stack is in the source's images: px, and A as the base table counts them, by which its origins are read; else as
+ * they were imported. */
+static het_status source_scales(const table *t, const het_stack *stack, double *pixels, double *angst)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
-    if (t->base != NULL) HET_TRY(het_particles_star_apix(apix, &t->from.star[0], t->from.row, t->rows));
-    for (int64_t i = 0; i < t->rows; i++)
-        if (t->base == NULL || !(apix[i] > 0.0))
-            apix[i] = info->apix * (double)info->box / (double)het_stack_source_box(stack, image_of(t, i));
+    double *own = angst; /* A per pixel of the source, as it says itself */
+    if (t->base != NULL) HET_TRY(het_particles_star_apix(own, &t->from.star[0], t->from.row, t->rows));
+    for (int64_t i = 0; i < t->rows; i++) {
+        const int64_t box = het_stack_source_box(stack, image_of(t, i));
+        const double known = t->base != NULL && own[i] > 0.0 ? own[i] : 0.0;
+        pixels[i] = box > 0 ? (double)box / (double)info->box : known > 0.0 ? info->apix / known : 1.0;
+        angst[i] = box > 0 && known > 0.0 ? pixels[i] * known : info->apix;
+    }
 done:
     return status;
 }
@@ -82,25 +89,23 @@ done:
 static het_status fill(table *t, const het_predictions *p, const het_stack *stack)
 {
     het_status status = HET_OK;
-    const double box = (double)het_stack_get_info(stack)->box;
     t->z_dim = p->z_dim;
     t->numbers = het_alloc((size_t)((FIRST_Z + p->z_dim) * t->rows) * sizeof *t->numbers);
-    double *apix = het_alloc((size_t)t->rows * sizeof *apix);
-    if (t->numbers == NULL || apix == NULL)
+    double *pixels = het_alloc((size_t)t->rows * sizeof *pixels), *angst = het_alloc((size_t)t->rows * sizeof *angst);
+    if (t->numbers == NULL || pixels == NULL || angst == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the STAR columns of %lld images", (long long)t->rows));
-    HET_TRY(source_pixels(t, stack, apix));
+    HET_TRY(source_scales(t, stack, pixels, angst));
     for (int64_t i = 0; i < t->rows; i++) {
         const int64_t image = image_of(t, i);
-        const double scale = (double)het_stack_source_box(stack, image) / box;
         double r[9], angle[3], moved[2];
         HET_TRY(het_stack_moved(stack, image, moved));
         for (int k = 0; k < 9; k++) r[k] = p->rotation[9 * image + k];
         het_rotation_to_euler(r, &angle[0], &angle[1], &angle[2]);
         for (int k = 0; k < 3; k++) t->numbers[(ROT + k) * t->rows + i] = DEGREES * angle[k];
         for (int k = 0; k < 2; k++) {
-            const double pixels = -scale * ((double)p->shift[2 * image + k] + moved[k]);
-            t->numbers[(X_PIXEL + k) * t->rows + i] = pixels;
-            t->numbers[(X_ANGST + k) * t->rows + i] = pixels * apix[i];
+            const double origin = -((double)p->shift[2 * image + k] + moved[k]);
+            t->numbers[(X_PIXEL + k) * t->rows + i] = pixels[i] * origin;
+            t->numbers[(X_ANGST + k) * t->rows + i] = angst[i] * origin;
         }
         t->numbers[CONFIRMED * t->rows + i] = p->confirmed[image];
         for (int64_t k = 0; k < p->z_dim; k++)
@@ -119,7 +124,8 @@ static het_status fill(table *t, const het_predictions *p, const het_stack *stac
         add(t, "rlnOriginY", Y_PIXEL);
     }
 done:
-    het_release(apix);
+    het_release(pixels);
+    het_release(angst);
     return status;
 }
 
@@ -169,7 +175,7 @@ static void fill_ctf(table *t)
 {
     static const char *const label[] = {"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift"};
     for (int64_t i = 0; i < t->rows; i++) {
-        const het_ctf_row *c = &t->ctf[i];
+        const het_ctf_row *c = &t->from.ctf[i];
         const double value[] = {c->defocus_u, c->defocus_v, DEGREES * c->angle, DEGREES * c->phase};
         for (int k = 0; k < 4; k++) t->numbers[(DEFOCUS_U + k) * t->rows + i] = value[k];
     }
@@ -182,10 +188,10 @@ static int64_t fill_groups(table *t, int64_t *first, const het_stack *stack)
 {
     int64_t groups = 0;
     for (int64_t i = 0; i < t->rows; i++) {
-        const het_ctf_row *c = &t->ctf[i];
+        const het_ctf_row *c = &t->from.ctf[i];
         int64_t g = 0;
         for (; g < groups; g++) {
-            const het_ctf_row *other = &t->ctf[first[g]];
+            const het_ctf_row *other = &t->from.ctf[first[g]];
             if (c->voltage == other->voltage && c->cs == other->cs && c->amplitude == other->amplitude &&
                 het_stack_source_box(stack, image_of(t, i)) == het_stack_source_box(stack, image_of(t, first[g])))
                 break;
@@ -212,8 +218,8 @@ static het_status write_optics(het_star_writer *writer, const het_stack *stack, 
     if (numbers == NULL || text == NULL || name == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for %lld optics groups", (long long)groups));
     for (int64_t g = 0; g < groups; g++) {
-        const het_ctf_row *c = &t->ctf[first[g]];
-        const double box = (double)het_stack_source_box(stack, image_of(t, first[g])), apix = info->apix * (double)info->box / box;
+        const het_ctf_row *c = &t->from.ctf[first[g]];
+        const double box = (double)named_box(stack, image_of(t, first[g])), apix = info->apix * (double)info->box / box;
         const double row[COLUMNS] = {(double)(g + 1),  box,         2.0,         apix,
                                      c->voltage / 1e3, c->cs / 1e7, c->amplitude};
         for (int k = 0; k < COLUMNS; k++) numbers[k * groups + g] = row[k];
@@ -221,7 +227,7 @@ static het_status write_optics(het_star_writer *writer, const het_stack *stack, 
         snprintf(text + g * NAME_SIZE, NAME_SIZE, "opticsGroup%lld", (long long)g + 1);
     }
     het_star_column_data column[COLUMNS + 1] = {{"rlnOpticsGroupName", NULL, name}};
-    const int columns = t->ctf[0].voltage > 0.0f ? COLUMNS : VOLTAGE; /* all images have a CTF or none has */
+    const int columns = t->from.ctf[0].voltage > 0.0f ? COLUMNS : VOLTAGE; /* all images have a CTF or none has */
     for (int k = 0; k < columns; k++)
         column[k + 1] = (het_star_column_data){label[k], numbers + k * groups, NULL};
     het_star_write_table(writer, "optics", NULL, NULL, groups, column, columns + 1);
@@ -236,9 +242,18 @@ done:
 static het_status refuse_source(const table *t, const het_stack *stack, const char *path)
 {
     int is_source = het_stack_is_in(stack, path);
-    for (int64_t k = 0; k < t->from.files; k++) is_source |= het_options_same_file(t->from.path[k], path);
+    for (int64_t k = 0; k < t->from.files; k++) is_source |= het_file_is_same(t->from.path[k], path);
     if (!is_source) return HET_OK;
     return het_fail(HET_E_USAGE, "-o %s: the images came from that file; give another name", path);
+}
+
+het_status het_poses_check_star(const het_stack *stack, const char *path)
+{
+    table t = {.rows = het_stack_get_info(stack)->count};
+    het_status status = het_star_rows_find(&t.from, stack, NULL, t.rows);
+    if (status == HET_OK) status = refuse_source(&t, stack, path);
+    free_table(&t);
+    return status;
 }
 
 static het_status write_all(const table *t, const het_stack *stack, const int64_t *first, int64_t groups, const char *path)
@@ -277,9 +292,8 @@ het_status het_poses_write_star(const het_predictions *p, const int64_t *image, 
         first = het_alloc((size_t)t.rows * sizeof *first);
         if (first == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the groups of %lld images", (long long)t.rows));
         HET_TRY(fill_names(&t, stack, stack_path));
-        HET_TRY(load_ctf(&t, stack));
         groups = fill_groups(&t, first, stack);
-        if (t.ctf[0].voltage > 0.0f) fill_ctf(&t);
+        if (t.from.ctf[0].voltage > 0.0f) fill_ctf(&t);
     }
     status = write_all(&t, stack, first, groups, path);
 done:

@@ -13,3 +13,5 @@
  *  Test: tests/test_predictions.c */
 het_status het_poses_write_star(const het_predictions *predictions, const int64_t *image, int64_t count, const het_stack *stack,
                                 const char *stack_path, const char *path);
+/** What of the above can be known before there are predictions of all images: the STAR files and `path`. Rank 0 only. */
+het_status het_poses_check_star(const het_stack *stack, const char *path);

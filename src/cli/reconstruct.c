@@ -103,6 +103,13 @@ static int half_of(int64_t image)
     return (int)(het_rng_u32(&rng) & 1);
 }
 
+void het_reconstruct_count(int64_t images[2], const het_reconstructor *r, const int64_t *group, int64_t number)
+{
+    images[0] = images[1] = 0;
+    for (int64_t i = 0; i < het_stack_get_info(r->stack)->count; i++)
+        if (group[i] == number) images[half_of(i)]++;
+}
+
 static het_status add_block(het_reconstructor *r, const int64_t *image, int64_t n)
 {
     het_status status = HET_OK;
@@ -118,7 +125,7 @@ done:
 }
 
 /* The sums of one half of a group over all ranks. */
-static het_status add_half(het_reconstructor *r, const int64_t *group, int64_t number, int half, int64_t *images, het_progress *progress)
+static het_status add_half(het_reconstructor *r, const int64_t *group, int64_t number, int half, int64_t before, het_progress *progress)
 {
     het_status status = HET_OK;
     int64_t n = 0, first, own;
@@ -129,11 +136,10 @@ static het_status add_half(het_reconstructor *r, const int64_t *group, int64_t n
     het_comm_share(r->comm, n, &first, &own);
     for (int64_t i = first; status == HET_OK && i < first + own; i += HET_OBSERVED) {
         status = add_block(r, r->chosen + i, first + own - i < HET_OBSERVED ? first + own - i : HET_OBSERVED);
-        het_progress_step(progress, images[0] + (i - first) * het_comm_size(r->comm));
+        het_progress_step(progress, before + (i - first) * het_comm_size(r->comm));
     }
     HET_TRY(het_comm_agree(r->comm, status));
     HET_TRY(het_comm_sum_f64(r->comm, r->back.sum, (size_t)het_backproject_numbers(&r->back)));
-    images[half] = n;
 done:
     return status;
 }
@@ -168,14 +174,13 @@ het_status het_reconstruct(het_reconstruction *made, het_reconstructor *r, const
     het_status status = HET_OK;
     const size_t numbers = (size_t)het_backproject_numbers(&r->back);
     het_progress progress;
-    int64_t total = 0;
     *made = (het_reconstruction){0};
-    for (int64_t i = 0; i < het_stack_get_info(r->stack)->count; i++) total += group[i] == number;
+    het_reconstruct_count(made->images, r, group, number);
     made->fsc = het_alloc((size_t)(r->back.box / 2) * sizeof *made->fsc);
     HET_TRY(het_comm_agree(r->comm, made->fsc != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for a curve")));
-    het_progress_start(&progress, r->comm, "reconstruct", total);
+    het_progress_start(&progress, r->comm, "reconstruct", made->images[0] + made->images[1]);
     for (int half = 0; half < 2; half++) {
-        HET_TRY(add_half(r, group, number, half, made->images, &progress));
+        HET_TRY(add_half(r, group, number, half, half == 0 ? 0 : made->images[0], &progress));
         HET_TRY(solve(r, &made->half[half], NULL));
         if (half == 0) memcpy(r->first, r->back.sum, numbers * sizeof *r->first);
     }

@@ -22,6 +22,8 @@ typedef struct het_reconstructor het_reconstructor;
 het_status het_reconstructor_new(het_reconstructor **made, het_comm *comm, const het_stack *stack, const float *rotation,
                                  const float *shift);
 void het_reconstructor_free(het_reconstructor *made);
+/** How many of a group's images are in either half: a map needs some in both. */
+void het_reconstruct_count(int64_t images[2], const het_reconstructor *from, const int64_t *group, int64_t number);
 /** The map of the images of one group, group (N); each of them belongs to a half by chance, always the same one. Ranks share the
  *  images. Collective; free with het_reconstruction_free, also after an error. Errors: HET_E_INPUT where a half has no images,
  *  those of reading, HET_E_MEMORY. */

@@ -49,17 +49,26 @@ static het_status parse_clusters(const het_selection *s, uint8_t *wanted)
     }
 }
 
+het_status het_selection_clusters(double **centre, int64_t **label, const het_predictions *p, int64_t clusters)
+{
+    *centre = het_alloc((size_t)(clusters * p->z_dim) * sizeof **centre);
+    *label = het_alloc((size_t)p->count * sizeof **label);
+    if (*centre == NULL || *label == NULL) return het_fail(HET_E_MEMORY, "no memory for k-means of %lld images", (long long)p->count);
+    return het_kmeans(*centre, *label, NULL, p->z, p->count, p->z_dim, clusters, HET_CLUSTERS_SEED);
+}
+
 static het_status by_cluster(const het_selection *s, const het_predictions *p, int64_t *group)
 {
     het_status status = HET_OK;
     uint8_t wanted[CLUSTERS_MAX] = {0};
-    double *centre = het_alloc((size_t)(s->kmeans * p->z_dim) * sizeof *centre);
-    if (centre == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for k-means"));
+    double *centre = NULL;
+    int64_t *label = NULL;
     if (s->clusters != NULL) HET_TRY(parse_clusters(s, wanted));
-    HET_TRY(het_kmeans(centre, group, NULL, p->z, p->count, p->z_dim, s->kmeans, HET_CLUSTERS_SEED));
-    for (int64_t i = 0; i < p->count && s->clusters != NULL; i++) group[i] = wanted[group[i]] ? 0 : -1;
+    HET_TRY(het_selection_clusters(&centre, &label, p, s->kmeans));
+    for (int64_t i = 0; i < p->count; i++) group[i] = s->clusters == NULL ? label[i] : wanted[label[i]] ? 0 : -1;
 done:
     het_release(centre);
+    het_release(label);
     return status;
 }
 

@@ -30,6 +30,9 @@ enum { HET_SELECTION_KMEANS = 1000, HET_SELECTION_CLUSTERS, HET_SELECTION_PC, HE
     "      --confirmed                   poses that other conformations confirm (guide, section 3)\n"                     \
     "      --best PERCENT                of those that are left, so many with the least loss\n"
 
+/** The K clusters of z that users ask for by number, the same in every command (kmeans.h): centre (K,Z) and label (images) [out],
+ *  to be freed by the caller, also after an error. Errors: HET_E_SHAPE for more clusters than images, HET_E_MEMORY. */
+het_status het_selection_clusters(double **centre, int64_t **label, const het_predictions *predictions, int64_t clusters);
 /** An answer of getopt_long with its argument; *known: whether it is one of these. Errors: HET_E_USAGE. */
 het_status het_selection_option(het_selection *selection, int option, const char *argument, int *known);
 /** Whether what was given belongs together. Errors: HET_E_USAGE. */

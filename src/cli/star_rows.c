@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../arena.h"
+#include "../data/particles.h"
 #include "options.h"
 
 static const double SAME_DEFOCUS = 1.0; /* A; what float32 takes from a defocus is less */
@@ -28,7 +29,7 @@ static het_status file_of(het_star_rows *f, const char *path, int64_t *file)
     }
     memcpy(copy, path, strlen(path) + 1);
     HET_TRY(het_star_load(&star[k], path));
-    table[k] = het_star_find_with(&star[k], "rlnImageName");
+    table[k] = het_particles_star_table(&star[k]);
     if (table[k] == NULL) HET_TRY(het_fail(HET_E_INPUT, "%s: no column _rlnImageName any more", path));
     paths[k] = copy;
     if (k > 0) {
@@ -55,9 +56,10 @@ done:
 }
 
 /* The row is still the image's, as far as its defocus tells. */
-static het_status check_row(const het_star_rows *f, int64_t i, int64_t image, const het_ctf_row *ctf)
+static het_status check_row(const het_star_rows *f, int64_t i, int64_t image)
 {
     het_status status = HET_OK;
+    const het_ctf_row *ctf = &f->ctf[i];
     const het_star_table *table = f->table[f->file[i]];
     const char *path = f->path[f->file[i]];
     static const char *const label[2] = {"rlnDefocusU", "rlnDefocusV"};
@@ -78,24 +80,35 @@ done:
     return status;
 }
 
+static het_status read_ctf(het_star_rows *f, const het_stack *stack, const int64_t *image)
+{
+    int64_t *index = het_alloc((size_t)f->images * sizeof *index);
+    if (index == NULL) return het_fail(HET_E_MEMORY, "no memory for the CTF of %lld images", (long long)f->images);
+    for (int64_t i = 0; i < f->images; i++) index[i] = image != NULL ? image[i] : i;
+    const het_status status = het_stack_read_ctf(stack, f->ctf, index, f->images);
+    het_release(index);
+    return status;
+}
+
 het_status het_star_rows_find(het_star_rows *f, const het_stack *stack, const int64_t *image, int64_t images)
 {
     het_status status = HET_OK;
     *f = (het_star_rows){.images = images};
     f->file = het_alloc((size_t)images * sizeof *f->file);
     f->row = het_alloc((size_t)images * sizeof *f->row);
-    if (f->file == NULL || f->row == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for the rows of %lld images", (long long)images));
+    f->ctf = het_alloc((size_t)images * sizeof *f->ctf);
+    if (f->file == NULL || f->row == NULL || f->ctf == NULL)
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory for the rows of %lld images", (long long)images));
+    HET_TRY(read_ctf(f, stack, image));
     for (int64_t i = 0; i < images; i++) {
         const int64_t at = image != NULL ? image[i] : i;
         const char *path;
-        het_ctf_row ctf;
         f->file[i] = -1;
         if (!het_stack_get_info(stack)->has_source) continue;
         HET_TRY(het_stack_source(stack, at, &path, &f->row[i]));
         if (!het_options_is_star(path)) continue;
         HET_TRY(file_of(f, path, &f->file[i]));
-        HET_TRY(het_stack_read_ctf(stack, &ctf, &at, 1));
-        HET_TRY(check_row(f, i, at, &ctf));
+        HET_TRY(check_row(f, i, at));
     }
 done:
     return status;
@@ -112,6 +125,7 @@ void het_star_rows_free(het_star_rows *f)
     het_release(f->table);
     het_release(f->file);
     het_release(f->row);
+    het_release(f->ctf);
     *f = (het_star_rows){0};
 }
 

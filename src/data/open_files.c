@@ -21,6 +21,12 @@ struct het_open_files {
     int64_t calls;
 };
 
+int het_file_is_same(const char *a, const char *b)
+{
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
 het_file_mark het_file_mark_of(const struct stat *about)
 {
     return (het_file_mark){about->st_size, (int64_t)about->st_mtim.tv_sec * 1000000000 + about->st_mtim.tv_nsec};

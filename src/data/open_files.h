@@ -17,6 +17,8 @@ typedef struct het_file_mark {
 } het_file_mark;
 
 het_file_mark het_file_mark_of(const struct stat *about);
+/** Whether both names are of one file that is there. */
+int het_file_is_same(const char *a, const char *b);
 
 /** NULL: no memory. */
 het_open_files *het_open_files_new(void);

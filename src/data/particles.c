@@ -74,13 +74,15 @@ static het_status number(source *s, const field *f, int64_t row, double *value)
     return het_star_number(f->table, row, f->column, value);
 }
 
+const het_star_table *het_particles_star_table(const het_star *star)
+{
+    const het_star_table *table = het_star_find(star, "particles");
+    return table != NULL && het_star_column(table, "rlnImageName") >= 0 ? table : het_star_find_with(star, "rlnImageName");
+}
+
 static het_status find_tables(const het_star *star, source *s)
 {
-    *s = (source){.particles = het_star_find(star, "particles"),
-                  .optics = het_star_find(star, "optics"),
-                  .last_row = -1};
-    if (s->particles == NULL || het_star_column(s->particles, "rlnImageName") < 0)
-        s->particles = het_star_find_with(star, "rlnImageName");
+    *s = (source){.particles = het_particles_star_table(star), .optics = het_star_find(star, "optics"), .last_row = -1};
     if (s->particles == NULL)
         return het_fail(HET_E_INPUT,
                         "%s: no table with a column _rlnImageName (its first one is data_%s): this STAR file "

@@ -48,6 +48,8 @@ typedef struct het_particles_options {
  *  pixel size, images that are multiplied by their CTF or phase-flipped, or the image file that is not there. */
 het_status het_particles_load_star(het_particles *particles, const char *path,
                                    const het_particles_options *options);
+/** The table of a STAR file that lists its particles: data_particles, or else the first with rlnImageName. NULL: there is none. */
+const het_star_table *het_particles_star_table(const het_star *star);
 /** The pixel sizes in A that a STAR file gives for rows `row` (n) of its particle table; 0 where it gives none that can be. Errors:
  *  HET_E_INPUT for a file without particles, or a cell that is no number. */
 het_status het_particles_star_apix(double *apix, const het_star *star, const int64_t *row, int64_t n);

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "../arena.h"
 #include "half.h"
@@ -400,16 +399,13 @@ het_status het_stack_source(const het_stack *stack, int64_t i, const char **file
 
 int64_t het_stack_source_box(const het_stack *stack, int64_t i)
 {
-    const het_stack_info *info = &stack->parts[part_of(stack, i)].info;
-    return info->source_box > 0 ? info->source_box : info->box;
+    return stack->parts[part_of(stack, i)].info.source_box;
 }
 
 int het_stack_is_in(const het_stack *stack, const char *path)
 {
-    struct stat file, other;
-    if (stat(path, &other) != 0) return 0;
     for (int64_t k = 0; k < stack->part_count; k++)
-        if (stat(path_of(stack, &stack->parts[k]), &file) == 0 && file.st_dev == other.st_dev && file.st_ino == other.st_ino) return 1;
+        if (het_file_is_same(path_of(stack, &stack->parts[k]), path)) return 1;
     return 0;
 }
 

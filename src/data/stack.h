@@ -87,7 +87,7 @@ het_status het_stack_read_truth(const het_stack *stack, int64_t first, int64_t c
 /** Source of image i: file name (borrowed) and 0-based row; HET_E_INPUT when unknown. One thread at a time, as for the
  *  truth. */
 het_status het_stack_source(const het_stack *stack, int64_t i, const char **file, int64_t *row);
-/** Side in px of the images that image i came from: box, where it is not known. */
+/** Side in px of the images that image i came from; 0: not known, in stacks of earlier versions. */
 int64_t het_stack_source_box(const het_stack *stack, int64_t i);
 /** Whether `path` is one of the files that the stack is made of: not to be written over. */
 int het_stack_is_in(const het_stack *stack, const char *path);

@@ -12,7 +12,7 @@ enum { CHUNK = 64, UNKNOWNS = 5, ROWS = UNKNOWNS + 1, TURNED = 3 }; /* rows of J
 static const double LAMBDA_FIRST = 1e-2, LAMBDA_LEAST = 1e-6, LAMBDA_MOST = 1e6, TURN_MOST = 0.3,
                     SHIFT_MOST = 1.0;
 static const double EXTENT = 0.3; /* of the box: about the particle's radius */
-static const double FRESH = 0.2;  /* rad, see way_of: so far J serves (docs/experiments.md, "Fewer slices") */
+static const double FRESH = 0.2;  /* rad, see way_of: so far J serves (docs/poses.md, "Fewer slices") */
 static const double REST = 2e-3;  /* rad: a step of less is not taken */
 
 typedef struct fit {
