@@ -67,6 +67,7 @@ main()
     step "volumes" "$hetacumn" volume "$out/run" --class-modes --truth "$out/stack.h5" -o "$out/maps"
     step "evaluate" "$hetacumn" evaluate "$out/run" --truth "$out/stack.h5" --maps "$out/truth/class0.mrc,$out/truth/class1.mrc" \
         --json "$out/metrics.json" --plots "$out/figures"
+    step "report" "$hetacumn" analyze "$out/run" -o "$out/report" --kmeans 4
 
     jq -r --arg seconds $((SECONDS - begin)) --arg apix "$apix" '
         def short: if . == null then "-" else (. * 10000 | round / 10000 | tostring) end;
@@ -78,7 +79,7 @@ main()
         "FSC    0.5 with the true map, px        \(.res | map(short) | join(", "))   (\(.res | map(angstrom) | join(", ")); floor 2 px)",
         "       0.143                            \(.res143 | map(short) | join(", "))   (\(.res143 | map(angstrom) | join(", ")))",
         "Time   all together                     \($seconds) s"' "$out/metrics.json"
-    echo "maps: $out/maps, poses: $out/poses.star, measures: $out/metrics.json, figures: $out/figures"
+    echo "maps: $out/maps, poses: $out/poses.star, measures: $out/metrics.json, figures: $out/figures, all on one page: $out/report/report.html"
 }
 main
 exit

@@ -219,17 +219,18 @@ results()
     run=$(run_of "$@")
     stack=$(stack_of "$@")
     ranks=1 nodes=1
-    for command in predict analyze; do
+    for command in predict select analyze; do
         ended='' signalled=''
         case $command in
-        predict) launch predict "$run" "$stack" -o "$run/poses.star" --device "$device" ;;
+        predict) launch predict "$run" "$stack" --device "$device" ;;
+        select) launch select "$run" "$stack" -o "$run/poses.star" ;;
         analyze) launch analyze "$run" --device "$device" ;;
         esac
         await
         [ "$ended" -ne 0 ] || continue
         [ "$ended" -le 128 ] || requeue
         say "$command ended with exit code $ended; the training is done all the same"
-        [ -s "$run/predictions.h5" ] || return 0 # without a STAR file there may still be a page
+        [ $command = select ] || return 0 # without a STAR file, whose source may be elsewhere, there may still be a page
     done
-    [ "$ended" -ne 0 ] || say "maps and figures are in $run/report/report.html"
+    say "maps and figures are in $run/report/report.html"
 }

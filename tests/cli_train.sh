@@ -98,4 +98,8 @@ refused_by_ranks 1 'cut.h5.*cut off' train cut.h5 -o ranks
 refused_by_ranks 1 'nan.h5.*(image|finite)' train nan.h5 -o nan3 "${TINY[@]}" --set train.batch=24 --set train.epochs=1
 refused_by_ranks 1 'atoms.pdb' train stack.h5 -o atoms.pdb "${TINY[@]}" --set train.batch=24
 refused_by_ranks 2 'cannot be shared by 3 ranks' train stack.h5 -o ranks "${TINY[@]}"
+# The job scripts tell the stack from the values of options: they have to know all options that take one.
+run train --help
+known=$(sed -n '/^stack_of/,/^}/s/^ *-o | \(.*\)) shift ;;$/\1/p' "$TESTS/../slurm/common.sh" | tr '|' '\n' | tr -d ' ' | sort)
+[ "$known" = "$(grep -oE '^ +(-o, )?--[a-z-]+ [A-Z]' out | grep -oE -- '--[a-z-]+' | sort)" ] || fail "slurm/common.sh knows other options: $known"
 echo passed
