@@ -104,7 +104,7 @@ static het_status framer_new(framer *f, het_poses *s)
     if (f->label == NULL || f->centre == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for maps of conformations"));
     HET_TRY(het_backproject_new(&f->back, 2 * (f->reach + 1), s->model->spec.box));
-    HET_TRY(het_fold_open(&f->fold, s->comm, (size_t)(het_fft_size(f->back.fft) / 2 * 3), sizeof *f->back.sum));
+    HET_TRY(het_fold_open(&f->fold, s->comm, (size_t)het_backproject_numbers(f->back.box), sizeof *f->back.sum));
     HET_TRY(het_kmeans(f->centre, f->label, NULL, s->all.z, count, dim, f->n,
                        (uint64_t)s->model->config.train.seed));
     for (int64_t i = 0; i < count; i++) f->size[f->label[i]]++;

@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
@@ -7,6 +6,7 @@
 #include <string.h>
 
 #include "../arena.h"
+#include "../data/out_file.h"
 #include "../data/png_write.h"
 #include "../data/predictions.h"
 #include "../log.h"
@@ -197,11 +197,11 @@ static void put_next_steps(FILE *f, const job *j)
 
 static het_status write_page(const job *j, const het_predictions *p)
 {
-    het_status status = HET_OK;
     char path[PATH];
+    FILE *f;
     snprintf(path, sizeof path, "%s/report.html", j->out);
-    FILE *f = fopen(path, "w");
-    if (f == NULL) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
+    het_status status = het_out_open(&f, path);
+    if (status != HET_OK) return status;
     fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>", f);
     put_text(f, j->run);
     fputs("</title>\n<style>body { font: 15px sans-serif; margin: 2em; max-width: 75em } td, th { padding: 0.2em 0.8em; text-align: right }\n"
@@ -222,8 +222,8 @@ static het_status write_page(const job *j, const het_predictions *p)
           "<h2>Training</h2>\n<p><img class=\"figure\" src=\"training.svg\" alt=\"training.tsv\"></p>\n", f);
     put_next_steps(f, j);
     fputs("</body>\n</html>\n", f);
-    const int failed = ferror(f);
-    if ((fclose(f) != 0 || failed) && status == HET_OK) status = het_fail(HET_E_IO, "cannot write %s: is there space?", path);
+    const het_status closed = het_out_close(f, path);
+    if (status == HET_OK) status = closed;
     if (status == HET_OK) het_info("the report is %s", path);
     return status;
 }

@@ -236,18 +236,16 @@ het_status het_cmd_predict(het_comm *comm, int argc, char **argv, int *exit_code
         if (het_comm_rank(comm) == 0) fputs(usage, stdout);
         goto done;
     }
-    const char *h5 = j.out != NULL && het_options_ends_with(j.out, ".h5") ? j.out : j.standard;
+    const int star = j.out != NULL && !het_options_ends_with(j.out, ".h5"), speaks = het_comm_rank(comm) == 0;
+    const char *h5 = j.out != NULL && !star ? j.out : j.standard;
     HET_TRY(het_stack_open_together(&j.stack, comm, j.stack_path));
     HET_TRY(het_comm_agree(comm, load(&j, comm)));
-    if (h5 != j.out && j.out != NULL && het_comm_rank(comm) == 0) status = het_poses_check_star(j.stack, j.out); /* before any search */
-    HET_TRY(het_comm_agree(comm, status));
+    HET_TRY(het_comm_agree(comm, star && speaks ? het_poses_check_star(j.stack, j.out) : HET_OK)); /* before any search */
     status = j.known.count > 0 || j.refined || searches(&j) ? searched_share(&j, comm) : predict_share(&j, comm);
     HET_TRY(het_predictions_save(comm, h5, het_stack_get_info(j.stack)->count, j.first, &j.part, status));
-    if (j.out != NULL && h5 != j.out && het_comm_rank(comm) == 0) status = write_star(&j, h5);
-    HET_TRY(het_comm_agree(comm, status));
+    HET_TRY(het_comm_agree(comm, star && speaks ? write_star(&j, h5) : HET_OK));
     het_info("poses and conformations of %lld images are in %s%s%s",
-             (long long)het_stack_get_info(j.stack)->count, h5, h5 == j.out || j.out == NULL ? "" : " and ",
-             h5 == j.out || j.out == NULL ? "" : j.out);
+             (long long)het_stack_get_info(j.stack)->count, h5, star ? " and " : "", star ? j.out : "");
 done:
     het_predictions_free(&j.all);
     het_predictions_free(&j.known);

@@ -1,9 +1,9 @@
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "../arena.h"
+#include "../data/out_file.h"
 #include "../log.h"
 #include "../physics/fsc.h"
 #include "cli.h"
@@ -110,12 +110,12 @@ static het_status write_fsc(const het_reconstruction *made, const char *path)
 {
     const int64_t d = made->map.box;
     const double side = (double)d * made->map.apix;
-    FILE *file = fopen(path, "w");
-    if (file == NULL) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
+    FILE *file;
+    const het_status status = het_out_open(&file, path);
+    if (status != HET_OK) return status;
     fprintf(file, "shell\tfrequency\tfsc\n");
     for (int64_t s = 0; s < d / 2; s++) fprintf(file, "%lld\t%.6g\t%.6f\n", (long long)s, (double)s / side, made->fsc[s]);
-    if (fclose(file) != 0) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
-    return HET_OK;
+    return het_out_close(file, path);
 }
 
 static void tell(const het_reconstruction *made, int64_t number)

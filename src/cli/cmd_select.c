@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>
@@ -6,6 +5,7 @@
 
 #include "../arena.h"
 #include "../data/open_files.h"
+#include "../data/out_file.h"
 #include "../data/predictions.h"
 #include "../log.h"
 #include "cli.h"
@@ -55,12 +55,11 @@ done:
 
 static het_status write_list(const char *path, const int64_t *image, int64_t n)
 {
-    FILE *file = fopen(path, "w");
-    if (file == NULL) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
+    FILE *file;
+    const het_status status = het_out_open(&file, path);
+    if (status != HET_OK) return status;
     for (int64_t i = 0; i < n; i++) fprintf(file, "%lld\n", (long long)image[i]);
-    const int failed = ferror(file);
-    if (fclose(file) != 0 || failed) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
-    return HET_OK;
+    return het_out_close(file, path);
 }
 
 static het_status write_selected(const job *j, const het_predictions *p, const int64_t *group)

@@ -1,11 +1,10 @@
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "../arena.h"
+#include "../data/out_file.h"
 #include "../data/predictions.h"
 #include "../log.h"
 #include "../physics/kmeans.h"
@@ -13,6 +12,7 @@
 #include "../physics/stats.h"
 #include "../run.h"
 #include "cli.h"
+#include "figures.h"
 #include "map_file.h"
 #include "options.h"
 #include "selection.h"
@@ -234,13 +234,13 @@ static het_status write_z(const job *j)
 {
     char path[1200];
     snprintf(path, sizeof path, "%s/z.txt", j->out);
-    FILE *file = fopen(path, "w");
-    if (file == NULL) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
+    FILE *file;
+    const het_status status = het_out_open(&file, path);
+    if (status != HET_OK) return status;
     for (int64_t i = 0; i < j->count; i++)
         for (int64_t k = 0; k < j->z_dim; k++)
             fprintf(file, "%.6g%c", (double)j->z[i * j->z_dim + k], k + 1 < j->z_dim ? ' ' : '\n');
-    if (fclose(file) != 0) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
-    return HET_OK;
+    return het_out_close(file, path);
 }
 
 static het_status make_maps(job *j, const het_comm *comm)
@@ -257,8 +257,7 @@ static het_status make_maps(job *j, const het_comm *comm)
     HET_TRY(het_run_load(folder, &dev, PLANES, &model, &survey, &state));
     j->z_dim = model->config.z_dim;
     HET_TRY(choose(j));
-    if (mkdir(j->out, 0777) != 0 && errno != EEXIST)
-        HET_TRY(het_fail(HET_E_IO, "cannot make %s: %s", j->out, strerror(errno)));
+    HET_TRY(het_figures_folder(j->out));
     for (int64_t i = 0; i < j->count; i++) HET_TRY(write_map(j, model, &state, i));
     HET_TRY(write_z(j));
     het_info("%lld map(s) in %s, radius %.1f of %lld Fourier pixels", (long long)j->count, j->out, state.radius,

@@ -7,6 +7,7 @@
 
 #include "../arena.h"
 #include "../data/json.h"
+#include "../data/out_file.h"
 #include "figures.h"
 #include "plot.h"
 
@@ -51,8 +52,9 @@ static het_status write_table(const char *path, const json_t *reports)
     const char *key;
     json_t *value, *newest = json_array_get(reports, json_array_size(reports) - 1);
     size_t row;
-    FILE *f = fopen(path, "w");
-    if (f == NULL) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
+    FILE *f;
+    const het_status status = het_out_open(&f, path);
+    if (status != HET_OK) return status;
     for (row = 0; row <= json_array_size(reports); row++) { /* the names, then the reports */
         const char *gap = "";
         json_object_foreach(newest, key, value)
@@ -64,8 +66,7 @@ static het_status write_table(const char *path, const json_t *reports)
         }
         fputc('\n', f);
     }
-    const int bad = ferror(f);
-    return fclose(f) == 0 && !bad ? HET_OK : het_fail(HET_E_IO, "cannot write %s: is there space?", path);
+    return het_out_close(f, path);
 }
 
 typedef struct curve {

@@ -1,9 +1,9 @@
 /* Where the particles are seen from. */
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "../data/out_file.h"
 #include "figures.h"
 #include "plot.h"
 
@@ -24,16 +24,15 @@ static void count_views(double cell[UP * AROUND], const het_predictions *p)
 
 static het_status write_table(const char *path, const double *cell)
 {
-    FILE *file = fopen(path, "w");
-    if (file == NULL) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
+    FILE *file;
+    const het_status status = het_out_open(&file, path);
+    if (status != HET_OK) return status;
     fprintf(file, "azimuth\tcos_tilt\timages\n");
     for (int u = 0; u < UP; u++)
         for (int a = 0; a < AROUND; a++)
             fprintf(file, "%.6g\t%.6g\t%.0f\n", DEGREES * 2.0 * M_PI * ((a + 0.5) / AROUND - 0.5), 2.0 * (u + 0.5) / UP - 1.0,
                     cell[u * AROUND + a]);
-    const int failed = ferror(file);
-    if (fclose(file) != 0 || failed) return het_fail(HET_E_IO, "cannot write %s: is there space?", path);
-    return HET_OK;
+    return het_out_close(file, path);
 }
 
 het_status het_figure_views(const char *folder, const het_predictions *p)

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "../arena.h"
+#include "../data/out_file.h"
 #include "../physics/latent.h"
 #include "../physics/rotation.h"
 #include "../rng.h"
@@ -38,15 +39,7 @@ static void path_of(char path[PATH], const char *folder, const char *name)
 static het_status table_open(FILE **file, char path[PATH], const char *folder, const char *name)
 {
     path_of(path, folder, name);
-    *file = fopen(path, "w");
-    return *file != NULL ? HET_OK : het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
-}
-
-static het_status table_close(FILE *file, const char *path)
-{
-    const int bad = ferror(file);
-    if (fclose(file) == 0 && !bad) return HET_OK;
-    return het_fail(HET_E_IO, "cannot write %s: is there space?", path);
+    return het_out_open(file, path);
 }
 
 /* Name of class k for a legend, "" where there are too many to name all. */
@@ -139,7 +132,7 @@ static het_status latent_table(const latent *l, const char *folder)
         for (int k = 0; k < 2 && k < l->dim; k++) fprintf(f, "\t%.7g", l->pc[k][i]);
         fputc('\n', f);
     }
-    return table_close(f, path);
+    return het_out_close(f, path);
 }
 
 static int bin_of(double value, const double range[2], int bins)
@@ -270,7 +263,7 @@ static het_status rotation_table(const char *folder, const double *edge, const d
         for (int64_t k = 0; k <= classes; k++) fprintf(f, "\t%.0f", count[b * (classes + 1) + k]);
         fputc('\n', f);
     }
-    return table_close(f, path);
+    return het_out_close(f, path);
 }
 
 /* Histogram of column `column`, or the share of its images within each edge. */
@@ -339,7 +332,7 @@ static het_status fsc_table(const char *folder, const het_measures *m)
             for (int kind = 0; kind < HET_FSC_KINDS; kind++) fprintf(f, "\t%.6g", curve_of(m, k, kind)[s]);
             fputc('\n', f);
         }
-    return table_close(f, path);
+    return het_out_close(f, path);
 }
 
 static het_status image_table(const char *folder, const het_measures *m)
@@ -352,7 +345,7 @@ static het_status image_table(const char *folder, const het_measures *m)
     for (int64_t i = 0; i < m->sampled; i++)
         fprintf(f, "%lld\t%lld\t%.6g\t%.6g\n", (long long)m->sample[i].image, (long long)m->sample[i].klass,
                 m->sample[i].area, m->sample[i].res);
-    return table_close(f, path);
+    return het_out_close(f, path);
 }
 
 static void fsc_panel(het_plot *plot, const het_measures *m, const char *title, int kind, double *frequency)

@@ -1,12 +1,12 @@
 #include "plot.h"
 
-#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "../arena.h"
+#include "../data/out_file.h"
 
 enum { TEXT = 96, TICKS = 32, LEVELS = 24 };
 enum { WIDTH = 300, HEIGHT = 220, LEFT = 66, RIGHT = 104, TOP = 30, BOTTOM = 52 }; /* of a panel, SVG units */
@@ -318,8 +318,9 @@ static het_status write_file(const het_plot *plot, const char *path)
     const int columns = plot->panels < plot->columns ? plot->panels : plot->columns;
     const int width = columns * (LEFT + WIDTH + RIGHT);
     const int height = (plot->panels + columns - 1) / columns * (TOP + HEIGHT + BOTTOM);
-    FILE *f = fopen(path, "w");
-    if (f == NULL) return het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno));
+    FILE *f;
+    const het_status status = het_out_open(&f, path);
+    if (status != HET_OK) return status;
     fprintf(f,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n",
             width, height, width, height);
@@ -331,9 +332,7 @@ static het_status write_file(const het_plot *plot, const char *path)
     int at = 0;
     for (panel *p = plot->first; p != NULL; p = p->next) draw_panel(f, p, at++, columns);
     fprintf(f, "</g>\n</svg>\n");
-    const int bad = ferror(f);
-    if (fclose(f) != 0 || bad) return het_fail(HET_E_IO, "cannot write %s: is there space?", path);
-    return HET_OK;
+    return het_out_close(f, path);
 }
 
 void het_plot_free(het_plot *plot)

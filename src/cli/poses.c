@@ -242,7 +242,7 @@ done:
 static het_status refuse_source(const table *t, const het_stack *stack, const char *path)
 {
     int is_source = het_stack_is_in(stack, path);
-    for (int64_t k = 0; k < t->from.files; k++) is_source |= het_file_is_same(t->from.path[k], path);
+    for (int64_t k = 0; k < t->from.files; k++) is_source |= het_file_is_same(t->from.star[k].path, path);
     if (!is_source) return HET_OK;
     return het_fail(HET_E_USAGE, "-o %s: the images came from that file; give another name", path);
 }

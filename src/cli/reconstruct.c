@@ -45,7 +45,7 @@ static het_status allocate(het_reconstructor *r)
     r->transform = het_alloc(HET_OBSERVED * 2 * p * sizeof *r->transform);
     r->ctf = het_alloc(HET_OBSERVED * p * sizeof *r->ctf);
     r->part = het_alloc((size_t)r->threads * sizeof *r->part);
-    r->first = het_alloc((size_t)het_backproject_numbers(&r->back) * sizeof *r->first);
+    r->first = het_alloc((size_t)het_backproject_numbers(r->back.box) * sizeof *r->first);
     r->prior = het_alloc((size_t)(d / 2 + 1) * sizeof *r->prior);
     r->chosen = het_alloc((size_t)info->count * sizeof *r->chosen);
     if (r->images == NULL || r->transform == NULL || r->ctf == NULL || r->part == NULL || r->first == NULL || r->prior == NULL ||
@@ -59,8 +59,8 @@ done:
 /* The grid, the sums of one half, and the three maps. */
 static het_status check_memory(const het_comm *comm, int64_t box)
 {
-    const double gib = 1073741824.0, voxels = (double)(box * box * box);
-    const double need = (double)het_backproject_bytes(box) + 4.0 * (box + 1.0) / (double)box * voxels * 3.0 * sizeof(double) + 3.0 * voxels * sizeof(float);
+    const double gib = 1073741824.0, maps = 3.0 * (double)(box * box * box) * sizeof(float);
+    const double need = (double)het_backproject_bytes(box) + (double)het_backproject_numbers(box) * sizeof(double) + maps;
     const double have = (double)het_host_memory("") / het_comm_local_size(comm);
     if (need <= have) return HET_OK;
     return het_fail(HET_E_MEMORY, "maps of box %lld take %.1f GiB on each rank, and there are %.1f: use fewer ranks on this node, or import the "
@@ -139,7 +139,7 @@ static het_status add_half(het_reconstructor *r, const int64_t *group, int64_t n
         het_progress_step(progress, before + (i - first) * het_comm_size(r->comm));
     }
     HET_TRY(het_comm_agree(r->comm, status));
-    HET_TRY(het_comm_sum_f64(r->comm, r->back.sum, (size_t)het_backproject_numbers(&r->back)));
+    HET_TRY(het_comm_sum_f64(r->comm, r->back.sum, (size_t)het_backproject_numbers(r->back.box)));
 done:
     return status;
 }
@@ -172,7 +172,7 @@ done:
 het_status het_reconstruct(het_reconstruction *made, het_reconstructor *r, const int64_t *group, int64_t number)
 {
     het_status status = HET_OK;
-    const size_t numbers = (size_t)het_backproject_numbers(&r->back);
+    const size_t numbers = (size_t)het_backproject_numbers(r->back.box);
     het_progress progress;
     *made = (het_reconstruction){0};
     het_reconstruct_count(made->images, r, group, number);

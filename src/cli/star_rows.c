@@ -12,47 +12,21 @@ static const double SAME_DEFOCUS = 1.0; /* A; what float32 takes from a defocus 
 /* Which of the files it is, opened at its first image. */
 static het_status file_of(het_star_rows *f, const char *path, int64_t *file)
 {
-    het_status status = HET_OK;
     for (int64_t k = f->files - 1; k >= 0; k--) /* neighbours mostly are of one */
-        if (strcmp(f->path[k], path) == 0) {
+        if (strcmp(f->star[k].path, path) == 0) {
             *file = k;
             return HET_OK;
         }
-    const int64_t k = f->files, n = k + 1;
-    het_star *star = het_alloc((size_t)n * sizeof *star);
-    char **paths = het_alloc((size_t)n * sizeof *paths);
-    const het_star_table **table = het_alloc((size_t)n * sizeof *table);
-    char *copy = het_alloc(strlen(path) + 1);
-    if (star == NULL || paths == NULL || table == NULL || copy == NULL) {
-        status = het_fail(HET_E_MEMORY, "no memory for %s", path);
-        goto done;
-    }
-    memcpy(copy, path, strlen(path) + 1);
-    HET_TRY(het_star_load(&star[k], path));
-    table[k] = het_particles_star_table(&star[k]);
-    if (table[k] == NULL) HET_TRY(het_fail(HET_E_INPUT, "%s: no column _rlnImageName any more", path));
-    paths[k] = copy;
-    if (k > 0) {
-        memcpy(star, f->star, (size_t)k * sizeof *star);
-        memcpy(paths, f->path, (size_t)k * sizeof *paths);
-        memcpy(table, f->table, (size_t)k * sizeof *table);
-    }
+    het_star *star = het_alloc((size_t)(f->files + 1) * sizeof *star);
+    if (star == NULL) return het_fail(HET_E_MEMORY, "no memory for %s", path);
+    if (f->files > 0) memcpy(star, f->star, (size_t)f->files * sizeof *star);
     het_release(f->star);
-    het_release(f->path);
-    het_release(f->table);
     f->star = star;
-    f->path = paths;
-    f->table = table;
-    f->files = n;
-    *file = k;
-    return HET_OK;
-done:
-    if (star != NULL) het_star_free(&star[k]);
-    het_release(star);
-    het_release(paths);
-    het_release(table);
-    het_release(copy);
-    return status;
+    const het_status status = het_star_load(&star[f->files], path);
+    if (status != HET_OK) return status;
+    *file = f->files++;
+    if (het_particles_star_table(&star[*file]) != NULL) return HET_OK;
+    return het_fail(HET_E_INPUT, "%s: no column _rlnImageName any more", path);
 }
 
 /* The row is still the image's, as far as its defocus tells. */
@@ -60,8 +34,8 @@ static het_status check_row(const het_star_rows *f, int64_t i, int64_t image)
 {
     het_status status = HET_OK;
     const het_ctf_row *ctf = &f->ctf[i];
-    const het_star_table *table = f->table[f->file[i]];
-    const char *path = f->path[f->file[i]];
+    const het_star_table *table = het_particles_star_table(&f->star[f->file[i]]);
+    const char *path = f->star[f->file[i]].path;
     static const char *const label[2] = {"rlnDefocusU", "rlnDefocusV"};
     const double known[2] = {ctf->defocus_u, ctf->defocus_v};
     if (f->row[i] >= table->rows)
@@ -116,13 +90,8 @@ done:
 
 void het_star_rows_free(het_star_rows *f)
 {
-    for (int64_t k = 0; k < f->files; k++) {
-        het_star_free(&f->star[k]);
-        het_release(f->path[k]);
-    }
+    for (int64_t k = 0; k < f->files; k++) het_star_free(&f->star[k]);
     het_release(f->star);
-    het_release(f->path);
-    het_release(f->table);
     het_release(f->file);
     het_release(f->row);
     het_release(f->ctf);
@@ -133,12 +102,12 @@ const het_star_table *het_star_rows_base(const het_star_rows *f)
 {
     for (int64_t i = 0; i < f->images; i++)
         if (f->file[i] != 0 || f->files != 1) return NULL;
-    return f->images > 0 ? f->table[0] : NULL;
+    return f->images > 0 ? het_particles_star_table(&f->star[0]) : NULL;
 }
 
 const char *het_star_rows_name(const het_star_rows *f, int64_t i)
 {
     if (f->file[i] < 0) return NULL;
-    const het_star_table *table = f->table[f->file[i]];
+    const het_star_table *table = het_particles_star_table(&f->star[f->file[i]]);
     return het_star_text(table, f->row[i], het_star_column(table, "rlnImageName"));
 }

@@ -6,11 +6,9 @@
 typedef struct het_star_rows {
     int64_t images;
     int64_t files;
-    char **path;                  /* (files) */
-    het_star *star;               /* (files) */
-    const het_star_table **table; /* (files) with rlnImageName */
-    int64_t *file, *row;          /* (images) which of them, and the row of its table; file -1: the image is of no STAR file */
-    het_ctf_row *ctf;             /* (images) of the stack */
+    het_star *star;      /* (files), each with a table of particles */
+    int64_t *file, *row; /* (images) which of them, and the row of its table; file -1: the image is of no STAR file */
+    het_ctf_row *ctf;    /* (images) of the stack */
 } het_star_rows;
 
 /** Of `images` images of the stack, by their places image[]; NULL: the first ones. Errors: HET_E_INPUT for a STAR file that cannot be

@@ -1,11 +1,11 @@
 #include "png_write.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <zlib.h>
 
 #include "../arena.h"
+#include "out_file.h"
 
 static void big_endian(uint8_t to[4], uint32_t value)
 {
@@ -35,8 +35,7 @@ het_status het_png_write(const char *path, const uint8_t *pixels, int64_t width,
     if (rows == NULL || out == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for %s", path));
     for (int64_t y = 0; y < height; y++) memcpy(rows + y * (width + 1) + 1, pixels + y * width, (size_t)width);
     if (compress(out, &packed, rows, raw) != Z_OK) HET_TRY(het_fail(HET_E_MEMORY, "no memory for %s", path));
-    file = fopen(path, "wb");
-    if (file == NULL) HET_TRY(het_fail(HET_E_IO, "cannot write %s: %s", path, strerror(errno)));
+    HET_TRY(het_out_open(&file, path));
     uint8_t header[13] = {[8] = 8}; /* bits a pixel; grey, deflate, no filter, not interlaced are 0 */
     big_endian(header, (uint32_t)width);
     big_endian(header + 4, (uint32_t)height);
@@ -44,8 +43,7 @@ het_status het_png_write(const char *path, const uint8_t *pixels, int64_t width,
     put_chunk(file, "IHDR", header, sizeof header);
     put_chunk(file, "IDAT", out, packed);
     put_chunk(file, "IEND", out, 0);
-    const int failed = ferror(file);
-    if (fclose(file) != 0 || failed) status = het_fail(HET_E_IO, "cannot write %s: is there space?", path);
+    status = het_out_close(file, path);
 done:
     het_release(rows);
     het_release(out);

@@ -27,7 +27,7 @@ het_status het_backproject_new(het_backproject *back, int64_t box, int64_t image
     const int64_t side = PAD * box;
     *back = (het_backproject){.box = box, .image_box = image_box};
     HET_TRY(het_fft_new(&back->fft, 3, side));
-    back->sum = het_alloc((size_t)het_backproject_numbers(back) * sizeof *back->sum);
+    back->sum = het_alloc((size_t)het_backproject_numbers(box) * sizeof *back->sum);
     back->spectrum = het_alloc((size_t)het_fft_size(back->fft) * sizeof *back->spectrum);
     back->real = het_alloc((size_t)(side * side * side) * sizeof *back->real);
     if (back->sum == NULL || back->spectrum == NULL || back->real == NULL)
@@ -70,20 +70,27 @@ void het_backproject_parts_free(het_backproject *parts, int n)
     }
 }
 
-int64_t het_backproject_bytes(int64_t box)
+/* Of the half of the padded grid's spectrum that is stored. */
+static int64_t points_of(int64_t box)
 {
-    const int64_t side = PAD * box, points = side * side * (side / 2 + 1);
-    return points * (int64_t)(3 * sizeof(double) + 2 * sizeof(float)) + side * side * side * (int64_t)sizeof(float);
+    const int64_t side = PAD * box;
+    return side * side * (side / 2 + 1);
 }
 
-int64_t het_backproject_numbers(const het_backproject *back)
+int64_t het_backproject_numbers(int64_t box)
 {
-    return het_fft_size(back->fft) / 2 * 3;
+    return 3 * points_of(box);
+}
+
+int64_t het_backproject_bytes(int64_t box)
+{
+    const int64_t side = PAD * box;
+    return het_backproject_numbers(box) * (int64_t)sizeof(double) + (2 * points_of(box) + side * side * side) * (int64_t)sizeof(float);
 }
 
 void het_backproject_clear(het_backproject *back)
 {
-    memset(back->sum, 0, (size_t)het_backproject_numbers(back) * sizeof *back->sum);
+    memset(back->sum, 0, (size_t)het_backproject_numbers(back->box) * sizeof *back->sum);
 }
 
 /* Columns of the grid that are mirror images of each other in y, z or both are one: a point and its opposite are stored as one. */

@@ -27,10 +27,9 @@ void het_backproject_share(het_backproject *back, int64_t rank, int64_t ranks);
  *  long as `back`; free with het_backproject_parts_free, also after an error. Errors: HET_E_MEMORY. */
 het_status het_backproject_parts(het_backproject *parts, int n, const het_backproject *back);
 void het_backproject_parts_free(het_backproject *parts, int n);
-/** Bytes that het_backproject_new takes. */
+/** How many doubles `sum` has for maps of `box` voxels, and the bytes that het_backproject_new takes. */
+int64_t het_backproject_numbers(int64_t box);
 int64_t het_backproject_bytes(int64_t box);
-/** How many doubles `sum` has. */
-int64_t het_backproject_numbers(const het_backproject *back);
 /** Forget all sums. */
 void het_backproject_clear(het_backproject *back);
 /** Add one slice: a (P,2), b (P) at the points kxy (P,2), rotation (9), times `weight`. */
