@@ -40,7 +40,7 @@ typedef struct het_norm_spec {
     int64_t joined; /* K, divides the channels */
 } het_norm_spec;
 
-enum { HET_DECODE_LAYERS_MAX = 8, HET_GRAPH_KEY = 256 };
+enum { HET_DECODE_LAYERS_MAX = 8, HET_GRAPH_KEY = 256, HET_GRAPH_CALLS = 15 };
 
 /** The coordinate network (METHOD 3). For image b and point p = (kx,ky), with the plane offset kz_b (0 for slices):
  *      q     = (kx R_b[0,:] + ky R_b[1,:] + kz_b R_b[2,:]) / D              cycles/pixel in the volume's frame
@@ -255,8 +255,11 @@ struct het_ops {
        The operations must be the same ones with the same arguments whenever the key is (its bytes, HET_GRAPH_KEY at most), and
        neither wait, as downloads do, nor copy from the host. begin: 0 where they have been launched by what earlier calls have
        recorded. end: 0 where recording has failed, so that nothing has run. *graph: NULL at first; free it before the memory
-       that its operations work on. */
+       that its operations work on.
+       call, among the operations (HET_GRAPH_CALLS times at most): say(context, value) whenever those before it have been launched
+       and those after it have not, at once or from begin or end. It may do what operations may not. */
     int (*graph_begin)(het_device *dev, het_graph **graph, const void *key, size_t bytes);
+    void (*graph_call)(het_device *dev, void (*say)(void *context, int64_t value), void *context, int64_t value);
     int (*graph_end)(het_device *dev);
     void (*graph_free)(het_graph *graph);
 

@@ -112,8 +112,8 @@ void het_model_forward(het_model *model, het_task task, const het_batch *batch, 
  *  start. */
 void het_model_backward(het_model *model, het_ready ready, void *context);
 /** What a step of training computes: gradients from zero, forward, backward. The arguments are those of the three. Where the
- *  device can (kernels/ops.h, graph_begin) the work is launched as one, but for parts, which have memory of their own each, and
- *  where `ready`, which may be NULL, is to be told in between. Test: tests/cli_graphs.sh */
+ *  device can (kernels/ops.h, graph_begin) the work is launched as one, or as one from each call of `ready` to the next, but for
+ *  parts, which have memory of their own each. ready may be NULL; a context belongs to one ready. Test: tests/cli_graphs.sh */
 void het_model_gradients(het_model *model, het_task task, const het_batch *batch, int64_t step, int frozen, het_ready ready,
                          void *context);
 /** Add the numbers of the last step to *tally; waits for the device, whose faults show here. */

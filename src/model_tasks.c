@@ -241,8 +241,21 @@ void het_model_backward(het_model *m, het_ready ready, void *context)
 typedef struct work_key {
     int64_t task, active, images, pairs, given, encoded, turned, z_given, frozen, in_half;
     double real_scale, snr, noise_variance;
-    uint64_t stored;
+    uint64_t stored, context; /* of those who are told */
 } work_key;
+
+/* Who is told of final gradients, by the device: when their work has been launched. */
+typedef struct told {
+    het_device *dev;
+    het_ready ready;
+    void *context;
+} told;
+
+static void tell(void *context, int64_t offset)
+{
+    const told *t = context;
+    t->dev->ops->graph_call(t->dev, t->ready, t->context, offset);
+}
 
 static void work(het_model *m, het_ready ready, void *context)
 {
@@ -257,10 +270,12 @@ void het_model_gradients(het_model *m, het_task task, const het_batch *batch, in
     const het_ops *ops = m->dev->ops;
     het_model_give(m, task, batch, step, frozen);
     const work_key key = {task, m->active, m->step_images, m->pairs, m->given, m->encoded, m->turned, m->z_given, frozen,
-                          m->buffers->in_half, m->real_scale, m->snr, m->noise_variance, (uint64_t)(uintptr_t)m->buffers->stored};
-    if (ops->graph_begin == NULL || ready != NULL || m->spec.parts > 1)
+                          m->buffers->in_half, m->real_scale, m->snr, m->noise_variance,
+                          (uint64_t)(uintptr_t)m->buffers->stored, (uint64_t)(uintptr_t)context};
+    told to = {m->dev, ready, context};
+    if (ops->graph_begin == NULL || m->spec.parts > 1)
         work(m, ready, context);
     else if (ops->graph_begin(m->dev, &m->graph[task], &key, sizeof key))
-        do work(m, ready, context);
+        do work(m, ready == NULL ? NULL : tell, &to);
         while (!ops->graph_end(m->dev));
 }

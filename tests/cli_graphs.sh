@@ -61,6 +61,23 @@ same given given-off
 HET_CUDA_GRAPH=on run train "${common[@]}" -o parts --set train.epochs=1 --set train.shards=2 --deterministic
 [ "$(launched)" -eq 0 ] || fail "graphs with parts of a batch"
 
+# Two ranks: a row of graphs in each step, between which sums of gradients start, by NCCL and by MPI. Of four steps of each task one
+# goes kernel by kernel and three are launched, in pieces up to each of the places where gradients are final, and to the end.
+export LD_LIBRARY_PATH=$DOUBLES/libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} HET_HOST_DEVICES=2
+of_ranks() # of_ranks SUMS NAME LAUNCHED
+{
+    HET_CUDA_SUMS=$1 ranks 2 train "${common[@]}" -o "$2" "${whole[@]}" --set train.epochs=2 --set train.freeze_epochs=0
+    [ "$CODE" -eq 0 ] || fail "$2: exit code $CODE"
+    grep -qi "added up by $1" err || fail "$2: sums are not made by $1"
+    [ "$(launched | sort -u)" = "$3" ] || fail "$2: $(launched) graphs launched on the two ranks, not $3"
+}
+HET_CUDA_GRAPH=off of_ranks nccl ranks-off 0
+of_ranks nccl ranks-nccl 39
+of_ranks mpi ranks-mpi 39
+same ranks-nccl ranks-off
+same ranks-mpi ranks-off
+unset HET_HOST_DEVICES
+
 # Without memory for graphs, one warning and the same bits; other words are refused.
 HET_HOST_GRAPH=refuse run train "${common[@]}" -o refused "${whole[@]}"
 [ "$(grep -c 'warning: steps are launched kernel by kernel, as they cannot be captured' err)" -eq 1 ] || fail "not one warning"

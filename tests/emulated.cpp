@@ -50,7 +50,7 @@ static const het_ops ops = {
     G(latent_backward), G(fourier_new), G(fourier_free), G(take_images), G(image_to_points), G(points_to_image),
     G(standardise), G(mirror_pairs), G(turn_points), G(ctf), G(project), G(project_loss), G(points_power),
     G(add_noise), G(unit_scale), G(winners), G(shift_backward), G(scale_rows), G(gather_rows), G(sum_rows), G(blend),
-    G(pose_loss), G(conformation_loss), G(adam), G(norm2), nullptr, nullptr, nullptr, nullptr,
+    G(pose_loss), G(conformation_loss), G(adam), G(norm2), nullptr, nullptr, nullptr, nullptr, nullptr,
 };
 
 static void (*close_cpu)(het_device *device);

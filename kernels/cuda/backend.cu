@@ -197,6 +197,7 @@ static const het_ops cuda_ops = {
     het_cuda_adam,
     het_cuda_norm2,
     het_cuda_graph_begin,
+    het_cuda_graph_call,
     het_cuda_graph_end,
     het_cuda_graph_free,
     &het_cuda_sums,

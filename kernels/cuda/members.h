@@ -90,6 +90,7 @@ void het_cuda_adam(het_device *dev, float *w, float *m, float *v, const float *g
                    float beta1, float beta2, float eps, int64_t step);
 void het_cuda_norm2(het_device *dev, double *sum_of_squares, int64_t *non_finite, const float *x, int64_t n);
 int het_cuda_graph_begin(het_device *dev, het_graph **graph, const void *key, size_t bytes);
+void het_cuda_graph_call(het_device *dev, void (*say)(void *context, int64_t value), void *context, int64_t value);
 int het_cuda_graph_end(het_device *dev);
 void het_cuda_graph_free(het_graph *graph);
 extern const het_sum_ops het_cuda_sums; /* nccl.cu */
