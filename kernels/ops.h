@@ -98,7 +98,7 @@ struct het_ops {
     /* y = x * w */
     void (*conv_forward)(het_conv *conv, void *y_act, const void *x_act, const float *w);
     /* dw += d(x*w)/dw dy;  dx = d(x*w)/dx dy (skipped when dx is NULL); w as in this plan's last conv_forward, whose
-       converted copy may serve again */
+       converted copy may serve again. In bf16 a device may round what it adds to dw, once */
     void (*conv_backward)(het_conv *conv, void *dx_act, float *dw, const void *dy_act, const void *x_act,
                           const float *w);
 

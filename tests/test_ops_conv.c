@@ -67,8 +67,15 @@ static void sample_free(sample *t)
     free(t->dw_ref);
 }
 
+/* dw is fp32 of exact products in both precisions, but for cuDNN's of bf16, which is rounded once. */
+static double weights_tolerance(const het_device *dev)
+{
+    return dev->precision == HET_BF16 && strstr(het_device_name(dev), "cuDNN") != NULL ? 4e-3 : 1e-5;
+}
+
 static void check_shape(het_device *dev, const het_conv_spec *s, double tolerance)
 {
+    const double of_weights = weights_tolerance(dev);
     het_conv *conv;
     assert_int_equal(dev->ops->conv_new(dev, &conv, s), HET_OK);
     sample t = sample_new(dev, s);
@@ -79,15 +86,14 @@ static void check_shape(het_device *dev, const het_conv_spec *s, double toleranc
     assert_int_equal(dev->ops->sync(dev), HET_OK);
     const double ey = ref_array_error(&t.y, t.y_ref), ex = ref_array_error(&t.dx, t.dx_ref),
                  ew = ref_array_error(&t.dw, t.dw_ref);
-    if (!(ey < tolerance && ex < tolerance && ew < 1e-5))
+    if (!(ey < tolerance && ex < tolerance && ew < of_weights))
         print_error("shape %d: y %.2e dx %.2e dw %.2e\n", (int)(s - shapes), ey, ex, ew);
-    assert_true(ey < tolerance && ex < tolerance &&
-                ew < 1e-5); /* dw is fp32 of exact products in both precisions */
+    assert_true(ey < tolerance && ex < tolerance && ew < of_weights);
 
     /* without dx, dw adds up again: dw + (dw - dw before) */
     for (int64_t i = 0; i < t.dw.n; i++) t.dw_ref[i] = 2.0 * t.dw_ref[i] - t.dw.host[i];
     dev->ops->conv_backward(conv, NULL, t.dw.device, t.dy.device, t.x.device, t.w.device);
-    assert_true(ref_array_error(&t.dw, t.dw_ref) < 1e-5);
+    assert_true(ref_array_error(&t.dw, t.dw_ref) < of_weights);
     sample_free(&t);
     dev->ops->conv_free(conv);
 }

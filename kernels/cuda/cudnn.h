@@ -5,7 +5,7 @@
  *  HET_CUDA_CONV=columns leaves it out, HET_CUDNN_LIBRARY names another file than libcudnn.so.9.
  *
  *  Only algorithms whose sums have one order, and true fp32 (no TF32) for fp32. Weights and their gradient are dense (out_c,
- *  kernel, kernel, in_c); dw is fp32 in both precisions, which the library may decline for bf16. */
+ *  kernel, kernel, in_c); in bf16 what is added to dw has been rounded once. */
 typedef struct het_cudnn_conv het_cudnn_conv;
 
 /** c->cudnn stays NULL where there is no such library or it does not start, which is no error; a warning, where it

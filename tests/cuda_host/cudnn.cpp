@@ -2,7 +2,7 @@
  * descriptors, so that a wrong shape, layout or type shows. Of the algorithms that it offers only one is right: those before it
  * are not deterministic, not supported, too large or, for fp32, TF32, and stop the test when they are used. As the library, it
  * has no fp32 gradient of filters for bf16.
- * HET_HOST_CUDNN=mixed: it has; =decline: every call is declined; =dead: it does not start.
+ * HET_HOST_CUDNN=decline: every call is declined; =dead: it does not start.
  * HET_HOST_CUDNN_LEAST=N: the process must have computed so many convolutions when it ends. */
 #include "../../kernels/cuda/cudnn_calls.h"
 
@@ -155,7 +155,7 @@ static int offer(const tensor *x, const filter *w, const convolution *c, const t
 {
     const int narrow = x->type == CD_BFLOAT16, math = narrow ? (int)CD_TENSOR_OP_MATH : (int)CD_FMA_MATH;
     if (!fits(x, w, c, y)) return CD_BAD_PARAM;
-    if (w->type != x->type && !(said("mixed") && w->type == CD_FLOAT)) return CD_NOT_SUPPORTED;
+    if (w->type != x->type) return CD_NOT_SUPPORTED;
     all[0] = {WRONG, CD_SUCCESS, 1.0f, 0, 0, math, {0}};
     all[1] = {WRONG, CD_NOT_SUPPORTED, -1.0f, 0, CD_DETERMINISTIC, math, {0}};
     all[2] = {WRONG, CD_SUCCESS, 2.0f, (size_t)1 << 40, CD_DETERMINISTIC, math, {0}};
