@@ -10,14 +10,14 @@
 #include "members.h"
 #include "product.h"
 
-enum { WIDE = 32, HIGH = 8 };
+enum { UNIT = 8, WIDE = 8, HIGH = 32 }; /* a thread makes UNIT numbers of a row of columns, a block WIDE times as many of HIGH rows */
 
 /* Columns of one side: `rows_*` pixels see `from_*` pixels of `channels`. Under tap t of pixel p lies the pixel
    (p step + way (t - pad)) / divide, where that is a whole number: forward step = stride, divide = way = 1; backward, the
    output pixel whose tap lay on this one, step = 1, divide = stride, way = -1. */
 typedef struct gather_shape {
     int rows_h, rows_w, from_h, from_w, channels, kernel, pad, step, divide, way;
-    int row; /* numbers in a row, padded */
+    int row; /* numbers in a row, padded to whole UNITs */
 } gather_shape;
 
 struct het_conv {
@@ -30,35 +30,68 @@ struct het_conv {
     het_cudnn_conv *library; /* NULL: it has no part in this one */
 };
 
-/* Columns of the rows from `first` on. Row r, number j: tap j / channels, channel j % channels. */
-template <class T> __global__ void gather(void *columns, const void *x, gather_shape s, int64_t first, int64_t rows)
+/* The pixel under tap (ky, kx) of pixel (py, px), or -1: there is none. */
+__device__ static inline int pixel_under(const gather_shape &s, int py, int px, int ky, int kx)
 {
-    const int64_t r = (int64_t)blockIdx.x * HIGH + threadIdx.y;
-    const int j = (int)(blockIdx.y * WIDE + threadIdx.x);
-    if (r >= rows || j >= s.row) return;
-    const int tap = j / s.channels, c = j - tap * s.channels, pixels = s.rows_h * s.rows_w;
-    const int64_t image = (first + r) / pixels;
-    const int pixel = (int)(first + r - image * pixels), py = pixel / s.rows_w, px = pixel - py * s.rows_w;
-    const int above = py * s.step + s.way * (tap / s.kernel - s.pad), left = px * s.step + s.way * (tap % s.kernel - s.pad);
-    const int iy = above / s.divide, ix = left / s.divide;
-    const bool inside = tap < s.kernel * s.kernel && above >= 0 && left >= 0 && iy * s.divide == above &&
-                        ix * s.divide == left && iy < s.from_h && ix < s.from_w;
-    const float v = inside ? het_load((const T *)x, ((image * s.from_h + iy) * s.from_w + ix) * s.channels + c) : 0.0f;
-    het_store((T *)columns, r * s.row + j, v);
+    int y = py * s.step + s.way * (ky - s.pad), x = px * s.step + s.way * (kx - s.pad);
+    if (y < 0 || x < 0 || ky >= s.kernel) return -1;
+    if (s.divide > 1) {
+        if (y % s.divide != 0 || x % s.divide != 0) return -1;
+        y /= s.divide;
+        x /= s.divide;
+    }
+    return y < s.from_h && x < s.from_w ? y * s.from_w + x : -1;
 }
 
-/* w (out_c, taps, in_c) in the activations' type: rows padded; and turned to (in_c, taps, out_c), rows padded. */
-template <class T>
-__global__ void convert_weights(void *to, void *turned, const float *w, int out_c, int taps, int in_c, int row, int turned_row)
+/* Columns of `rows` rows. Row 0 is pixel `pixel` of image `image`. Number j of a row: tap j / channels, channel j % channels. */
+template <class T> __global__ void gather(void *columns, const void *x, gather_shape s, int64_t image, int pixel, int64_t rows)
 {
-    HET_FOR(i, (int64_t)out_c * row)
+    enum { WORDS = UNIT * sizeof(T) / sizeof(uint4) };
+    const int64_t r = (int64_t)blockIdx.x * HIGH + threadIdx.y;
+    const int j = UNIT * (int)(blockIdx.y * WIDE + threadIdx.x);
+    if (r >= rows || j >= s.row) return;
+    const uint32_t pixels = (uint32_t)(s.rows_h * s.rows_w), ahead = (uint32_t)(pixel + r), past = ahead / pixels;
+    const int at = (int)(ahead - past * pixels), py = at / s.rows_w, px = at - py * s.rows_w;
+    const int tap = j / s.channels;
+    int c = j - tap * s.channels, ky = tap / s.kernel, kx = tap - ky * s.kernel;
+    const T *from = (const T *)x + (image + past) * s.from_h * s.from_w * s.channels;
+    uint4 *to = (uint4 *)((T *)columns + r * s.row + j);
+    alignas(16) T unit[UNIT];
+    if (s.channels % UNIT == 0) { /* all under one tap */
+        const int under = pixel_under(s, py, px, ky, kx);
+        const uint4 *all = (const uint4 *)(from + (int64_t)under * s.channels + c);
+        HET_UNROLL for (int i = 0; i < WORDS; i++) to[i] = under < 0 ? uint4() : all[i];
+        return;
+    }
+    HET_UNROLL for (int i = 0; i < UNIT; i++)
+    {
+        const int under = pixel_under(s, py, px, ky, kx);
+        unit[i] = under < 0 ? T() : from[(int64_t)under * s.channels + c];
+        if (++c < s.channels) continue;
+        c = 0;
+        if (++kx < s.kernel) continue;
+        kx = 0;
+        ky++;
+    }
+    HET_UNROLL for (int i = 0; i < WORDS; i++) to[i] = ((const uint4 *)unit)[i];
+}
+
+/* w (out_c, taps, in_c) in the activations' type, rows padded */
+template <class T> __global__ void convert_weights(void *to, const float *w, int64_t out_c, int64_t k, int64_t row)
+{
+    HET_FOR(i, out_c * row)
     {
         const int64_t o = i / row, j = i % row;
-        het_store((T *)to, i, j < taps * in_c ? w[o * taps * in_c + j] : 0.0f);
+        het_store((T *)to, i, j < k ? w[o * k + j] : 0.0f);
     }
-    HET_FOR(i, (int64_t)in_c * turned_row)
+}
+
+/* The same, turned to (in_c, taps, out_c), rows padded */
+template <class T> __global__ void turn_weights(void *turned, const float *w, int out_c, int taps, int in_c, int row)
+{
+    HET_FOR(i, (int64_t)in_c * row)
     {
-        const int64_t c = i / turned_row, j = i % turned_row, tap = j / out_c, o = j % out_c;
+        const int64_t c = i / row, j = i % row, tap = j / out_c, o = j % out_c;
         het_store((T *)turned, i, tap < taps ? w[(o * taps + tap) * in_c + c] : 0.0f);
     }
 }
@@ -70,7 +103,7 @@ __global__ void add_weights(float *dw, const float *padded, int64_t out_c, int64
 
 static int padded_row(int64_t n)
 {
-    return (int)((n + 7) / 8 * 8);
+    return (int)((n + UNIT - 1) / UNIT * UNIT);
 }
 
 static size_t element(const het_cuda *c)
@@ -151,19 +184,13 @@ static const char *at(const het_conv *c, const void *base, int64_t elements)
     return (const char *)base + (size_t)elements * element(c->cuda);
 }
 
-static void convert(het_conv *c, const float *w)
-{
-    const het_conv_spec *s = &c->spec;
-    HET_LAUNCH_ACT(c->cuda, convert_weights, het_blocks(s->out_c * c->forward.row), HET_BLOCK, c->w, c->w_turned, w,
-                   (int)s->out_c, (int)(s->kernel * s->kernel), (int)s->in_c, c->forward.row, c->backward.row);
-}
-
 /* The columns of `rows` pixels from pixel `first` on: in scratch, or x itself where it is its own columns. */
 static const void *columns_of(het_conv *c, const gather_shape *s, const void *x, int64_t first, int64_t rows)
 {
     if (s->kernel == 1 && s->step == 1 && s->divide == 1 && s->row == s->channels) return at(c, x, first * s->row);
-    const dim3 grid(het_tiles(rows, HIGH), het_tiles(s->row, WIDE)), block(WIDE, HIGH);
-    HET_LAUNCH_ACT(c->cuda, gather, grid, block, c->cuda->scratch, x, *s, first, rows);
+    const int64_t pixels = (int64_t)s->rows_h * s->rows_w;
+    const dim3 grid(het_tiles(rows, HIGH), het_tiles(s->row, UNIT * WIDE)), block(WIDE, HIGH);
+    HET_LAUNCH_ACT(c->cuda, gather, grid, block, c->cuda->scratch, x, *s, first / pixels, (int)(first % pixels), rows);
     return c->cuda->scratch;
 }
 
@@ -198,15 +225,21 @@ static void add_gradient(het_conv *c, float *dw, const void *dy, const void *x)
 
 void het_cuda_conv_forward(het_conv *c, void *y, const void *x, const float *w)
 {
-    convert(c, w);
+    const het_conv_spec *s = &c->spec;
+    const int64_t k = s->kernel * s->kernel * s->in_c, row = c->forward.row;
+    HET_LAUNCH_ACT(c->cuda, convert_weights, het_blocks(s->out_c * row), HET_BLOCK, c->w, w, s->out_c, k, row);
     if (het_cudnn_forward(c->library, y, x, c->cuda->narrow ? c->w : w)) return;
-    multiply(c, &c->forward, y, x, c->w, c->spec.out_c);
+    multiply(c, &c->forward, y, x, c->w, s->out_c);
 }
 
 void het_cuda_conv_backward(het_conv *c, void *dx, float *dw, const void *dy, const void *x, const float *w)
 {
-    /* c->w and c->w_turned: converted by conv_forward */
+    const het_conv_spec *s = &c->spec;
+    const int taps = (int)(s->kernel * s->kernel), row = c->backward.row;
     if (!het_cudnn_backward_filter(c->library, dw, dy, x)) add_gradient(c, dw, dy, x);
+    /* c->w: converted by conv_forward */
     if (dx == NULL || het_cudnn_backward_data(c->library, dx, dy, c->cuda->narrow ? c->w : w)) return;
-    multiply(c, &c->backward, dx, dy, c->w_turned, c->spec.in_c);
+    HET_LAUNCH_ACT(c->cuda, turn_weights, het_blocks(s->in_c * row), HET_BLOCK, c->w_turned, w, (int)s->out_c, taps,
+                   (int)s->in_c, row);
+    multiply(c, &c->backward, dx, dy, c->w_turned, s->in_c);
 }
