@@ -281,6 +281,7 @@ static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
         return c->host->fail(HET_E_DEVICE, "--device cuda: %s has compute capability %d.%d, this plugin needs 8.0 or more",
                              chip.name, chip.major, chip.minor);
     memcpy(c->uuid, &chip.uuid, sizeof c->uuid);
+    c->processors = chip.multiProcessorCount;
     c->rows_most = number("HET_CUDA_ROWS", 1 << 17);
     c->columns_most = number("HET_CUDA_COLUMNS", 256 << 20);
     c->narrow = wish->precision != HET_PRECISION_F32;

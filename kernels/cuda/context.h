@@ -32,6 +32,7 @@ typedef struct het_cuda {
     int coherent;           /* the GPU reads the host's plain memory itself, so a copy from it may be under way when the call returns */
     het_graph *recording;   /* what the stream captures for, or NULL */
     int64_t rows_most, columns_most; /* of the decoder's chunks; bytes of columns of convolutions */
+    int processors;         /* multiprocessors of the GPU */
     char name[320];
     uint8_t uuid[16]; /* of the GPU */
 } het_cuda;

@@ -11,7 +11,7 @@
 #include "members.h"
 #include "product.h"
 
-enum { WIDE = 32, HIGH = 8 };
+enum { WIDE = 32, HIGH = 32 };
 
 typedef het_decode_row row;
 typedef het_decode_chunk chunk;
@@ -34,7 +34,7 @@ __global__ void fill_rows(row *rows, chunk c, const float *rot, const float *kz)
         const int32_t image = het_decode_image_of(c, listed);
         const int32_t kx = c.kxy[2 * point], ky = c.kxy[2 * point + 1];
         const float sign = fold_sign(rot + 9 * image, (float)kx, (float)ky, kz == NULL ? 0.0f : kz[image]);
-        rows[r] = {image, (int32_t)(listed - c.first_image), (int32_t)point, (int16_t)kx, (int16_t)ky, sign};
+        rows[r] = {image, (int32_t)(listed - c.first_image), (int32_t)point, (float)kx, (float)ky, sign};
     }
 }
 
@@ -101,13 +101,14 @@ static int allocate(het_decode *d)
 {
     const het_decode_spec *s = &d->spec;
     const int64_t rows = het_tiles(d->capacity, HET_DECODE_ROWS) * (int64_t)HET_DECODE_ROWS, four = sizeof(float);
+    const int64_t rows_forward = het_tiles(d->capacity_forward, HET_DECODE_ROWS) * (int64_t)HET_DECODE_ROWS;
     const int64_t element = d->cuda->narrow ? 2 : 4, params = het_decode_params_count(s->frequencies, s->width, s->layers);
     int complete = 1;
     TAKE(d->kxy, int32_t, s->max_points * 2 * (int64_t)sizeof *d->kxy);
     TAKE(d->freq, float, s->frequencies * 3 * four);
     TAKE(d->params, float, params * four);
     if (d->cuda->narrow && !d->fused) TAKE(d->weights, void, params * element);
-    TAKE(d->rows, row, rows * (int64_t)sizeof *d->rows);
+    TAKE(d->rows, row, rows_forward * (int64_t)sizeof *d->rows);
     TAKE(d->x, void, rows * 2 * s->frequencies * element);
     for (int64_t l = 0; l < s->layers - d->fused; l++) TAKE(d->h[l], void, rows * s->width * element);
     for (int64_t l = 0; l < (d->fused ? s->layers : 1); l++) TAKE(d->dz[l], void, rows * s->width * element);
@@ -127,6 +128,18 @@ static het_status choose(het_cuda *c, const het_decode_spec *s, int *fused)
     return HET_OK;
 }
 
+/* Of the fused kernels the forward keeps nothing of a row but the row itself, so that its chunks may be large; the backward's make whole
+   turns of the GPU's multiprocessors, a tile each. */
+static void choose_chunks(het_decode *d)
+{
+    enum { LARGER = 16 };
+    const int64_t all = HET_DECODE_IMAGES * d->spec.max_points, most = d->cuda->rows_most, turn = d->cuda->processors * HET_DECODE_ROWS;
+    d->capacity = d->capacity_forward = het_least(all, most);
+    if (!d->fused) return;
+    d->capacity_forward = het_least(all, LARGER * most);
+    if (d->capacity > turn) d->capacity -= d->capacity % turn;
+}
+
 het_status het_cuda_decode_new(het_device *dev, het_decode **dec, const het_decode_spec *spec)
 {
     het_cuda *c = het_cuda_of(dev);
@@ -139,7 +152,7 @@ het_status het_cuda_decode_new(het_device *dev, het_decode **dec, const het_deco
     d->cuda = c;
     d->spec = *spec;
     d->fused = fused;
-    d->capacity = het_least(HET_DECODE_IMAGES * spec->max_points, c->rows_most);
+    choose_chunks(d);
     if (!allocate(d)) {
         het_cuda_decode_free(d);
         return c->host->fail(HET_E_MEMORY, "decoder: no memory on the GPU");
@@ -208,11 +221,11 @@ void het_cuda_decode_rotations(het_decode *d, const chunk *k, float *drot)
                d->spec.frequencies, d->spec.box);
 }
 
-/* The chunk of `total` rows that begins at row `first`. */
-static chunk chunk_at(const het_decode *d, const int32_t *which, int64_t points, int64_t first, int64_t total)
+/* The chunk of `total` rows that begins at row `first`, of at most `most`. */
+static chunk chunk_at(const het_decode *d, const int32_t *which, int64_t points, int64_t first, int64_t total, int64_t most)
 {
     chunk k = {which, d->kxy, points, first, total - first, first / points, 0};
-    if (k.rows > d->capacity) k.rows = d->capacity;
+    if (k.rows > most) k.rows = most;
     const int64_t images_end = (k.first_image + HET_DECODE_IMAGES) * points;
     if (first + k.rows > images_end) k.rows = images_end - first;
     k.images = (first + k.rows - 1) / points - k.first_image + 1;
@@ -225,7 +238,7 @@ void het_cuda_decode_forward(het_decode *d, float *slice, const float *rot, cons
                              int64_t p)
 {
     for (int64_t first = 0; first < b * p;) {
-        const chunk k = chunk_at(d, NULL, p, first, b * p);
+        const chunk k = chunk_at(d, NULL, p, first, b * p, d->capacity_forward);
         (d->fused ? het_cuda_fused_forward : het_cuda_plain_forward)(d, &k, slice + 2 * first, rot, bias, kz);
         first += k.rows;
     }
@@ -238,7 +251,7 @@ void het_cuda_decode_backward(het_decode *d, float *dparams, float *drot, float 
     HET_CUDA(c, cudaMemsetAsync(drot, 0, (size_t)(9 * b) * sizeof *drot, c->stream));
     HET_CUDA(c, cudaMemsetAsync(dbias, 0, (size_t)(d->spec.width * b) * sizeof *dbias, c->stream));
     for (int64_t first = 0; first < n * p;) {
-        const chunk k = chunk_at(d, which, p, first, n * p);
+        const chunk k = chunk_at(d, which, p, first, n * p, d->capacity);
         (d->fused ? het_cuda_fused_backward : het_cuda_plain_backward)(d, &k, dparams, drot, dbias, dslice, rot, bias);
         first += k.rows;
     }

@@ -12,7 +12,7 @@ enum { HET_DECODE_ROWS = 128 };    /* of a tile of the fused kernels */
 typedef struct het_decode_row {
     int32_t image, slot; /* of the batch; among the chunk's images */
     int32_t point;
-    int16_t kx, ky;
+    float kx, ky;        /* whole numbers */
     float sign;
 } het_decode_row;
 
@@ -27,7 +27,7 @@ struct het_decode {
     het_cuda *cuda;
     het_decode_spec spec;
     int fused;
-    int64_t capacity; /* rows of a chunk */
+    int64_t capacity, capacity_forward; /* rows of a chunk */
     int32_t *reach;   /* [host] (max_points) largest |kx|, |ky| of points 0..p */
     int32_t *kxy;
     float *freq, *params; /* copies */
@@ -87,7 +87,8 @@ void het_cuda_plain_backward(het_decode *d, const het_decode_chunk *k, float *dp
                              const float *dslice, const float *rot, const float *bias);
 
 /* ---- fused: the same, and weights in another form ---- */
-/** Whether the fused kernels serve this network here: bf16, a width they were made for, enough shared memory. */
+/** Whether the fused kernels serve this network here: bf16, a width they were made for, enough shared memory, squares of sums that lie
+ *  in registers as they take for granted. */
 int het_cuda_fused_fits(het_cuda *c, const het_decode_spec *s);
 int het_cuda_fused_allocate(het_decode *d);
 void het_cuda_fused_load(het_decode *d);

@@ -4,8 +4,8 @@
  * its columns of all rows, 8 x 2 squares of 16 x 16 sums in its registers, and so reads each weight once: straight from L2, one
  * step of k ahead; weights lie there as a warp's lanes hold them, a square in one access. Activations of the tile stay in shared memory, in one
  * place: a layer's inputs are read by all before any output is written over them. Between two layers there are two
- * barriers and nothing else. Where a number of a square lies in it is the hardware's secret; a warp asks for it once, by
- * loading a square that counts.
+ * barriers and nothing else. Where a number of a square of sums lies wmma does not say; it is taken to be where the PTX ISA has it for the
+ * instruction beneath, and asked once, when a plan is made, by loading a square that counts.
  *
  *  forward    features -> h_0 .. h_top -> slice; nothing but the slice is written
  *  backward   the same again, keeping relu masks as bits in shared memory and writing x, h_l; then dh in registers,
@@ -57,7 +57,6 @@ template <int WIDTH> __global__ void __launch_bounds__(WIDTH, 256 / WIDTH) fused
     HET_SHARED(shared);
     const tile t = tile_of(q, shared, WIDTH, 0);
     sums s;
-    find_places(&s, shared);
     run_layers<WIDTH>(&s, q, t, false);
     write_slice<WIDTH>(q, t);
 }
@@ -88,7 +87,7 @@ template <int WIDTH> __device__ static inline void start_back(sums *s, const job
     const int first = (int)threadIdx.x / 32 * 32;
     HET_UNROLL for (int e = 0; e < LANE; e++)
     {
-        const int r = s->place[e] / 16, c = first + s->place[e] % 16;
+        const int r = row_of(e), c = first + column_of(e);
         HET_UNROLL for (int j = 0; j < 2; j++)
         {
             const float re = w[2 * (c + 16 * j)], im = w[2 * (c + 16 * j) + 1];
@@ -104,15 +103,16 @@ template <int WIDTH> __device__ static inline void mask_sums(const sums *s, cons
     const int first = (int)threadIdx.x / 32 * 32;
     uint32_t mask[4];
     HET_UNROLL for (int i = 0; i < 4; i++) mask[i] = t.mask[(4 * layer + i) * WIDTH + (int)threadIdx.x];
-    HET_UNROLL for (int e = 0; e < LANE; e++)
+    HET_UNROLL for (int e = 0; e < LANE; e += 2)
     {
-        const int r = s->place[e] / 16, c = first + s->place[e] % 16;
+        const int r = row_of(e), c = first + column_of(e);
         HET_UNROLL for (int i = 0; i < HIGH; i++)
             HET_UNROLL for (int j = 0; j < 2; j++)
             {
                 const int bit = 8 * (2 * i + j) + e;
-                const bool open = (mask[bit / 32] >> (bit % 32) & 1u) != 0;
-                het_store(t.act, (16 * i + r) * (WIDTH + 8) + c + 16 * j, open ? s->of[i][j].x[e] : 0.0f);
+                const uint32_t open = mask[bit / 32] >> (bit % 32);
+                store_pair(t.act, (16 * i + r) * (WIDTH + 8) + c + 16 * j, (open & 1u) != 0 ? s->of[i][j].x[e] : 0.0f,
+                           (open & 2u) != 0 ? s->of[i][j].x[e + 1] : 0.0f);
             }
     }
 }
@@ -135,41 +135,59 @@ template <int WIDTH> __device__ static inline void sum_bias(const job &q, const 
     else q.bias_sums[((layer - 1) * q.tiles + t.index) * WIDTH + j] = sum;
 }
 
-/* kx and ky times the phase's gradient, s (cos d(s sin) - s sin dcos), over the rows of 16 frequencies of the tile. Lane: a
-   frequency, and kx or ky. */
-__device__ static inline void sum_phases(const sums *s, const job &q, const tile &t, int unit)
+/* A pointer that the compiler is to count up, in place of keeping all that it will be in registers. */
+#ifdef __CUDACC__
+#define HET_STEP(pointer) asm volatile("" : "+l"(pointer)::"memory")
+#else
+#define HET_STEP(pointer)
+#endif
+
+/* kx and ky times the phase's gradient, s (cos d(s sin) - s sin dcos), over the tile's rows of one image, for 16 frequencies. A lane has
+   the rows and columns of its numbers, 16 rows of every 32; then the 8 lanes with the same columns are added up in order: a lane
+   for each frequency, and kx or ky. */
+__device__ static inline void sum_phases_of(const sums *s, const job &q, const tile &t, int unit, int slot)
 {
-    const int f = q.frequencies, lane = (int)threadIdx.x % 32, n = 16 * unit + lane % 16, axis = lane / 16;
-    const het_narrow *x = q.x + (int64_t)t.index * ROWS * 2 * f + n;
-    float *dcos = t.stage, *dsin = t.stage + 16 * STAGE, sum = 0.0f;
-    float *slots = q.slots + (int64_t)t.index * t.slot_row + axis * f + n;
-    int slot = t.rows[0].slot;
+    const int f = q.frequencies, lane = (int)threadIdx.x % 32;
+    const het_narrow *x = q.x + ((int64_t)t.index * ROWS + row_of(0)) * 2 * f + 16 * unit + column_of(0);
+    float across[4] = {0.0f, 0.0f, 0.0f, 0.0f}, up[4] = {0.0f, 0.0f, 0.0f, 0.0f}; /* columns of e = 0, 1, 4, 5 */
     HET_UNROLL for (int i = 0; i < HIGH; i++)
     {
-        uint32_t features[16]; /* cos and s sin of 16 rows, fetched ahead of any store: one wait for memory, not 16 */
-        HET_UNROLL for (int r = 0; r < 16; r++)
+        HET_UNROLL for (int e = 0; e < LANE; e += 2)
         {
-            const int64_t here = (int64_t)(16 * i + r) * 2 * f;
-            features[r] = x[here].bits | (uint32_t)x[here + f].bits << 16;
-        }
-        wmma::store_matrix_sync(dcos, s->of[i][0], STAGE, wmma::mem_row_major);
-        wmma::store_matrix_sync(dsin, s->of[i][1], STAGE, wmma::mem_row_major);
-        __syncwarp();
-        HET_UNROLL for (int r = 0; r < 16; r++)
-        {
-            const row at = t.rows[16 * i + r];
-            if (at.slot != slot) {
-                slots[(int64_t)slot * t.slot_row] = sum;
-                sum = 0.0f;
-                slot = at.slot;
+            const int column = e / 4 * 2;
+            const row at = t.rows[16 * i + row_of(e)];
+            const het_narrow *features = x + e / 2 % 2 * 16 * f + e / 4 * 8;
+            const float2 cosine = load_pair(features, 0), sine = load_pair(features, f);
+            const float sign = at.slot == slot ? at.sign : 0.0f;
+            const float slope[2] = {sign * (cosine.x * s->of[i][1].x[e] - sine.x * s->of[i][0].x[e]),
+                                    sign * (cosine.y * s->of[i][1].x[e + 1] - sine.y * s->of[i][0].x[e + 1])};
+            HET_UNROLL for (int j = 0; j < 2; j++)
+            {
+                across[column + j] += at.kx * slope[j];
+                up[column + j] += at.ky * slope[j];
             }
-            const float slope = __uint_as_float(features[r] << 16) * dsin[r * STAGE + lane % 16] -
-                                __uint_as_float(features[r] & 0xFFFF0000u) * dcos[r * STAGE + lane % 16];
-            sum += at.sign * (float)(axis == 0 ? at.kx : at.ky) * slope;
         }
-        __syncwarp();
+        x += 32 * f;
+        HET_STEP(x);
     }
-    slots[(int64_t)slot * t.slot_row] = sum;
+    /* STAGE: (8 lanes, kx and ky, 16 columns) */
+    float *mine = t.stage + lane / 4 * 32;
+    HET_UNROLL for (int j = 0; j < 4; j++)
+    {
+        mine[column_of(j % 2 + j / 2 * 4)] = across[j];
+        mine[16 + column_of(j % 2 + j / 2 * 4)] = up[j];
+    }
+    __syncwarp();
+    float sum = 0.0f;
+    HET_UNROLL for (int i = 0; i < 8; i++) sum += t.stage[32 * i + lane];
+    q.slots[((int64_t)t.index + slot) * t.slot_row + lane / 16 * f + 16 * unit + lane % 16] = sum;
+    __syncwarp();
+}
+
+/* The same for all images of the tile: mostly one or two. */
+__device__ static inline void sum_phases(const sums *s, const job &q, const tile &t, int unit)
+{
+    for (int slot = t.rows[0].slot; slot <= t.rows[ROWS - 1].slot; slot++) sum_phases_of(s, q, t, unit, slot);
 }
 
 template <int WIDTH> __global__ void __launch_bounds__(WIDTH, 256 / WIDTH) fused_backward(job q)
@@ -178,7 +196,6 @@ template <int WIDTH> __global__ void __launch_bounds__(WIDTH, 256 / WIDTH) fused
     const tile t = tile_of(q, shared, WIDTH, 1);
     const int warp = (int)threadIdx.x / 32, units = q.frequencies / 16, columns = WIDTH / 16;
     sums s;
-    find_places(&s, shared);
     run_layers<WIDTH>(&s, q, t, true);
     sum_output<WIDTH>(q, t);
     start_back<WIDTH>(&s, q, t);
@@ -251,10 +268,35 @@ static int shared_bytes(const het_decode_spec *s, int back)
     return layout_of((int)s->width, (int)s->frequencies, (int)s->layers, back).bytes;
 }
 
+/* wrong (32): of each lane, whether its numbers of a square of sums lie elsewhere than at row_of, column_of. One warp. */
+__global__ void find_misplaced(int32_t *wrong)
+{
+    alignas(32) __shared__ float square[SQUARE];
+    for (int i = (int)threadIdx.x; i < SQUARE; i += 32) square[i] = (float)i;
+    __syncwarp();
+    sum_square counted;
+    wmma::load_matrix_sync(counted, square, 16, wmma::mem_row_major);
+    int32_t misplaced = 0;
+    for (int e = 0; e < LANE; e++) misplaced |= counted.x[e] != (float)(16 * row_of(e) + column_of(e));
+    wrong[threadIdx.x] = misplaced;
+}
+
+static int squares_lie_right(het_cuda *c)
+{
+    int32_t wrong[32] = {0}, any = 0, *found = (int32_t *)het_cuda_alloc(c, sizeof wrong);
+    if (found == NULL) return 0;
+    HET_LAUNCH_MEET(c, find_misplaced, 1, 32, found);
+    het_cuda_download(c, wrong, found, sizeof wrong);
+    het_cuda_free(c, found);
+    for (int i = 0; i < 32; i++) any |= wrong[i];
+    if (any) c->host->warn("the decoder goes layer by layer: this GPU's squares of sums are not laid out as the fused kernels want them");
+    return !any;
+}
+
 int het_cuda_fused_fits(het_cuda *c, const het_decode_spec *s)
 {
     int device = 0, most = 0;
-    if (!c->narrow || (s->width != 128 && s->width != 256) || s->frequencies > 1024) return 0;
+    if (!c->narrow || (s->width != 128 && s->width != 256) || s->frequencies > 1024 || !squares_lie_right(c)) return 0;
     HET_CUDA(c, cudaGetDevice(&device));
     HET_CUDA(c, cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
     return shared_bytes(s, 1) <= most;

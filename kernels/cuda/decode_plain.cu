@@ -47,10 +47,10 @@ __global__ void features(void *x, const row *rows, const float *tables, int64_t 
     const int64_t r = (int64_t)blockIdx.x * HIGH + threadIdx.y, n = (int64_t)blockIdx.y * WIDE + threadIdx.x;
     if (r >= count || n >= f) return;
     const row at = rows[r];
-    const int64_t table = box / 2 * f, down = at.ky < 0 ? -at.ky : at.ky;
+    const int64_t table = box / 2 * f, right = (int)at.kx, down = (int)fabsf(at.ky);
     const float *t = tables + at.slot * 4 * table + n;
-    const float cx = t[at.kx * f], sx = t[table + at.kx * f], cy = t[2 * table + down * f];
-    const float sy = at.ky < 0 ? -t[3 * table + down * f] : t[3 * table + down * f];
+    const float cx = t[right * f], sx = t[table + right * f], cy = t[2 * table + down * f];
+    const float sy = at.ky < 0.0f ? -t[3 * table + down * f] : t[3 * table + down * f];
     het_store((T *)x, r * 2 * f + n, cx * cy - sx * sy);
     het_store((T *)x, r * 2 * f + f + n, at.sign * (sx * cy + cx * sy));
 }
@@ -180,8 +180,8 @@ __global__ void phase_sums(float *dphase, const float *dx, const void *x, const 
         const row at = rows[r];
         const float cosine = het_load((const T *)x, r * 2 * f + n), sine = at.sign * het_load((const T *)x, r * 2 * f + f + n);
         const float slope = at.sign * cosine * dx[r * 2 * f + f + n] - sine * dx[r * 2 * f + n];
-        a += (float)at.kx * slope;
-        b += (float)at.ky * slope;
+        a += at.kx * slope;
+        b += at.ky * slope;
     }
     a = add_rows(a);
     b = add_rows(b);

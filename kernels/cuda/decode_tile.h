@@ -15,15 +15,43 @@ typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, wmma::col_majo
 typedef wmma::fragment<wmma::accumulator, 16, 16, 16, float> sum_square;
 
 enum { ROWS = HET_DECODE_ROWS, HIGH = ROWS / 16, LANE = 8, SQUARE = 256 };
-enum { STAGE = 24 }; /* numbers from row to row of a square of sums in shared memory: other banks, and whole 32 bytes */
+enum { STAGE = 8 * 32 }; /* of a warp: eight numbers a lane */
 enum { PIECES = sizeof(right_square::x) / 16 }; /* of 16 bytes, in a lane's part of a square of weights */
 static_assert((int)sum_square::num_elements == (int)LANE, "a lane holds 8 of the 256 numbers of a square");
 
-/* The warp's sums, and where the lane's numbers lie in a square. */
+/* The warp's sums. */
 typedef struct sums {
     sum_square of[HIGH][2];
-    int place[LANE]; /* 16 row + column */
 } sums;
+
+/* Where number e of a lane lies in a square of sums: as in the PTX ISA's mma.m16n8k16, two of which make a square. Numbers e and e + 1
+   are neighbours for even e. wmma does not promise it; het_cuda_fused_fits asks. */
+__device__ static inline int row_of(int e)
+{
+    return (int)threadIdx.x % 32 / 4 + e / 2 % 2 * 8;
+}
+
+__device__ static inline int column_of(int e)
+{
+    return (int)threadIdx.x % 4 * 2 + e % 2 + e / 4 * 8;
+}
+
+/* Two neighbours in one access; `at` is even. */
+__device__ static inline float2 load_pair(const het_narrow *from, int64_t at)
+{
+    const uint32_t pair = *(const uint32_t *)(from + at);
+    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000u));
+}
+
+__device__ static inline void store_pair(het_narrow *to, int at, float first, float second)
+{
+#ifdef __CUDA_ARCH__
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(*(uint32_t *)(to + at)) : "f"(second), "f"(first));
+#else
+    het_store(to, at, first);
+    het_store(to, at + 1, second);
+#endif
+}
 
 /* What a kernel needs. */
 typedef struct job {
@@ -53,7 +81,7 @@ __host__ __device__ static inline layout layout_of(int width, int frequencies, i
     at.g = at.rows + ROWS * (int)sizeof(row);
     at.mask = at.g + (back ? ROWS * 8 : 0);
     at.stage = at.mask + (back ? layers * 2 * HIGH * width : 0);
-    at.bytes = at.stage + (back ? width / 32 * 2 * 16 * STAGE * 4 : 0);
+    at.bytes = at.stage + (back ? width / 32 * STAGE * 4 : 0);
     return at;
 }
 
@@ -62,8 +90,9 @@ typedef struct tile {
     const row *rows;
     float2 *g;       /* gradient of (out_re, out_im) */
     uint32_t *mask;  /* (layers, 4, threads): bit 8 (2 i + j) + e of the lane's number e of square i, j */
-    float *stage;    /* the warp's: two squares of sums */
+    float *stage;    /* the warp's, STAGE numbers */
     int index, slot_row; /* index of the tile; numbers of a slot */
+    bool one;        /* all rows are of one image */
 } tile;
 
 /* The rows of the tile; those beyond the end repeat the last image at the origin, and count for nothing. */
@@ -74,7 +103,7 @@ __device__ static inline void take_rows(const job &q, row *to, float2 *g)
         const int64_t at = (int64_t)blockIdx.x * ROWS + r;
         row mine = q.rows[at < q.count ? at : q.count - 1];
         if (at >= q.count) {
-            mine.kx = mine.ky = 0;
+            mine.kx = mine.ky = 0.0f;
             mine.sign = 0.0f;
         }
         to[r] = mine;
@@ -92,22 +121,13 @@ __device__ static inline tile tile_of(const job &q, char *shared, int width, int
     t.rows = (const row *)(shared + at.rows);
     t.g = (float2 *)(shared + at.g);
     t.mask = (uint32_t *)(shared + at.mask);
-    t.stage = (float *)(shared + at.stage) + (int)threadIdx.x / 32 * 2 * 16 * STAGE;
+    t.stage = (float *)(shared + at.stage) + (int)threadIdx.x / 32 * STAGE;
     t.index = (int)blockIdx.x;
     t.slot_row = 2 * q.frequencies + width;
     take_rows(q, (row *)(shared + at.rows), back ? t.g : NULL);
+    __syncthreads();
+    t.one = t.rows[0].slot == t.rows[ROWS - 1].slot;
     return t;
-}
-
-__device__ static inline void find_places(sums *s, char *shared)
-{
-    float *square = (float *)shared;
-    for (int i = (int)threadIdx.x; i < SQUARE; i += (int)blockDim.x) square[i] = (float)i;
-    __syncthreads();
-    sum_square counted;
-    wmma::load_matrix_sync(counted, square, 16, wmma::mem_row_major);
-    HET_UNROLL for (int e = 0; e < LANE; e++) s->place[e] = (int)counted.x[e];
-    __syncthreads();
 }
 
 /* ---- products ------------------------------------------------------------------------------------------------------- */
@@ -172,32 +192,45 @@ __device__ static inline void multiply(sums *s, const het_narrow *a, int ld, con
 
 /* ---- features and layers -------------------------------------------------------------------------------------------- */
 
-/* Whole turns gone, before sums lose digits. */
-__device__ static inline float fraction(float k, float turns)
+/* x less the nearest whole number, for |x| < 2^22: a number of that size holds no fraction. (rintf is a slow instruction.) */
+__device__ static inline float fraction(float x)
 {
-    return fmaf(k, turns, -rintf(k * turns));
+    const float large = 12582912.0f; /* 1.5 2^23 */
+    return x - ((x + large) - large);
 }
 
-/* x = [cos(phase), s sin(phase)]: a warp for each row, a lane for each frequency. */
-__device__ static inline void fill_features(const job &q, const tile &t)
+/* Whole turns of k turns gone, before sums lose digits. */
+__device__ static inline float fraction(float k, float turns)
 {
+    const float large = 12582912.0f;
+    return fmaf(k, turns, -((k * turns + large) - large));
+}
+
+/* x = [cos(phase), s sin(phase)]: a warp for each row, a lane for each frequency. Four rows at a time, and nothing is stored before
+   all of them are known, so that they do not wait for each other. ONE: all rows are of one image. */
+template <bool ONE> __device__ static inline void fill_features(const job &q, const tile &t)
+{
+    enum { TOGETHER = 4 };
     const int f = q.frequencies, ld = 2 * f + 8, warps = (int)blockDim.x / 32;
     for (int n = (int)threadIdx.x % 32; n < f; n += 32) {
-        float across = 0.0f, up = 0.0f, plane = 0.0f;
-        for (int r = (int)threadIdx.x / 32, slot = -1; r < ROWS; r += warps) {
-            const row at = t.rows[r];
-            if (at.slot != slot) {
+        const float *of_first = q.turns + (int64_t)t.rows[0].slot * 3 * f + n;
+        const float across = of_first[0], up = of_first[f], plane = of_first[2 * f];
+        for (int first = (int)threadIdx.x / 32; first < ROWS; first += TOGETHER * warps) {
+            float cosine[TOGETHER], sine[TOGETHER];
+            HET_UNROLL for (int i = 0; i < TOGETHER; i++)
+            {
+                const row at = t.rows[first + i * warps];
                 const float *turns = q.turns + (int64_t)at.slot * 3 * f + n;
-                across = turns[0];
-                up = turns[f];
-                plane = turns[2 * f];
-                slot = at.slot;
+                const float phase = fraction(fraction(at.kx, ONE ? across : turns[0]) + fraction(at.ky, ONE ? up : turns[f]) +
+                                             (ONE ? plane : turns[2 * f]));
+                __sincosf(6.283185307f * fabsf(phase), &sine[i], &cosine[i]); /* so that it is odd and even to the bit: V(-q) = conj V(q) */
+                sine[i] = at.sign * copysignf(sine[i], phase);
             }
-            float phase = fraction((float)at.kx, across) + fraction((float)at.ky, up) + plane, sine, cosine;
-            phase -= rintf(phase);
-            __sincosf(6.283185307f * fabsf(phase), &sine, &cosine); /* so that it is odd and even to the bit: V(-q) = conj V(q) */
-            het_store(t.act, r * ld + n, cosine);
-            het_store(t.act, r * ld + f + n, at.sign * copysignf(sine, phase));
+            HET_UNROLL for (int i = 0; i < TOGETHER; i++)
+            {
+                het_store(t.act, (first + i * warps) * ld + n, cosine[i]);
+                het_store(t.act, (first + i * warps) * ld + f + n, sine[i]);
+            }
         }
     }
 }
@@ -213,31 +246,38 @@ __device__ static inline void copy_out(het_narrow *to, const tile &t, int column
     }
 }
 
-/* h = [h before +] relu(sum + bias), over h before; the bias is the row's image's in the first layer. */
-template <int WIDTH> __device__ static inline void activate(const sums *s, const job &q, const tile &t, int layer, bool keep)
+__device__ static inline float relu(float v)
+{
+    return v <= 0.0f ? 0.0f : v; /* so that NaN passes */
+}
+
+/* h = [h before +] relu(sum + bias), over h before; the bias is the image's in the first layer. APART: the rows' images differ. */
+template <int WIDTH, bool APART>
+__device__ static inline void activate(const sums *s, const job &q, const tile &t, int layer, bool keep)
 {
     const int first = (int)threadIdx.x / 32 * 32;
-    const float *bias = layer == 0 ? q.bias : q.params + 2 * q.frequencies * WIDTH + layer * (WIDTH * WIDTH + WIDTH) - WIDTH;
+    const float *bias = layer > 0 ? q.params + 2 * q.frequencies * WIDTH + layer * (WIDTH * WIDTH + WIDTH) - WIDTH
+                                  : q.bias + (APART ? 0 : (int64_t)t.rows[0].image * WIDTH);
     const bool residual = layer > 0 && !q.plain;
     uint32_t mask[4] = {0, 0, 0, 0};
-    HET_UNROLL for (int e = 0; e < LANE; e++)
+    HET_UNROLL for (int e = 0; e < LANE; e += 2)
     {
-        const int r = s->place[e] / 16, c = first + s->place[e] % 16;
-        float b[2] = {bias[c], bias[c + 16]};
+        const int r = row_of(e), c = first + column_of(e);
+        float2 b[2] = {*(const float2 *)(bias + c), *(const float2 *)(bias + c + 16)};
         HET_UNROLL for (int i = 0; i < HIGH; i++)
         {
-            if (layer == 0) {
+            if (APART) {
                 const float *of_image = bias + (int64_t)t.rows[16 * i + r].image * WIDTH + c;
-                b[0] = of_image[0];
-                b[1] = of_image[16];
+                b[0] = *(const float2 *)of_image;
+                b[1] = *(const float2 *)(of_image + 16);
             }
             HET_UNROLL for (int j = 0; j < 2; j++)
             {
                 const int at = (16 * i + r) * (WIDTH + 8) + c + 16 * j, bit = 8 * (2 * i + j) + e;
-                const float v = s->of[i][j].x[e] + b[j];
-                const float relu = v <= 0.0f ? 0.0f : v; /* so that NaN passes */
-                het_store(t.act, at, relu + (residual ? het_load(t.act, at) : 0.0f));
-                mask[bit / 32] |= (v > 0.0f ? 1u : 0u) << (bit % 32);
+                const float v = s->of[i][j].x[e] + b[j].x, w = s->of[i][j].x[e + 1] + b[j].y;
+                const float2 before = residual ? load_pair(t.act, at) : make_float2(0.0f, 0.0f);
+                store_pair(t.act, at, before.x + relu(v), before.y + relu(w));
+                mask[bit / 32] |= ((v > 0.0f ? 1u : 0u) | (w > 0.0f ? 2u : 0u)) << (bit % 32);
             }
         }
     }
@@ -250,7 +290,8 @@ template <int WIDTH> __device__ static inline void run_layers(sums *s, const job
 {
     const int inputs = 2 * q.frequencies, columns = WIDTH / 16;
     int square = (int)threadIdx.x / 32 * 2;
-    fill_features(q, t);
+    if (t.one) fill_features<true>(q, t);
+    else fill_features<false>(q, t);
     __syncthreads();
     if (keep) copy_out(q.x, t, inputs);
     for (int l = 0; l < q.layers; l++) {
@@ -259,7 +300,8 @@ template <int WIDTH> __device__ static inline void run_layers(sums *s, const job
         multiply(s, t.act, k + 8, q.forward, square, square + 1, columns, k / 16);
         square += k / 16 * columns;
         __syncthreads();
-        activate<WIDTH>(s, q, t, l, keep);
+        if (l > 0 || t.one) activate<WIDTH, false>(s, q, t, l, keep);
+        else activate<WIDTH, true>(s, q, t, l, keep);
         __syncthreads();
         if (keep && l + 1 < q.layers) copy_out(q.h[l], t, WIDTH);
     }

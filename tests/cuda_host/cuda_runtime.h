@@ -118,7 +118,7 @@ struct cudaDeviceProp {
         char bytes[16];
     } uuid;
     size_t totalGlobalMem;
-    int major, minor;
+    int major, minor, multiProcessorCount;
 };
 cudaError_t cudaMalloc(void **memory, size_t bytes);
 cudaError_t cudaFree(void *memory);

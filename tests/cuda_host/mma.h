@@ -1,8 +1,8 @@
 #pragma once
 /** A test double of nvcuda::wmma, of the shape and types that kernels/cuda uses: 16 x 16 x 16, bf16 (A by rows, B by columns),
- *  fp32 sums. As on a GPU a lane holds 8 numbers of a square of sums - and in other places than any GPU has them, so that
- *  code which takes places for granted is found out: rows l mod 8 and 8 more, columns 4 (l / 8) to 3 more. Of A and B it
- *  holds the rows and columns that these need. Addresses and row lengths that a GPU would refuse stop the test. */
+ *  fp32 sums. A lane holds 8 numbers of a square of sums where the GPUs of today have them (mma.m16n8k16 of the PTX ISA): rows l / 4 and
+ *  8 more, columns 2 (l mod 4), the next one, and both 8 further on; with HET_HOST_WMMA=swapped in another order. Of A and B it holds the rows
+ *  and columns that these need. Addresses and row lengths that a GPU would refuse stop the test. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -46,15 +46,31 @@ static inline unsigned lane(void)
     return (threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % 32;
 }
 
-/* Of number e of the lane. */
-static inline unsigned row_of(int e)
+static inline int place(int e)
 {
-    return lane() % 8 + (e % 2 ? 8 : 0);
+    static const int swapped = getenv("HET_HOST_WMMA") != NULL;
+    return e ^ swapped;
 }
 
-static inline unsigned column_of(int e)
+/* Of number e of the lane: which of its two rows of A, of its four columns of B, and where these lie. */
+static inline int row_index(int e)
 {
-    return lane() / 8 * 4 + (unsigned)(e / 2);
+    return place(e) / 2 % 2;
+}
+
+static inline int column_index(int e)
+{
+    return place(e) % 2 + place(e) / 4 * 2;
+}
+
+static inline unsigned row_at(int index)
+{
+    return lane() / 4 + 8 * (unsigned)index;
+}
+
+static inline unsigned column_at(int index)
+{
+    return lane() % 4 * 2 + (unsigned)(index % 2 + index / 2 * 8);
 }
 
 static inline void check(const void *at, unsigned row_bytes)
@@ -72,25 +88,25 @@ static inline float number(__nv_bfloat16 x)
 static inline void load_matrix_sync(left &a, const __nv_bfloat16 *from, unsigned ld)
 {
     check(from, ld * 2);
-    for (unsigned i = 0; i < 32; i++) a.row[i / 16][i % 16] = number(from[(lane() % 8 + i / 16 * 8) * ld + i % 16]);
+    for (int i = 0; i < 32; i++) a.row[i / 16][i % 16] = number(from[row_at(i / 16) * ld + (unsigned)i % 16]);
 }
 
 static inline void load_matrix_sync(right &b, const __nv_bfloat16 *from, unsigned ld)
 {
     check(from, ld * 2);
-    for (unsigned i = 0; i < right::num_elements; i++) b.x[i] = from[(lane() / 8 * 4 + i / 16) * ld + i % 16];
+    for (int i = 0; i < right::num_elements; i++) b.x[i] = from[column_at(i / 16) * ld + (unsigned)i % 16];
 }
 
 static inline void load_matrix_sync(sum &c, const float *from, unsigned ld, layout_t)
 {
     check(from, ld * 4);
-    for (int e = 0; e < sum::num_elements; e++) c.x[e] = from[row_of(e) * ld + column_of(e)];
+    for (int e = 0; e < sum::num_elements; e++) c.x[e] = from[row_at(row_index(e)) * ld + column_at(column_index(e))];
 }
 
 static inline void store_matrix_sync(float *to, const sum &c, unsigned ld, layout_t)
 {
     check(to, ld * 4);
-    for (int e = 0; e < sum::num_elements; e++) to[row_of(e) * ld + column_of(e)] = c.x[e];
+    for (int e = 0; e < sum::num_elements; e++) to[row_at(row_index(e)) * ld + column_at(column_index(e))] = c.x[e];
 }
 
 static inline void fill_fragment(sum &c, float value)
@@ -102,7 +118,7 @@ static inline void mma_sync(sum &d, const left &a, const right &b, const sum &c)
 {
     for (int e = 0; e < sum::num_elements; e++) {
         float total = 0.0f;
-        for (int k = 0; k < 16; k++) total += a.row[e % 2][k] * number(b.x[e / 2 * 16 + k]);
+        for (int k = 0; k < 16; k++) total += a.row[row_index(e)][k] * number(b.x[column_index(e) * 16 + k]);
         d.x[e] = c.x[e] + total;
     }
 }
