@@ -15,7 +15,7 @@ typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, wmma::col_majo
 typedef wmma::fragment<wmma::accumulator, 16, 16, 16, float> sum_square;
 
 enum { ROWS = HET_DECODE_ROWS, HIGH = ROWS / 16, LANE = 8, SQUARE = 256 };
-enum { STAGE = 8 * 32 }; /* of a warp: eight numbers a lane */
+enum { STAGE_ROW = 40, STAGE = 8 * STAGE_ROW }; /* of a warp: 32 numbers each of eight lanes, in other banks */
 enum { PIECES = sizeof(right_square::x) / 16 }; /* of 16 bytes, in a lane's part of a square of weights */
 static_assert((int)sum_square::num_elements == (int)LANE, "a lane holds 8 of the 256 numbers of a square");
 
@@ -37,7 +37,7 @@ __device__ static inline int column_of(int e)
 }
 
 /* Two neighbours in one access; `at` is even. */
-__device__ static inline float2 load_pair(const het_narrow *from, int64_t at)
+__device__ static inline float2 load_pair(const het_narrow *from, int at)
 {
     const uint32_t pair = *(const uint32_t *)(from + at);
     return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000u));
@@ -246,9 +246,15 @@ __device__ static inline void copy_out(het_narrow *to, const tile &t, int column
     }
 }
 
+/* NaN passes. */
 __device__ static inline float relu(float v)
 {
-    return v <= 0.0f ? 0.0f : v; /* so that NaN passes */
+#ifdef __CUDA_ARCH__
+    asm("max.NaN.f32 %0, %0, 0f00000000;" : "+f"(v));
+    return v;
+#else
+    return v <= 0.0f ? 0.0f : v;
+#endif
 }
 
 /* h = [h before +] relu(sum + bias), over h before; the bias is the image's in the first layer. APART: the rows' images differ. */

@@ -481,6 +481,10 @@ def to_bf16(x):
     return np.where(np.isnan(x), np.uint32(0x7FFF), rounded).astype(np.uint16)
 
 
+def two_bf16(upper, lower):
+    return to_bf16(upper).astype(np.uint32) << np.uint32(16) | to_bf16(lower)
+
+
 def from_bf16(bits):
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
@@ -497,6 +501,7 @@ PLAIN = {
     "and": (("b32", "b64", "pred"), lambda a, b: a & b), "or": (("b32", "b64", "pred"), lambda a, b: a | b),
     "xor": (("b32", "b64", "pred"), lambda a, b: a ^ b), "not": (("b32", "b64", "pred"), lambda a: ~a),
     "mov": (("b32", "b64", "u32", "u64", "f32", "f64", "pred"), lambda a: a),
+    "max.NaN": (("f32",), np.maximum), "min.NaN": (("f32",), np.minimum),
     "sin.approx": (("f32",), lambda a: np.sin(a.astype(np.float64)).astype(np.float32)),
     "cos.approx": (("f32",), lambda a: np.cos(a.astype(np.float64)).astype(np.float32)),
 }
@@ -555,6 +560,8 @@ def build_arithmetic(entry, instruction):
         kind = NUMBER[last]
         if compare is not None:
             return simple(*operands(entry, instruction, np.bool_, kind, kind), compare)
+    if instruction.opcode == "cvt.rn.bf16x2.f32":
+        return simple(*operands(entry, instruction, np.uint32, np.float32, np.float32), two_bf16)
     if instruction.parts[0] == "cvt":
         return build_conversion(entry, instruction)
     if instruction.opcode in ("cvta.to.global.u64", "cvta.shared.u64"):
