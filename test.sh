@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Set up, build and test: the release build with warnings as errors, then the sanitizers: of addresses and undefined behaviour in one
-# build, and of threads, over the tests in which threads of our own run (the kernels' are OpenMP's, which it cannot follow).
+# build, and of threads, over the tests in which threads of our own run (the CPU kernels' are OpenMP's, which it cannot follow) and
+# over the CUDA kernels on their test double.
 #   ./test.sh                   all presets
 #   ./test.sh release asan ...  only these
 #   ./test.sh --long            only the long tests, trainings to a result, of the release build
@@ -10,7 +11,7 @@ presets=(release asan tsan)
 long=()
 case "${1:-}" in
 --long) long=(-C long -L long) presets=(release); shift ;;
--h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
+-h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 [ $# -gt 0 ] && presets=("$@")
 

@@ -8,8 +8,9 @@
  *  go from last to first in every other block, so that code that needs an order is found out. Dynamic shared memory
  *  begins as NaN, and what lies beyond its end is watched. "Device memory" is guarded (tests/guard.h): the
  *  host may touch it only inside kernels and copies. A stream that captures records kernels, copies, fills and calls of
- *  libraries, and what waits or allocates meanwhile fails and spoils the capture. It shows wrong sums, indices, barriers and host accesses; it
- *  shows nothing about races between warps, memory spaces, or speed. */
+ *  libraries, and what waits or allocates meanwhile fails and spoils the capture. It shows wrong sums, indices, barriers and host accesses
+ *  and, built with the thread sanitizer, races between lanes, warps and blocks (races.h); it shows nothing about those between
+ *  streams, memory spaces, or speed. */
 #include <functional>
 #include <math.h>
 #include <stddef.h>

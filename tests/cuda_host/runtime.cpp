@@ -6,6 +6,7 @@
 #include <ucontext.h>
 
 #include "../guard.h"
+#include "races.h"
 #include "stream.h"
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -28,10 +29,15 @@ typedef struct fiber {
     jump_point at;
     dim3 thread;
     int started, stand;
+    void *logical;       /* races.h */
+    unsigned met[LEFT];  /* how often in this block at a barrier of a kind */
+    char gates[LEFT][2]; /* of the warp or block whose first thread this is, by kind of barrier */
 } fiber;
 
-static fiber fibers[THREADS_MAX];
+static fiber *all_fibers, *fibers; /* of all sets of races.h; of the block that runs */
 static char *stacks;
+static void *host;                      /* the logical thread that launches */
+static char launched = 1, finished = 1; /* gates of launches; not 0, as races.h forgets what begins as 0 */
 static jump_point scheduler;
 static fiber *current; /* NULL: no fibers */
 static het_host_body *running;
@@ -44,17 +50,18 @@ static void stop(const char *why)
 }
 
 /* Not in the function that set the point. */
-__attribute__((noinline)) static void jump(jump_point to)
+HET_UNWATCHED __attribute__((noinline)) static void jump(jump_point to)
 {
     __builtin_longjmp(to, 1);
 }
 
-__attribute__((noinline)) static void leave_fiber(void)
+HET_UNWATCHED __attribute__((noinline)) static void leave_fiber(void)
 {
+    het_races_switch(host);
     if (__builtin_setjmp(current->at) == 0) jump(scheduler);
 }
 
-static void enter(void)
+HET_UNWATCHED static void enter(void)
 {
     for (;;) {
         running(arguments);
@@ -63,38 +70,47 @@ static void enter(void)
     }
 }
 
-__attribute__((noinline)) static void start_fiber(fiber *f)
+HET_UNWATCHED __attribute__((noinline)) static void start_fiber(fiber *f)
 {
     f->started = 1;
     getcontext(&f->start);
-    f->start.uc_stack.ss_sp = stacks + (size_t)STACK * (size_t)(f - fibers);
+    f->start.uc_stack.ss_sp = stacks + (size_t)STACK * (size_t)(f - all_fibers);
     f->start.uc_stack.ss_size = STACK;
     f->start.uc_link = NULL;
     makecontext(&f->start, enter, 0);
     setcontext(&f->start);
 }
 
-__attribute__((noinline)) static void resume(fiber *f)
+HET_UNWATCHED __attribute__((noinline)) static void resume(fiber *f)
 {
     current = f;
     threadIdx = f->thread;
     if (__builtin_setjmp(scheduler) != 0) return;
+    het_races_switch(f->logical);
     if (f->started) jump(f->at);
     start_fiber(f);
 }
 
-void __syncthreads(void)
+/* Until all of the warp or block are there. Gates take turns, as some may wait for the next time before others have gone on. */
+HET_UNWATCHED static void wait_at(stand kind)
 {
     if (current == NULL) stop("a barrier in a kernel that was launched without MEET");
-    current->stand = AT_BLOCK;
+    fiber *first = kind == AT_BLOCK ? fibers : fibers + (current - fibers) / WARP * WARP;
+    char *gate = &first->gates[kind][current->met[kind]++ % 2];
+    het_races_before(gate);
+    current->stand = kind;
     leave_fiber();
+    het_races_after(gate);
 }
 
-void __syncwarp(void)
+HET_UNWATCHED void __syncthreads(void)
 {
-    if (current == NULL) stop("a warp's barrier in a kernel that was launched without MEET");
-    current->stand = AT_WARP;
-    leave_fiber();
+    wait_at(AT_BLOCK);
+}
+
+HET_UNWATCHED void __syncwarp(void)
+{
+    wait_at(AT_WARP);
 }
 
 static dim3 thread_at(unsigned i)
@@ -117,15 +133,43 @@ static int run_warp(unsigned first, unsigned end, int backwards)
     return stand;
 }
 
+static void make_fibers(void)
+{
+    all_fibers = (fiber *)calloc((size_t)HET_RACES_SETS * THREADS_MAX, sizeof *all_fibers);
+    stacks = (char *)malloc((size_t)HET_RACES_SETS * THREADS_MAX * STACK);
+    if (all_fibers == NULL || stacks == NULL) stop("no memory for the threads of a block");
+}
+
+/* Before the launch begins, as a logical thread comes after all that its maker saw: later that would be the first blocks. */
+static void make_logical(unsigned threads)
+{
+    for (unsigned i = 0; HET_RACES && i < HET_RACES_SETS * THREADS_MAX; i++)
+        if (i % THREADS_MAX < threads && all_fibers[i].logical == NULL) all_fibers[i].logical = het_races_new();
+    host = het_races_current();
+}
+
+/* The logical threads of a launch of so many blocks pass a gate. */
+HET_UNWATCHED static void pass_all(unsigned threads, unsigned blocks, void pass(void *gate), char *gate)
+{
+    for (unsigned i = 0; HET_RACES && i < HET_RACES_SETS * THREADS_MAX; i++) {
+        if (i % THREADS_MAX >= threads || i / THREADS_MAX >= blocks) continue;
+        het_races_switch(all_fibers[i].logical);
+        pass(gate);
+        het_races_switch(host);
+    }
+}
+
+static void ready(unsigned i)
+{
+    fibers[i].thread = thread_at(i);
+    fibers[i].stand = RUNS;
+    memset(fibers[i].met, 0, sizeof fibers[i].met);
+}
+
 /* One fiber each, all from barrier to barrier. */
 static void run_together(unsigned threads, int backwards)
 {
-    if (stacks == NULL) stacks = (char *)malloc((size_t)STACK * THREADS_MAX);
-    if (stacks == NULL) stop("no memory for the threads of a block");
-    for (unsigned i = 0; i < threads; i++) {
-        fibers[i].thread = thread_at(i);
-        fibers[i].stand = RUNS;
-    }
+    for (unsigned i = 0; i < threads; i++) ready(i);
     const unsigned warps = (threads + WARP - 1) / WARP;
     for (unsigned left = 0; left < warps;) {
         left = 0;
@@ -144,6 +188,18 @@ static void run_apart(unsigned threads, int backwards)
         threadIdx = thread_at(backwards ? threads - 1 - n : n);
         running(arguments);
     }
+}
+
+/* The same with a fiber for each, as only that is a logical thread. */
+static void run_apart_watched(unsigned threads, int backwards)
+{
+    for (unsigned n = 0; n < threads; n++) {
+        const unsigned i = backwards ? threads - 1 - n : n;
+        ready(i);
+        resume(&fibers[i]);
+        if (fibers[i].stand != LEFT) stop("a barrier in a kernel that was launched without MEET");
+    }
+    current = NULL;
 }
 
 /* ---- dynamic shared memory ---- */
@@ -186,7 +242,9 @@ void het_host_share(const void *kernel, int bytes)
 /* Of a block: all NaN; and nothing written beyond. */
 static void open_shared(void)
 {
-    memset(het_host_shared, 0xFF, (size_t)shared_bytes + SHARED_MARGIN);
+    het_races_forget();
+    if (shared_bytes > 0) memset(het_host_shared, 0xFF, (size_t)shared_bytes + SHARED_MARGIN);
+    het_races_forget();
 }
 
 static void check_shared(void)
@@ -206,6 +264,18 @@ int het_host_captures(cudaStream_t stream, const std::function<void()> &launch)
     return captures;
 }
 
+/* All threads read blockIdx, and the one that writes it has no order with them. */
+HET_UNWATCHED static void run_block(dim3 at, unsigned number, unsigned threads, int meet)
+{
+    blockIdx = at;
+    fibers = all_fibers + number % HET_RACES_SETS * THREADS_MAX;
+    if (meet) open_shared();
+    if (meet) run_together(threads, at.x % 2);
+    else if (HET_RACES) run_apart_watched(threads, at.x % 2);
+    else run_apart(threads, at.x % 2);
+    if (shared_bytes > 0) check_shared();
+}
+
 static cudaError_t last_error;
 static long launches;
 static void launch_on(cudaStream_t stream);
@@ -223,16 +293,18 @@ void het_host_run(dim3 grid, dim3 block, int meet, cudaStream_t stream, het_host
     gridDim = grid;
     running = body;
     arguments = call;
+    const unsigned blocks = grid.x * grid.y * grid.z;
+    unsigned number = 0;
+    if (all_fibers == NULL) make_fibers();
+    make_logical(threads);
+    het_races_before(&launched);
+    pass_all(threads, blocks, het_races_after, &launched);
     het_guard_open();
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
-            for (unsigned x = 0; x < grid.x; x++) {
-                blockIdx = dim3(x, y, z);
-                if (shared_bytes > 0) open_shared();
-                if (meet) run_together(threads, x % 2);
-                else run_apart(threads, x % 2);
-                if (shared_bytes > 0) check_shared();
-            }
+            for (unsigned x = 0; x < grid.x; x++) run_block(dim3(x, y, z), number++, threads, meet);
+    pass_all(threads, blocks, het_races_before, &finished);
+    het_races_after(&finished);
     shared_bytes = 0;
     het_guard_close();
 }
