@@ -11,8 +11,8 @@
  *       input, one line of answer each. FILE holds float32: amplitude and power of box/2 shells, images (batches, train.batch, D, D), CTF rows (batches,
  *       train.batch, 7).
  *           step I K T     batch I through task T (1 or 2), random numbers of step K, and learn: objective
- *           cycle I        batch I through both tasks, and learn: milliseconds
- *           both I         the same without the saving of winners: the decoder's backward pass for the losers too
+ *           cycle I N      batches I and N - 1 more through both tasks, and learn, each: milliseconds of one
+ *           both I N       the same without the saving of winners: the decoder's backward pass for the losers too
  *           save PATH      the parameters, float32, into a file: how many
  *           rate           GFLOP/s of the loop of multiply-adds on all threads */
 #include <math.h>
@@ -194,16 +194,19 @@ static void backward_again(subject *s)
                          m->active);
 }
 
-static double cycle(subject *s, int64_t input, int both)
+/* Seconds of each of `count` cycles. */
+static double cycle(subject *s, int64_t input, int64_t count, int both)
 {
     const double start = now();
-    step(s, input, HET_TASK_IMAGE, s->steps++);
-    learn(s);
-    if (both) backward_again(s);
-    step(s, input, HET_TASK_POSE, s->steps++);
-    learn(s);
+    for (int64_t i = 0; i < count; i++) {
+        step(s, input + i, HET_TASK_IMAGE, s->steps++);
+        learn(s);
+        if (both) backward_again(s);
+        step(s, input + i, HET_TASK_POSE, s->steps++);
+        learn(s);
+    }
     check(s->device.ops->sync(&s->device));
-    return now() - start;
+    return (now() - start) / (double)count;
 }
 
 /* ---- the table ----------------------------------------------------------------------------------------- */
@@ -240,7 +243,7 @@ static void time_parts(const subject *s, double parts[PARTS])
 static void sample(subject *s, int64_t round)
 {
     double parts[PARTS] = {0};
-    const double before = machine_rate(s->device.threads), seconds = cycle(s, round, 0);
+    const double before = machine_rate(s->device.threads), seconds = cycle(s, round, 1, 0);
     const double after = machine_rate(s->device.threads);
     time_parts(s, parts);
     if (round < 0 || s->samples == ROUNDS_MAX || fmin(before, after) < 0.9 * fmax(before, after)) return;
@@ -418,8 +421,9 @@ static int serve(int argc, char **argv)
         if (sscanf(line, "%15s", word) != 1) continue;
         if (strcmp(word, "rate") == 0) {
             printf("%.3f\n", machine_rate(s.device.threads > 0 ? s.device.threads : 1));
-        } else if ((strcmp(word, "cycle") == 0 || strcmp(word, "both") == 0) && sscanf(line, "%*s %lld", &input) == 1) {
-            printf("%.6f\n", 1e3 * cycle(&s, input, word[0] == 'b'));
+        } else if ((strcmp(word, "cycle") == 0 || strcmp(word, "both") == 0) &&
+                   sscanf(line, "%*s %lld %lld", &input, &number) == 2 && number > 0) {
+            printf("%.6f\n", 1e3 * cycle(&s, input, number, word[0] == 'b'));
         } else if (strcmp(word, "save") == 0 && sscanf(line, "%*s %479s", path) == 1) {
             printf("%lld\n", (long long)save_parameters(&s, path));
         } else if (strcmp(word, "step") == 0 &&

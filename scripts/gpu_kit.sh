@@ -31,6 +31,7 @@ libraries_of()
         while read -r file; do
             case $(basename "$file") in
             libc.so.* | libm.so.* | libdl.so.* | librt.so.* | libpthread.so.* | ld-linux*) ;;
+            libresolv.so.* | libmvec.so.* | libutil.so.* | libnsl.so.* | libanl.so.*) ;; # the C library's own, too
             *) [ -e "$to/$(basename "$file")" ] || cp -L "$file" "$to/" ;;
             esac
         done
@@ -54,9 +55,17 @@ for tool in "${tools[@]}"; do
 done
 libraries_of "$kit/tools/lib" "$kit"/tools/bin/*
 
+# The oldest C library that will do.
+find "$kit" -type f -print0 | xargs -0 grep -aoh 'GLIBC_2\.[0-9]*' | sort -uV | tail -n 1 | cut -d _ -f 2 >"$kit/glibc"
+
 cat >"$kit/paths" <<'P'
 # Sourced by check and compare: where CUDA's libraries are, those of the kit first.
 kit=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+glibc=$(getconf GNU_LIBC_VERSION | cut -d ' ' -f 2)
+if [ "$(printf '%s\n' "$(cat "$kit/glibc")" "$glibc" | sort -V | head -n 1)" != "$(cat "$kit/glibc")" ]; then
+    echo "gpu_kit: this machine has glibc $glibc, and the kit needs $(cat "$kit/glibc"): build it on an older system, or run a newer one in a container" >&2
+    exit 77
+fi
 cuda=$(python3 -c 'import glob, os, torch
 print(":".join(glob.glob(os.path.join(os.path.dirname(os.path.dirname(torch.__file__)), "nvidia", "*", "lib"))))' 2>/dev/null || true)
 libraries=$kit/lib/hetacumn:/usr/local/cuda/lib64:$cuda:${LD_LIBRARY_PATH:-}

@@ -40,6 +40,9 @@ says 'added up by MPI, through pinned host memory: HET_CUDA_SUMS=mpi'
 after 0 2 nccl2
 says 'added up by NCCL, between the GPUs'
 same mpi2 nccl2
+HET_HOST_NCCL_VERSION=22304 after 0 2 early # says success too early
+says 'added up by NCCL, between the GPUs'
+same mpi2 early
 after 0 4 nccl4 --set train.shards=4 --set encoder.norm=group
 HET_CUDA_SUMS=mpi after 0 4 mpi4 --set train.shards=4 --set encoder.norm=group
 near nccl4 mpi4

@@ -121,6 +121,8 @@ class Learner:
             model.form = "reference" if kind == "reference" else "fair"
             model.full_disc = kind == "full"
         if variant == "compile":
+            for parameter in model.params.values(): # else each call copies them to where its graph wants them
+                torch._dynamo.mark_static_address(parameter)
             torch._inductor.config.autotune_num_choices_displayed = 0 # no word on each
             for name in ("encode", "misfit", "slices", "ctf"):
                 setattr(model, name, torch.compile(getattr(model, name), dynamic=False, mode=args.compile_mode))
@@ -135,14 +137,16 @@ class Learner:
         model.update(pose)
         return out["objective"].detach()
 
-    def cycle(self, batch):
+    def cycle(self, batch, count):
+        """Milliseconds of each of `count` cycles from this batch on."""
         settle()
         start = time.perf_counter()
-        self.step(batch, self.steps, False)
-        self.step(batch, self.steps + 1, True)
-        self.steps += 2
+        for k in range(count):
+            self.step((batch + k) % BATCHES, self.steps, False)
+            self.step((batch + k) % BATCHES, self.steps + 1, True)
+            self.steps += 2
         settle()
-        return 1e3 * (time.perf_counter() - start)
+        return 1e3 * (time.perf_counter() - start) / count
 
 
 def settle():
@@ -234,30 +238,43 @@ def spread(values):
     return f"{np.median(values):.2f} [{np.min(values):.2f}..{np.max(values):.2f}]"
 
 
+def in_turn(args, program, other, learner, word):
+    """Milliseconds of a cycle, of the program and of what it is compared with. A GPU's samples are of many cycles, as in training, so
+    that waiting for the last one and waking up for the first do not count; a CPU's of one, between two loops that tell
+    whether the machine was quiet."""
+    quiet, count = args.device == "cpu", args.cycles or (1 if args.device == "cpu" else 20)
+    ours, theirs = [], []
+    for k in range(-4, args.rounds): # four samples to warm up
+        rates = [program.ask("rate")] if quiet else [1.0]
+        a = program.ask(f"cycle {k % BATCHES} {count}")
+        if quiet:
+            rates.append(program.ask("rate"))
+        b = learner.cycle(k % BATCHES, count) if learner else other.ask(f"{word} {k % BATCHES} {count}")
+        if quiet:
+            rates.append(program.ask("rate"))
+        if k >= 0 and min(rates) >= args.quiet * max(rates):
+            ours.append(a)
+            theirs.append(b)
+    return ours, theirs
+
+
 def compare(args, box, threads, precision, variant):
     c = Config(box=box, batch=args.batch)
     data = inputs(c)
     torch.set_num_threads(threads)
     program = Program(args, c, data, threads, precision)
     other = program
-    if variant == "launches":
-        other = Program(args, c, data, threads, precision, HET_CUDA_GRAPH="off")
-    learner = None
-    if variant not in ("both", "launches"):
-        learner = Learner(c, data, program.parameters(), mixed=precision == "bf16", variant=variant, args=args)
-    ours, theirs = [], []
-    for k in range(-4, args.rounds): # four cycles to warm up
-        rates = [program.ask("rate")]
-        a = program.ask(f"cycle {k % BATCHES}")
-        rates.append(program.ask("rate"))
-        b = learner.cycle(k % BATCHES) if learner else other.ask(f"{'both' if variant == 'both' else 'cycle'} {k % BATCHES}")
-        rates.append(program.ask("rate"))
-        if k >= 0 and (args.device != "cpu" or min(rates) >= args.quiet * max(rates)):
-            ours.append(a)
-            theirs.append(b)
-    program.close()
-    if other is not program:
-        other.close()
+    try:
+        if variant == "launches":
+            other = Program(args, c, data, threads, precision, HET_CUDA_GRAPH="off")
+        learner = None
+        if variant not in ("both", "launches"):
+            learner = Learner(c, data, program.parameters(), mixed=precision == "bf16", variant=variant, args=args)
+        ours, theirs = in_turn(args, program, other, learner, "both" if variant == "both" else "cycle")
+    finally:
+        program.close()
+        if other is not program:
+            other.close()
     name = f"D={box} {precision} {threads} thread{'s' if threads > 1 else ''}, {variant}"
     if not ours:
         print(f"{name}: no sample on a quiet machine", flush=True)
@@ -287,6 +304,7 @@ def main():
     parser.add_argument("--compile-of", choices=["fair", "winners"], default="winners")
     parser.add_argument("--compile-mode", default="max-autotune", help="as torch.compile(mode=...)")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--cycles", type=int, default=0, help="in a sample; 0: 20 on a GPU, 1 on a CPU")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--agree-batch", type=int, default=16)
     parser.add_argument("--growth", type=float, default=20.0)
@@ -313,7 +331,7 @@ def main():
         except Exception as error: # torch.compile needs a compiler and Python's headers
             if run[-1] != "compile":
                 raise
-            print(f"D={run[0]} {run[2]} compile ({args.compile_mode}): does not work here: {str(error).splitlines()[0]}")
+            print(f"D={run[0]} {run[2]} compile ({args.compile_mode}): does not work here: {(str(error) or repr(error)).splitlines()[0]}")
 
 
 if __name__ == "__main__":

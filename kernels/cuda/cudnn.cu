@@ -122,12 +122,13 @@ static int describe_way(const het_cudnn_conv *p, way *w, const het_conv_spec *s)
            d->SetConvolutionMathType(w->conv, p->cuda->narrow ? CD_TENSOR_OP_MATH : CD_FMA_MATH) == CD_SUCCESS;
 }
 
-/* The first, which it takes for the fastest, of those that have one order and little workspace. */
-static void choose(const het_cudnn_conv *p, way *w, int status, int found, const cd_algorithm *all)
+/* The first, which it takes for the fastest, of those that have one order, little workspace and plain sums of products: numbers beyond
+   `last` are transforms (Fourier, Winograd), which lose digits. */
+static void choose(const het_cudnn_conv *p, way *w, int last, int status, int found, const cd_algorithm *all)
 {
     for (int i = 0; status == CD_SUCCESS && i < found && !w->usable; i++) {
         const cd_algorithm *a = &all[i];
-        if (a->status != CD_SUCCESS || a->determinism != CD_DETERMINISTIC || a->memory > WORKSPACE_MOST) continue;
+        if (a->algorithm > last || a->status != CD_SUCCESS || a->determinism != CD_DETERMINISTIC || a->memory > WORKSPACE_MOST) continue;
         if (!p->cuda->narrow && a->math == CD_TENSOR_OP_MATH) continue; /* TF32 */
         if (p->cuda->narrow && p->cuda->cudnn->SetConvolutionMathType(w->conv, a->math) != CD_SUCCESS) continue;
         w->algorithm = a->algorithm;
@@ -143,13 +144,13 @@ static void plan_ways(het_cudnn_conv *p, const het_conv_spec *s)
     int found = 0, status;
     if (!describe_way(p, &p->forward, s) || !describe_way(p, &p->data, s) || !describe_way(p, &p->filter, s)) return;
     status = d->GetConvolutionForwardAlgorithm_v7(d->handle, p->x, p->w, p->forward.conv, p->y, ALGORITHMS, &found, all);
-    choose(p, &p->forward, status, found, all);
+    choose(p, &p->forward, CD_FORWARD_LAST, status, found, all);
     found = 0;
     status = d->GetConvolutionBackwardDataAlgorithm_v7(d->handle, p->w, p->y, p->data.conv, p->x, ALGORITHMS, &found, all);
-    choose(p, &p->data, status, found, all);
+    choose(p, &p->data, CD_BACKWARD_LAST, status, found, all);
     found = 0;
     status = d->GetConvolutionBackwardFilterAlgorithm_v7(d->handle, p->x, p->y, p->filter.conv, p->w, ALGORITHMS, &found, all);
-    choose(p, &p->filter, status, found, all);
+    choose(p, &p->filter, CD_BACKWARD_LAST, status, found, all);
 }
 
 static void say_declined(const het_cudnn_conv *p, const char *what, const char *since)

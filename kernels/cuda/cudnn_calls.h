@@ -7,6 +7,7 @@
 enum { CD_SUCCESS = 0, CD_BAD_PARAM = 2000, CD_NOT_SUPPORTED = 3000, CD_NOT_SUPPORTED_END = 4000 };
 enum { CD_NHWC = 1, CD_FLOAT = 0, CD_BFLOAT16 = 9, CD_CROSS_CORRELATION = 1, CD_DETERMINISTIC = 1 };
 enum { CD_TENSOR_OP_MATH = 1, CD_FMA_MATH = 3 };
+enum { CD_FORWARD_LAST = 2, CD_BACKWARD_LAST = 1 }; /* algorithms that sum products: implicit or explicit matrix products */
 
 /* One type for forward, data and filter gradients: theirs are alike. */
 typedef struct cd_algorithm {

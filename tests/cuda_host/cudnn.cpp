@@ -1,6 +1,6 @@
 /* A test double of cuDNN: libcudnn.so.9 with the functions of kernels/cuda/cudnn_calls.h, computed by plain loops from the
  * descriptors, so that a wrong shape, layout or type shows. Of the algorithms that it offers only one is right: those before it
- * are not deterministic, not supported, too large or, for fp32, TF32, and stop the test when they are used. As the library, it
+ * are not deterministic, not supported, too large, a transform or, for fp32, TF32, and stop the test when they are used. As the library, it
  * has no fp32 gradient of filters for bf16.
  * HET_HOST_CUDNN=decline: every call is declined; =dead: it does not start.
  * HET_HOST_CUDNN_LEAST=N: the process must have computed so many convolutions when it ends. */
@@ -14,7 +14,7 @@
 
 #include "stream.h"
 
-enum { RIGHT = 1, WRONG = 0, WORKSPACE = 4096, DILATION = 1 };
+enum { RIGHT = 1, WRONG = 0, TRANSFORM = 4, WORKSPACE = 4096, DILATION = 1 };
 
 struct tensor {
     int format, type, n, c, h, w;
@@ -159,28 +159,29 @@ static int offer(const tensor *x, const filter *w, const convolution *c, const t
     all[0] = {WRONG, CD_SUCCESS, 1.0f, 0, 0, math, {0}};
     all[1] = {WRONG, CD_NOT_SUPPORTED, -1.0f, 0, CD_DETERMINISTIC, math, {0}};
     all[2] = {WRONG, CD_SUCCESS, 2.0f, (size_t)1 << 40, CD_DETERMINISTIC, math, {0}};
-    all[3] = {narrow ? (int)RIGHT : (int)WRONG, CD_SUCCESS, 3.0f, WORKSPACE, CD_DETERMINISTIC, CD_TENSOR_OP_MATH, {0}};
-    all[4] = {RIGHT, CD_SUCCESS, 4.0f, WORKSPACE, CD_DETERMINISTIC, math, {0}};
-    *found = 5;
+    all[3] = {TRANSFORM, CD_SUCCESS, 2.5f, WORKSPACE, CD_DETERMINISTIC, math, {0}};
+    all[4] = {narrow ? (int)RIGHT : (int)WRONG, CD_SUCCESS, 3.0f, WORKSPACE, CD_DETERMINISTIC, CD_TENSOR_OP_MATH, {0}};
+    all[5] = {RIGHT, CD_SUCCESS, 4.0f, WORKSPACE, CD_DETERMINISTIC, math, {0}};
+    *found = 6;
     return CD_SUCCESS;
 }
 
 EXPORTED int cudnnGetConvolutionForwardAlgorithm_v7(void *, void *x, void *w, void *c, void *y, int wanted, int *found,
                                                     cd_algorithm *all)
 {
-    return wanted < 5 ? (int)CD_BAD_PARAM : offer((tensor *)x, (filter *)w, (convolution *)c, (tensor *)y, found, all);
+    return wanted < 6 ? (int)CD_BAD_PARAM : offer((tensor *)x, (filter *)w, (convolution *)c, (tensor *)y, found, all);
 }
 
 EXPORTED int cudnnGetConvolutionBackwardDataAlgorithm_v7(void *, void *w, void *dy, void *c, void *dx, int wanted, int *found,
                                                          cd_algorithm *all)
 {
-    return wanted < 5 ? (int)CD_BAD_PARAM : offer((tensor *)dx, (filter *)w, (convolution *)c, (tensor *)dy, found, all);
+    return wanted < 6 ? (int)CD_BAD_PARAM : offer((tensor *)dx, (filter *)w, (convolution *)c, (tensor *)dy, found, all);
 }
 
 EXPORTED int cudnnGetConvolutionBackwardFilterAlgorithm_v7(void *, void *x, void *dy, void *c, void *dw, int wanted, int *found,
                                                            cd_algorithm *all)
 {
-    return wanted < 5 ? (int)CD_BAD_PARAM : offer((tensor *)x, (filter *)dw, (convolution *)c, (tensor *)dy, found, all);
+    return wanted < 6 ? (int)CD_BAD_PARAM : offer((tensor *)x, (filter *)dw, (convolution *)c, (tensor *)dy, found, all);
 }
 
 /* May it run? The stream's memory is open then, and the workspace spoiled. */
