@@ -133,7 +133,7 @@ struct het_ops {
     void (*to_float)(het_device *dev, float *y, const void *x_act, int64_t n);
     void (*from_float)(het_device *dev, void *y_act, const float *x, int64_t n);
 
-    /* y (B,N) = [relu](x (B,K) w^T + b), w (N,K), b (N) or NULL */
+    /* y (B,N) = [relu](x (B,K) w^T + b), w (N,K), b (N) or NULL. In bf16 a device may round what enters products of large layers to TF32 */
     void (*linear)(het_device *dev, float *y, const float *x, const float *w, const float *b, int64_t batch, int64_t n,
                    int64_t k, int relu);
     /* dx = (dy masked by y > 0 if relu) w (NULL: skip);  dw += dy^T x;  db += sum dy (NULL: skip).

@@ -201,7 +201,7 @@ static void multiply(het_conv *c, const gather_shape *s, void *out, const void *
     for (int64_t first = 0; first < all; first += chunk) {
         const int64_t rows = het_least(all - first, chunk);
         const void *columns = columns_of(c, s, from, first, rows);
-        const het_product p = {rows, channels, s->row, 0, 1, c->cuda->narrow, c->cuda->narrow, 0.0f};
+        const het_product p = {rows, channels, s->row, 0, 1, c->cuda->narrow, c->cuda->narrow, 0.0f, 0};
         het_cuda_product(c->cuda, &p, (void *)at(c, out, first * channels), columns, weights);
     }
 }
@@ -215,7 +215,7 @@ static void add_gradient(het_conv *c, float *dw, const void *dy, const void *x)
         const int64_t rows = het_least(all - first, chunk);
         const void *columns = columns_of(c, s, x, first, rows);
         const float beta = c->dw != NULL && first == 0 ? 0.0f : 1.0f;
-        const het_product p = {out_c, s->row, rows, 1, 0, c->cuda->narrow, 0, beta};
+        const het_product p = {out_c, s->row, rows, 1, 0, c->cuda->narrow, 0, beta, 0};
         het_cuda_product(c->cuda, &p, c->dw != NULL ? c->dw : dw, at(c, dy, first * out_c), columns);
     }
     const int64_t k = c->spec.kernel * c->spec.kernel * c->spec.in_c;

@@ -211,7 +211,7 @@ void het_cuda_decode_join(het_cuda *c, float *to, const float *partial, int64_t 
 void het_cuda_decode_weights(het_decode *d, const chunk *k, float *dparams, int64_t l, const void *dz)
 {
     const het_decode_spec *s = &d->spec;
-    const het_product p = {het_decode_inputs(s, l), s->width, k->rows, 1, 0, d->cuda->narrow, 0, 1.0f};
+    const het_product p = {het_decode_inputs(s, l), s->width, k->rows, 1, 0, d->cuda->narrow, 0, 1.0f, 0};
     het_cuda_product(d->cuda, &p, dparams + het_decode_layer_at(s, l), l == 0 ? d->x : d->h[l - 1], dz);
 }
 
