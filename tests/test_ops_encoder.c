@@ -250,9 +250,8 @@ static void avgpool_agrees(void **state)
 
 /* ---- element by element ---- */
 
-static void check_elementwise(het_device *dev, double tolerance)
+static void check_elementwise_size(het_device *dev, int64_t n, double tolerance)
 {
-    const int64_t n = 40001; /* odd, and above the size that is split over threads */
     ref_array a = ref_array_random(dev, n, 1, 1.0, 0.0, 1), b = ref_array_random(dev, n, 1, 1.0, 0.0, 2);
     ref_array y = ref_array_random(dev, n, 1, 1.0, 0.0, 3), dy = ref_array_random(dev, n, 1, 1.0, 0.0, 4);
     double *expected = doubles(n);
@@ -264,12 +263,23 @@ static void check_elementwise(het_device *dev, double tolerance)
     dev->ops->add_relu_backward(dev, dy.device, dy.device, y.device, n); /* in place */
     assert_true(ref_array_error(&dy, expected) == 0.0);
     for (int64_t i = 0; i < n; i++) expected[i] = a.host[i] + b.host[i];
-    dev->ops->accumulate(dev, a.device, b.device, n);
+    /* also from where vectors cannot begin */
+    const size_t element = dev->precision == HET_BF16 ? 2 : 4;
+    dev->ops->accumulate(dev, a.device, b.device, 8);
+    dev->ops->accumulate(dev, (char *)a.device + 8 * element, (char *)b.device + 8 * element, 1);
+    dev->ops->accumulate(dev, (char *)a.device + 9 * element, (char *)b.device + 9 * element, 16);
+    dev->ops->accumulate(dev, (char *)a.device + 25 * element, (char *)b.device + 25 * element, n - 25);
     expect(&a, expected, tolerance);
     free(mask);
     free(expected);
     ref_array *all[] = {&a, &b, &y, &dy};
     for (int i = 0; i < 4; i++) ref_array_free(all[i]);
+}
+
+static void check_elementwise(het_device *dev, double tolerance)
+{
+    check_elementwise_size(dev, 40001, tolerance); /* odd, and above the size that is split over threads */
+    check_elementwise_size(dev, 40000, tolerance);
 }
 
 static void elementwise_agrees(void **state)
