@@ -104,8 +104,10 @@ static void check_norm_spec(het_device *dev, const het_norm_spec *s, double offs
 static void check_norm(het_device *dev, double tolerance)
 {
     const het_norm_spec specs[] = {{6, 9, 5, 1, 0, 1},    {6, 9, 70, 2, 1, 1}, {6, 1, 16, 3, 0, 1},
-                                   {4, 300, 64, 2, 1, 1}, {1, 7, 3, 1, 1, 1},  {2, 4500, 8, 1, 1, 1},
-                                   {6, 9, 32, 6, 1, 16},  {3, 1, 48, 3, 0, 16}, {2, 700, 6, 2, 1, 3}}; /* group norm */
+                                   {4, 300, 64, 2, 1, 1}, {1, 7, 3, 1, 1, 1},  {200, 90, 8, 1, 1, 1},
+                                   {3, 11, 264, 1, 0, 1}, {8, 33, 40, 4, 1, 1},
+                                   {6, 9, 32, 6, 1, 16},  {3, 1, 48, 3, 0, 16}, {2, 700, 6, 2, 1, 3}, /* group norm */
+                                   {70, 5, 32, 70, 1, 16}, {2, 70, 128, 2, 1, 64}};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) check_norm_spec(dev, specs + i, 3.0, tolerance);
 }
 
