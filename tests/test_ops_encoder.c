@@ -215,6 +215,8 @@ static void check_maxpool(het_device *dev, double tolerance)
     check_maxpool_size(dev, 2, 7, 5, 3, tolerance);
     check_maxpool_size(dev, 3, 8, 8, 64, tolerance);
     check_maxpool_size(dev, 1, 1, 2, 130, tolerance);
+    check_maxpool_size(dev, 11, 5, 6, 24, tolerance);
+    check_maxpool_size(dev, 4100, 1, 1, 8, tolerance);
 }
 
 static void maxpool_agrees(void **state)
@@ -223,25 +225,30 @@ static void maxpool_agrees(void **state)
     on_all_devices(check_maxpool);
 }
 
-static void check_avgpool(het_device *dev, double tolerance)
+static void check_avgpool_size(het_device *dev, int64_t b, int64_t hw, int64_t c, double tolerance)
 {
-    enum { B = 3, HW = 7, C = 21 };
-    ref_array x = ref_array_random(dev, B * HW * C, 1, 1.0, 0.5, 1),
-              y = ref_array_random(dev, B * C, 0, 1.0, 0.0, 2);
-    ref_array dy = ref_array_random(dev, B * C, 0, 1.0, 0.0, 3),
-              dx = ref_array_random(dev, B * HW * C, 1, 1.0, 0.0, 4);
-    double y_ref[B * C] = {0}, dx_ref[B * HW * C];
-    for (int i = 0; i < B * HW * C; i++) {
-        const int at = i / (HW * C) * C + i % C;
-        y_ref[at] += x.host[i] / HW;
-        dx_ref[i] = dy.host[at] / HW;
+    ref_array x = ref_array_random(dev, b * hw * c, 1, 1.0, 0.5, 1), y = ref_array_random(dev, b * c, 0, 1.0, 0.0, 2);
+    ref_array dy = ref_array_random(dev, b * c, 0, 1.0, 0.0, 3), dx = ref_array_random(dev, b * hw * c, 1, 1.0, 0.0, 4);
+    double *y_ref = doubles(b * c), *dx_ref = doubles(b * hw * c);
+    for (int64_t i = 0; i < b * hw * c; i++) {
+        const int64_t at = i / (hw * c) * c + i % c;
+        y_ref[at] += x.host[i] / (double)hw;
+        dx_ref[i] = dy.host[at] / (double)hw;
     }
-    dev->ops->avgpool(dev, y.device, x.device, B, HW, C);
+    dev->ops->avgpool(dev, y.device, x.device, b, hw, c);
     expect(&y, y_ref, 1e-6);
-    dev->ops->avgpool_backward(dev, dx.device, dy.device, B, HW, C);
+    dev->ops->avgpool_backward(dev, dx.device, dy.device, b, hw, c);
     expect(&dx, dx_ref, tolerance);
+    free(y_ref);
+    free(dx_ref);
     ref_array *all[] = {&x, &y, &dx, &dy};
     for (int i = 0; i < 4; i++) ref_array_free(all[i]);
+}
+
+static void check_avgpool(het_device *dev, double tolerance)
+{
+    check_avgpool_size(dev, 3, 7, 21, tolerance);
+    check_avgpool_size(dev, 5, 9, 48, tolerance);
 }
 
 static void avgpool_agrees(void **state)
