@@ -104,8 +104,10 @@ static void check_norm_spec(het_device *dev, const het_norm_spec *s, double offs
 static void check_norm(het_device *dev, double tolerance)
 {
     const het_norm_spec specs[] = {{6, 9, 5, 1, 0, 1},    {6, 9, 70, 2, 1, 1}, {6, 1, 16, 3, 0, 1},
-                                   {4, 300, 64, 2, 1, 1}, {1, 7, 3, 1, 1, 1},  {2, 4500, 8, 1, 1, 1},
-                                   {6, 9, 32, 6, 1, 16},  {3, 1, 48, 3, 0, 16}, {2, 700, 6, 2, 1, 3}}; /* group norm */
+                                   {4, 300, 64, 2, 1, 1}, {1, 7, 3, 1, 1, 1},  {200, 90, 8, 1, 1, 1},
+                                   {3, 11, 264, 1, 0, 1}, {8, 33, 40, 4, 1, 1},
+                                   {6, 9, 32, 6, 1, 16},  {3, 1, 48, 3, 0, 16}, {2, 700, 6, 2, 1, 3}, /* group norm */
+                                   {70, 5, 32, 70, 1, 16}, {2, 70, 128, 2, 1, 64}};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) check_norm_spec(dev, specs + i, 3.0, tolerance);
 }
 
@@ -213,6 +215,8 @@ static void check_maxpool(het_device *dev, double tolerance)
     check_maxpool_size(dev, 2, 7, 5, 3, tolerance);
     check_maxpool_size(dev, 3, 8, 8, 64, tolerance);
     check_maxpool_size(dev, 1, 1, 2, 130, tolerance);
+    check_maxpool_size(dev, 11, 5, 6, 24, tolerance);
+    check_maxpool_size(dev, 4100, 1, 1, 8, tolerance);
 }
 
 static void maxpool_agrees(void **state)
@@ -221,25 +225,30 @@ static void maxpool_agrees(void **state)
     on_all_devices(check_maxpool);
 }
 
-static void check_avgpool(het_device *dev, double tolerance)
+static void check_avgpool_size(het_device *dev, int64_t b, int64_t hw, int64_t c, double tolerance)
 {
-    enum { B = 3, HW = 7, C = 21 };
-    ref_array x = ref_array_random(dev, B * HW * C, 1, 1.0, 0.5, 1),
-              y = ref_array_random(dev, B * C, 0, 1.0, 0.0, 2);
-    ref_array dy = ref_array_random(dev, B * C, 0, 1.0, 0.0, 3),
-              dx = ref_array_random(dev, B * HW * C, 1, 1.0, 0.0, 4);
-    double y_ref[B * C] = {0}, dx_ref[B * HW * C];
-    for (int i = 0; i < B * HW * C; i++) {
-        const int at = i / (HW * C) * C + i % C;
-        y_ref[at] += x.host[i] / HW;
-        dx_ref[i] = dy.host[at] / HW;
+    ref_array x = ref_array_random(dev, b * hw * c, 1, 1.0, 0.5, 1), y = ref_array_random(dev, b * c, 0, 1.0, 0.0, 2);
+    ref_array dy = ref_array_random(dev, b * c, 0, 1.0, 0.0, 3), dx = ref_array_random(dev, b * hw * c, 1, 1.0, 0.0, 4);
+    double *y_ref = doubles(b * c), *dx_ref = doubles(b * hw * c);
+    for (int64_t i = 0; i < b * hw * c; i++) {
+        const int64_t at = i / (hw * c) * c + i % c;
+        y_ref[at] += x.host[i] / (double)hw;
+        dx_ref[i] = dy.host[at] / (double)hw;
     }
-    dev->ops->avgpool(dev, y.device, x.device, B, HW, C);
+    dev->ops->avgpool(dev, y.device, x.device, b, hw, c);
     expect(&y, y_ref, 1e-6);
-    dev->ops->avgpool_backward(dev, dx.device, dy.device, B, HW, C);
+    dev->ops->avgpool_backward(dev, dx.device, dy.device, b, hw, c);
     expect(&dx, dx_ref, tolerance);
+    free(y_ref);
+    free(dx_ref);
     ref_array *all[] = {&x, &y, &dx, &dy};
     for (int i = 0; i < 4; i++) ref_array_free(all[i]);
+}
+
+static void check_avgpool(het_device *dev, double tolerance)
+{
+    check_avgpool_size(dev, 3, 7, 21, tolerance);
+    check_avgpool_size(dev, 5, 9, 48, tolerance);
 }
 
 static void avgpool_agrees(void **state)
@@ -250,9 +259,8 @@ static void avgpool_agrees(void **state)
 
 /* ---- element by element ---- */
 
-static void check_elementwise(het_device *dev, double tolerance)
+static void check_elementwise_size(het_device *dev, int64_t n, double tolerance)
 {
-    const int64_t n = 40001; /* odd, and above the size that is split over threads */
     ref_array a = ref_array_random(dev, n, 1, 1.0, 0.0, 1), b = ref_array_random(dev, n, 1, 1.0, 0.0, 2);
     ref_array y = ref_array_random(dev, n, 1, 1.0, 0.0, 3), dy = ref_array_random(dev, n, 1, 1.0, 0.0, 4);
     double *expected = doubles(n);
@@ -264,12 +272,23 @@ static void check_elementwise(het_device *dev, double tolerance)
     dev->ops->add_relu_backward(dev, dy.device, dy.device, y.device, n); /* in place */
     assert_true(ref_array_error(&dy, expected) == 0.0);
     for (int64_t i = 0; i < n; i++) expected[i] = a.host[i] + b.host[i];
-    dev->ops->accumulate(dev, a.device, b.device, n);
+    /* also from where vectors cannot begin */
+    const size_t element = dev->precision == HET_BF16 ? 2 : 4;
+    dev->ops->accumulate(dev, a.device, b.device, 8);
+    dev->ops->accumulate(dev, (char *)a.device + 8 * element, (char *)b.device + 8 * element, 1);
+    dev->ops->accumulate(dev, (char *)a.device + 9 * element, (char *)b.device + 9 * element, 16);
+    dev->ops->accumulate(dev, (char *)a.device + 25 * element, (char *)b.device + 25 * element, n - 25);
     expect(&a, expected, tolerance);
     free(mask);
     free(expected);
     ref_array *all[] = {&a, &b, &y, &dy};
     for (int i = 0; i < 4; i++) ref_array_free(all[i]);
+}
+
+static void check_elementwise(het_device *dev, double tolerance)
+{
+    check_elementwise_size(dev, 40001, tolerance); /* odd, and above the size that is split over threads */
+    check_elementwise_size(dev, 40000, tolerance);
 }
 
 static void elementwise_agrees(void **state)

@@ -4,35 +4,66 @@
 #include "act.h"
 #include "members.h"
 
-/* The arguments of activations' kernels are void*, so that one launch serves both element types. */
+/* The arguments of activations' kernels are void*, so that one launch serves both element types; n counts pieces (act.h). */
 
-template <class T> __global__ void add_relu(void *y, const void *a, const void *b, int64_t n)
+template <class P> __global__ void add_relu(void *y, const void *a, const void *b, int64_t n)
 {
     HET_FOR(i, n)
     {
-        const float sum = het_load((const T *)a, i) + het_load((const T *)b, i);
-        het_store((T *)y, i, sum <= 0.0f ? 0.0f : sum); /* so that NaN passes */
+        float sum[het_piece<P>::count], of_b[het_piece<P>::count];
+        het_load(sum, (const P *)a, i);
+        het_load(of_b, (const P *)b, i);
+        HET_UNROLL for (int j = 0; j < het_piece<P>::count; j++)
+        {
+            sum[j] += of_b[j];
+            sum[j] = sum[j] <= 0.0f ? 0.0f : sum[j]; /* so that NaN passes */
+        }
+        het_store((P *)y, i, sum);
     }
 }
 
-template <class T> __global__ void mask_gradient(void *dx, const void *dy, const void *y, int64_t n)
+template <class P> __global__ void mask_gradient(void *dx, const void *dy, const void *y, int64_t n)
 {
-    HET_FOR(i, n) het_store((T *)dx, i, het_load((const T *)y, i) > 0.0f ? het_load((const T *)dy, i) : 0.0f);
+    HET_FOR(i, n)
+    {
+        float d[het_piece<P>::count], out[het_piece<P>::count];
+        het_load(d, (const P *)dy, i);
+        het_load(out, (const P *)y, i);
+        HET_UNROLL for (int j = 0; j < het_piece<P>::count; j++) d[j] = out[j] > 0.0f ? d[j] : 0.0f;
+        het_store((P *)dx, i, d);
+    }
 }
 
-template <class T> __global__ void accumulate(void *a, const void *b, int64_t n)
+template <class P> __global__ void accumulate(void *a, const void *b, int64_t n)
 {
-    HET_FOR(i, n) het_store((T *)a, i, het_load((const T *)a, i) + het_load((const T *)b, i));
+    HET_FOR(i, n)
+    {
+        float sum[het_piece<P>::count], of_b[het_piece<P>::count];
+        het_load(sum, (const P *)a, i);
+        het_load(of_b, (const P *)b, i);
+        HET_UNROLL for (int j = 0; j < het_piece<P>::count; j++) sum[j] += of_b[j];
+        het_store((P *)a, i, sum);
+    }
 }
 
-template <class T> __global__ void to_float(float *y, const void *x, int64_t n)
+template <class P> __global__ void to_float(float *y, const void *x, int64_t n)
 {
-    HET_FOR(i, n) y[i] = het_load((const T *)x, i);
+    HET_FOR(i, n)
+    {
+        float v[het_piece<P>::count];
+        het_load(v, (const P *)x, i);
+        het_store((typename het_piece<P>::floats *)y, i, v);
+    }
 }
 
-template <class T> __global__ void from_float(void *y, const float *x, int64_t n)
+template <class P> __global__ void from_float(void *y, const float *x, int64_t n)
 {
-    HET_FOR(i, n) het_store((T *)y, i, x[i]);
+    HET_FOR(i, n)
+    {
+        float v[het_piece<P>::count];
+        het_load(v, (const typename het_piece<P>::floats *)x, i);
+        het_store((P *)y, i, v);
+    }
 }
 
 __global__ void fill(float *y, float value, int64_t n)
@@ -90,27 +121,32 @@ __global__ void blend(float *y, const float *x, float a, int64_t n)
 
 void het_cuda_add_relu(het_device *dev, void *y, const void *a, const void *b, int64_t n)
 {
-    HET_LAUNCH_ACT(het_cuda_of(dev), add_relu, het_blocks(n), HET_BLOCK, y, a, b, n);
+    const int64_t wide = het_wide(n, y, a, b), pieces = n / wide;
+    HET_LAUNCH_PIECES(het_cuda_of(dev), wide, add_relu, het_blocks(pieces), HET_BLOCK, y, a, b, pieces);
 }
 
 void het_cuda_add_relu_backward(het_device *dev, void *dsum, const void *dy, const void *y, int64_t n)
 {
-    HET_LAUNCH_ACT(het_cuda_of(dev), mask_gradient, het_blocks(n), HET_BLOCK, dsum, dy, y, n);
+    const int64_t wide = het_wide(n, dsum, dy, y), pieces = n / wide;
+    HET_LAUNCH_PIECES(het_cuda_of(dev), wide, mask_gradient, het_blocks(pieces), HET_BLOCK, dsum, dy, y, pieces);
 }
 
 void het_cuda_accumulate(het_device *dev, void *a, const void *b, int64_t n)
 {
-    HET_LAUNCH_ACT(het_cuda_of(dev), accumulate, het_blocks(n), HET_BLOCK, a, b, n);
+    const int64_t wide = het_wide(n, a, b), pieces = n / wide;
+    HET_LAUNCH_PIECES(het_cuda_of(dev), wide, accumulate, het_blocks(pieces), HET_BLOCK, a, b, pieces);
 }
 
 void het_cuda_to_float(het_device *dev, float *y, const void *x, int64_t n)
 {
-    HET_LAUNCH_ACT(het_cuda_of(dev), to_float, het_blocks(n), HET_BLOCK, y, x, n);
+    const int64_t wide = het_wide(n, y, x), pieces = n / wide;
+    HET_LAUNCH_PIECES(het_cuda_of(dev), wide, to_float, het_blocks(pieces), HET_BLOCK, y, x, pieces);
 }
 
 void het_cuda_from_float(het_device *dev, void *y, const float *x, int64_t n)
 {
-    HET_LAUNCH_ACT(het_cuda_of(dev), from_float, het_blocks(n), HET_BLOCK, y, x, n);
+    const int64_t wide = het_wide(n, y, x), pieces = n / wide;
+    HET_LAUNCH_PIECES(het_cuda_of(dev), wide, from_float, het_blocks(pieces), HET_BLOCK, y, x, pieces);
 }
 
 void het_cuda_fill(het_device *dev, float *y, float value, int64_t n)

@@ -67,6 +67,10 @@ static inline void het_host_sincosf(float x, float *sine, float *cosine)
     *sine = sinf(x);
     *cosine = cosf(x);
 }
+static inline float rsqrtf(float x)
+{
+    return 1.0f / sqrtf(x);
+}
 static inline float sinpif(float x)
 {
     return (float)sin(3.14159265358979323846 * (double)x);
