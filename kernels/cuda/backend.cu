@@ -63,10 +63,17 @@ het_status het_cuda_reserve(het_cuda *c, size_t bytes)
     return HET_OK;
 }
 
+static int is_pinned(const het_cuda *c, const void *host)
+{
+    for (int i = 0; i < HET_PINNED; i++)
+        if (c->pinned[i].bytes > 0 && (size_t)((const char *)host - c->pinned[i].memory) < c->pinned[i].bytes) return 1;
+    return 0;
+}
+
 void het_cuda_upload(het_cuda *c, void *to, const void *from, size_t bytes)
 {
     if (bytes > 0) HET_CUDA(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, c->stream));
-    if (bytes > 0 && c->coherent) HET_CUDA(c, cudaStreamSynchronize(c->stream));
+    if (bytes > 0 && c->coherent && !is_pinned(c, from)) HET_CUDA(c, cudaStreamSynchronize(c->stream));
 }
 
 void het_cuda_download(het_cuda *c, void *to, const void *from, size_t bytes)
@@ -111,15 +118,21 @@ static void device_zero(het_device *dev, void *memory, size_t bytes)
 
 static int device_pin(het_device *dev, void *host, size_t bytes)
 {
-    (void)dev;
-    const int pinned = cudaHostRegister(host, bytes, cudaHostRegisterDefault) == cudaSuccess;
+    het_cuda *c = het_cuda_of(dev);
+    int at = 0;
+    while (at < HET_PINNED && c->pinned[at].bytes > 0) at++;
+    const int pinned = at < HET_PINNED && cudaHostRegister(host, bytes, cudaHostRegisterDefault) == cudaSuccess;
     (void)cudaGetLastError();
+    if (pinned) c->pinned[at] = {(const char *)host, bytes};
     return pinned;
 }
 
 static void device_unpin(het_device *dev, void *host)
 {
-    HET_CUDA(het_cuda_of(dev), cudaHostUnregister(host));
+    het_cuda *c = het_cuda_of(dev);
+    HET_CUDA(c, cudaHostUnregister(host));
+    for (int i = 0; i < HET_PINNED; i++)
+        if (c->pinned[i].memory == host) c->pinned[i] = {NULL, 0};
 }
 
 static het_status device_sync(het_device *dev)
@@ -274,7 +287,7 @@ static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
     cudaDeviceProp chip;
     HET_CUDA(c, cudaSetDevice(index));
     HET_CUDA(c, cudaGetDeviceProperties(&chip, index));
-    HET_CUDA(c, cudaDeviceGetAttribute(&c->coherent, cudaDevAttrPageableMemoryAccessUsesHostPageTables, index));
+    HET_CUDA(c, cudaDeviceGetAttribute(&c->coherent, cudaDevAttrPageableMemoryAccess, index));
     HET_CUDA(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
     if (c->status != HET_OK) return c->host->fail(c->status, "--device cuda: %s", c->fault);
     if (chip.major < 8)

@@ -16,6 +16,8 @@ typedef struct het_products het_products; /* product.h */
 typedef struct het_cudnn het_cudnn;       /* cudnn.h */
 typedef struct het_cufft het_cufft;       /* cufft.h */
 
+enum { HET_PINNED = 8 };
+
 typedef struct het_cuda {
     const het_plugin_host *host;
     cudaStream_t stream;
@@ -30,6 +32,10 @@ typedef struct het_cuda {
     int64_t moved;          /* how often scratch has moved: recorded work does not survive that */
     int no_graphs;
     int coherent;           /* the GPU reads the host's plain memory itself, so a copy from it may be under way when the call returns */
+    struct {
+        const char *memory;
+        size_t bytes;
+    } pinned[HET_PINNED];   /* by the host, which keeps it as it is until something has synchronised */
     het_graph *recording;   /* what the stream captures for, or NULL */
     int64_t rows_most, columns_most; /* of the decoder's chunks; bytes of columns of convolutions */
     int processors;         /* multiprocessors of the GPU */
