@@ -1,19 +1,19 @@
 /* The coordinate network with all layers of a tile in one kernel, on tensor cores (nvcuda::wmma: bf16 in, fp32 sums).
  *
- * A block takes a tile of 128 rows and has one warp for each 32 columns of the width: 128 or 256 threads. A warp computes
- * its columns of all rows, 8 x 2 squares of 16 x 16 sums in its registers, and so reads each weight once: straight from L2, one
- * step of k ahead; weights lie there as a warp's lanes hold them, a square in one access. Activations of the tile stay in shared memory, in one
- * place: a layer's inputs are read by all before any output is written over them. Between two layers there are two
- * barriers and nothing else. Where a number of a square of sums lies wmma does not say; it is taken to be where the PTX ISA has it for the
- * instruction beneath, and asked once, when a plan is made, by loading a square that counts.
+ * A block takes a tile of 128 rows and has one warp for each 64 rows (a part) and 32 columns of the width: 256 or 512 threads. A warp
+ * computes 4 x 2 squares of 16 x 16 sums in its registers. Weights come straight from L2, one step of k ahead, and lie there as a warp's lanes
+ * hold them, a square in one access; the two parts read the same ones at about the same time, the second from L1. Activations of the tile
+ * stay in shared memory, in one place: a layer's inputs are read by all before any output is written over them. Between two layers
+ * there are two barriers and nothing else. Where a number of a square of sums lies wmma does not say; it is taken to be where the PTX ISA
+ * has it for the instruction beneath, and asked once, when a plan is made, by loading a square that counts.
  *
  *  forward    features -> h_0 .. h_top -> slice; nothing but the slice is written
  *  backward   the same again, keeping relu masks as bits in shared memory and writing x, h_l; then dh in registers,
  *             dz_l = dh where relu let through, over the activations;  dh = [dh +] dz_l W_l^T adds onto what the registers
  *             hold;  at the bottom dx W_0^T to the phases, of which sums over an image's rows alone are written.
  * Weights' gradients, in^T dz_l over all rows of a chunk, are products of long k and small result: cuBLASLt's. The sums
- * over a tile's rows - biases, W_out - are joined tile by tile, those of one image (dbias, phases) slot by slot, in one
- * order: no atomics, the same bits in every run. Tile t and the chunk's image i share slot t + i, as one of them grows
+ * over a part's rows - biases, W_out - are joined part by part, those of one image (dbias, phases) slot by slot, in one
+ * order: no atomics, the same bits in every run. Part t of all and the chunk's image i share slot t + i, as one of them grows
  * from each stretch of rows to the next.
  *
  * Precision is that of the CPU's bf16 tiles: x, W_l, h_l (the residual sum's, too) and dz_l are rounded, sums, dh, biases
@@ -21,11 +21,12 @@
  *
  * Computed, not measured, for 192 frequencies, width 256, 4 layers (the defaults): forward 590 kFLOP a row, 75 MFLOP and
  * 590 KB of weights from L2 a tile: 128 FLOP a byte, or 3.5 TB/s of L2 at 450 TFLOP/s. Backward 1.2 MFLOP a row here and
- * 0.6 in cuBLASLt; writes 4.4 KB a row, which cuBLASLt reads once. Shared memory: 101 KiB forward, 128 KiB backward; at
- * width 128 with 128 frequencies and 3 layers 69 and 81. Registers let one block on an SM at width 256, two at 128.
+ * 0.6 in cuBLASLt; writes 4.4 KB a row, which cuBLASLt reads once. Shared memory: 101 KiB forward, 138 KiB backward; at
+ * width 128 with 128 frequencies and 3 layers 69 and 86. Registers let one block on an SM at width 256, two at 128, shared memory of
+ * an A100 one in backward.
  * Counted in the PTX (tests/ptx), in a tile of a forward: 9,200 products of 16 x 16 x 16, 28,000 accesses of shared memory, two thirds of
- * them for products, 105,000 instructions of warps in all. Tiles of 64 rows would read weights from L2 twice as often, which is near its
- * limit as it is. To try on a GPU: 16 warps of 64 rows by 32 columns, so that some compute while others make features. */
+ * them for products, 114,000 instructions of warps in all. Tiles of 64 rows would read weights from L2 twice as often, which is near its
+ * limit as it is. To try on a GPU: PARTS = 1, half as many warps of twice the registers. */
 #include "decode_tile.h"
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
@@ -34,7 +35,7 @@
 template <int WIDTH> __device__ static inline void write_slice(const job &q, const tile &t)
 {
     const float *w = output_at<WIDTH>(q);
-    for (int i = (int)threadIdx.x; i < 2 * ROWS; i += WIDTH) {
+    for (int i = (int)threadIdx.x; i < 2 * ROWS; i += PARTS * WIDTH) {
         const int r = i % ROWS, part = i / ROWS;
         const int64_t at = (int64_t)t.index * ROWS + r;
         float sum = w[2 * WIDTH + part];
@@ -51,8 +52,8 @@ template <int WIDTH> __device__ static inline void write_slice(const job &q, con
     }
 }
 
-/* Grid (tiles), a block of WIDTH threads. */
-template <int WIDTH> __global__ void __launch_bounds__(WIDTH, 256 / WIDTH) fused_forward(job q)
+/* Grid (tiles), a block of PARTS x WIDTH threads. */
+template <int WIDTH> __global__ void __launch_bounds__(PARTS *WIDTH, 256 / WIDTH) fused_forward(job q)
 {
     HET_SHARED(shared);
     const tile t = tile_of(q, shared, WIDTH, 0);
@@ -63,18 +64,18 @@ template <int WIDTH> __global__ void __launch_bounds__(WIDTH, 256 / WIDTH) fused
 
 /* ---- backward ------------------------------------------------------------------------------------------------------- */
 
-/* Over the tile's rows, thread j: of column j of h times g, and of g itself. */
+/* Over the rows of a part, a thread for each column: of h times g, and of g itself. */
 template <int WIDTH> __device__ static inline void sum_output(const job &q, const tile &t)
 {
-    const int j = (int)threadIdx.x;
+    const int j = (int)threadIdx.x % WIDTH;
     float re = 0.0f, im = 0.0f, own = 0.0f;
-    for (int r = 0; r < ROWS; r++) {
+    for (int r = t.first_row; r < t.first_row + PART; r++) {
         const float v = het_load(t.act, r * (WIDTH + 8) + j);
         re += v * t.g[r].x;
         im += v * t.g[r].y;
         own += j == 0 ? t.g[r].x : t.g[r].y;
     }
-    float *to = q.out_sums + 2 * (int64_t)t.index * (WIDTH + 1);
+    float *to = q.out_sums + 2 * (PARTS * (int64_t)t.index + t.first_row / PART) * (WIDTH + 1);
     to[2 * j] = re;
     to[2 * j + 1] = im;
     if (j < 2) to[2 * WIDTH + j] = own;
@@ -84,10 +85,9 @@ template <int WIDTH> __device__ static inline void sum_output(const job &q, cons
 template <int WIDTH> __device__ static inline void start_back(sums *s, const job &q, const tile &t)
 {
     const float *w = output_at<WIDTH>(q);
-    const int first = (int)threadIdx.x / 32 * 32;
     HET_UNROLL for (int e = 0; e < LANE; e++)
     {
-        const int r = row_of(e), c = first + column_of(e);
+        const int r = t.first_row + row_of(e), c = t.first_column + column_of(e);
         HET_UNROLL for (int j = 0; j < 2; j++)
         {
             const float re = w[2 * (c + 16 * j)], im = w[2 * (c + 16 * j) + 1];
@@ -100,12 +100,11 @@ template <int WIDTH> __device__ static inline void start_back(sums *s, const job
 /* dz = dh where the layer's relu let through, into the tile */
 template <int WIDTH> __device__ static inline void mask_sums(const sums *s, const tile &t, int layer)
 {
-    const int first = (int)threadIdx.x / 32 * 32;
-    uint32_t mask[4];
-    HET_UNROLL for (int i = 0; i < 4; i++) mask[i] = t.mask[(4 * layer + i) * WIDTH + (int)threadIdx.x];
+    uint32_t mask[MASKS];
+    HET_UNROLL for (int i = 0; i < MASKS; i++) mask[i] = t.mask[(MASKS * layer + i) * PARTS * WIDTH + (int)threadIdx.x];
     HET_UNROLL for (int e = 0; e < LANE; e += 2)
     {
-        const int r = row_of(e), c = first + column_of(e);
+        const int r = t.first_row + row_of(e), c = t.first_column + column_of(e);
         HET_UNROLL for (int i = 0; i < HIGH; i++)
             HET_UNROLL for (int j = 0; j < 2; j++)
             {
@@ -117,13 +116,14 @@ template <int WIDTH> __device__ static inline void mask_sums(const sums *s, cons
     }
 }
 
-/* Over the tile's rows, thread j: of column j of dz. In the first layer image by image. */
+/* Over the rows of a part, a thread for each column: of dz. In the first layer image by image. */
 template <int WIDTH> __device__ static inline void sum_bias(const job &q, const tile &t, int layer)
 {
-    const int j = (int)threadIdx.x;
-    float *slots = q.slots + (int64_t)t.index * t.slot_row + 2 * q.frequencies + j, sum = 0.0f;
-    int slot = t.rows[0].slot;
-    for (int r = 0; r < ROWS; r++) {
+    const int64_t part = PARTS * (int64_t)t.index + t.first_row / PART;
+    const int j = (int)threadIdx.x % WIDTH;
+    float *slots = q.slots + part * t.slot_row + 2 * q.frequencies + j, sum = 0.0f;
+    int slot = t.rows[t.first_row].slot;
+    for (int r = t.first_row; r < t.first_row + PART; r++) {
         if (layer == 0 && t.rows[r].slot != slot) {
             slots[(int64_t)slot * t.slot_row] = sum;
             sum = 0.0f;
@@ -132,7 +132,7 @@ template <int WIDTH> __device__ static inline void sum_bias(const job &q, const 
         sum += het_load(t.act, r * (WIDTH + 8) + j);
     }
     if (layer == 0) slots[(int64_t)slot * t.slot_row] = sum;
-    else q.bias_sums[((layer - 1) * q.tiles + t.index) * WIDTH + j] = sum;
+    else q.bias_sums[((layer - 1) * PARTS * q.tiles + part) * WIDTH + j] = sum;
 }
 
 /* An index that the compiler is to count up, in place of keeping in registers all addresses that come of it. */
@@ -142,21 +142,22 @@ template <int WIDTH> __device__ static inline void sum_bias(const job &q, const 
 #define HET_COUNT(index)
 #endif
 
-/* kx and ky times the phase's gradient, s (cos d(s sin) - s sin dcos), over the tile's rows of one image, for 16 frequencies. A lane has
-   the rows and columns of its numbers, 16 rows of every 32; then the 8 lanes with the same columns are added up in order: a lane
+/* kx and ky times the phase's gradient, s (cos d(s sin) - s sin dcos), over a part's rows of one image, for 16 frequencies. A lane has
+   the rows and columns of its numbers; then the 8 lanes with the same columns are added up in order: a lane
    for each frequency, and kx or ky. */
-__device__ static inline void sum_phases_of(const sums *s, const job &q, const tile &t, int unit, int slot)
+__device__ static inline void sum_phases_of(const sums *s, const job &q, const tile &t, int part, int unit, int slot)
 {
     const int f = q.frequencies, lane = (int)threadIdx.x % 32;
     const het_narrow *x = q.x + (int64_t)t.index * ROWS * 2 * f + 16 * unit;
-    int here = row_of(0) * 2 * f + column_of(0);
+    const row *rows = t.rows + part * PART;
+    int here = (part * PART + row_of(0)) * 2 * f + column_of(0);
     float across[4] = {0.0f, 0.0f, 0.0f, 0.0f}, up[4] = {0.0f, 0.0f, 0.0f, 0.0f}; /* columns of e = 0, 1, 4, 5 */
     HET_UNROLL for (int i = 0; i < HIGH; i++)
     {
         HET_UNROLL for (int e = 0; e < LANE; e += 2)
         {
             const int column = e / 4 * 2;
-            const row at = t.rows[16 * i + row_of(e)];
+            const row at = rows[16 * i + row_of(e)];
             const int feature = here + e / 2 % 2 * 16 * f + e / 4 * 8;
             const float2 cosine = load_pair(x, feature), sine = load_pair(x, feature + f);
             const float sign = at.slot == slot ? at.sign : 0.0f;
@@ -181,17 +182,18 @@ __device__ static inline void sum_phases_of(const sums *s, const job &q, const t
     __syncwarp();
     float sum = 0.0f;
     HET_UNROLL for (int i = 0; i < 8; i++) sum += t.stage[STAGE_ROW * i + lane];
-    q.slots[((int64_t)t.index + slot) * t.slot_row + lane / 16 * f + 16 * unit + lane % 16] = sum;
+    q.slots[(PARTS * (int64_t)t.index + part + slot) * t.slot_row + lane / 16 * f + 16 * unit + lane % 16] = sum;
     __syncwarp();
 }
 
-/* The same for all images of the tile: mostly one or two. */
-__device__ static inline void sum_phases(const sums *s, const job &q, const tile &t, int unit)
+/* The same for all images of the part: mostly one or two. */
+__device__ static inline void sum_phases(const sums *s, const job &q, const tile &t, int part, int unit)
 {
-    for (int slot = t.rows[0].slot; slot <= t.rows[ROWS - 1].slot; slot++) sum_phases_of(s, q, t, unit, slot);
+    const row *rows = t.rows + part * PART;
+    for (int slot = rows[0].slot; slot <= rows[PART - 1].slot; slot++) sum_phases_of(s, q, t, part, unit, slot);
 }
 
-template <int WIDTH> __global__ void __launch_bounds__(WIDTH, 256 / WIDTH) fused_backward(job q)
+template <int WIDTH> __global__ void __launch_bounds__(PARTS *WIDTH, 256 / WIDTH) fused_backward(job q)
 {
     HET_SHARED(shared);
     const tile t = tile_of(q, shared, WIDTH, 1);
@@ -207,14 +209,15 @@ template <int WIDTH> __global__ void __launch_bounds__(WIDTH, 256 / WIDTH) fused
         copy_out(q.dz[l], t, WIDTH);
         sum_bias<WIDTH>(q, t, l);
         if (l == 0) break;
-        const int square = (2 * units + (l - 1) * columns) * columns + 2 * warp;
+        const int square = (2 * units + (l - 1) * columns) * columns + t.first_column / 16;
         if (q.plain) clear(&s);
-        multiply(&s, t.act, WIDTH + 8, q.backward, square, square + 1, columns, columns);
+        multiply(&s, t.act + t.first_row * (WIDTH + 8), WIDTH + 8, q.backward, square, square + 1, columns, columns);
     }
-    for (int unit = warp; unit < units; unit += WIDTH / 32) {
+    for (int i = warp; i < PARTS * units; i += PARTS * WIDTH / 32) {
+        const int part = i / units, unit = i % units;
         clear(&s);
-        multiply(&s, t.act, WIDTH + 8, q.backward, unit, units + unit, 2 * units, columns);
-        sum_phases(&s, q, t, unit);
+        multiply(&s, t.act + part * PART * (WIDTH + 8), WIDTH + 8, q.backward, unit, units + unit, 2 * units, columns);
+        sum_phases(&s, q, t, part, unit);
     }
 }
 
@@ -258,7 +261,7 @@ __global__ void join_slots(float *dphase, float *dbias, const float *slots, chun
         int64_t begin, end;
         het_decode_rows_of(c, slot, &begin, &end);
         double sum = 0.0;
-        for (int64_t t = begin / ROWS; t <= (end - 1) / ROWS; t++) sum += slots[(t + slot) * all + j];
+        for (int64_t t = begin / PART; t <= (end - 1) / PART; t++) sum += slots[(t + slot) * all + j];
         if (j < 2 * f) dphase[slot * 2 * f + j] = (float)sum;
         else dbias[het_decode_image_of(c, c.first_image + slot) * width + j - 2 * f] += (float)sum;
     }
@@ -313,14 +316,14 @@ template <int WIDTH> static void ask_shared(het_cuda *c, const het_decode_spec *
 int het_cuda_fused_allocate(het_decode *d)
 {
     const het_decode_spec *s = &d->spec;
-    const int64_t tiles = het_tiles(d->capacity, ROWS), f2 = 2 * s->frequencies, four = sizeof(float);
+    const int64_t parts = PARTS * (int64_t)het_tiles(d->capacity, ROWS), f2 = 2 * s->frequencies, four = sizeof(float);
     const int64_t squares = (f2 + (s->layers - 1) * s->width) * s->width / SQUARE, square = 32 * PIECES * sizeof(uint4);
-    const int64_t sums_of_tile = 2 * (s->width + 1) + (s->layers - 1) * s->width;
+    const int64_t sums_of_part = 2 * (s->width + 1) + (s->layers - 1) * s->width;
     d->forward = (uint4 *)het_cuda_alloc(d->cuda, (size_t)(squares * square));
     d->backward = (uint4 *)het_cuda_alloc(d->cuda, (size_t)(squares * square));
     d->turns = (float *)het_cuda_alloc(d->cuda, (size_t)(HET_DECODE_IMAGES * 3 * s->frequencies * four));
-    d->slots = (float *)het_cuda_alloc(d->cuda, (size_t)((tiles + HET_DECODE_IMAGES) * (f2 + s->width) * four));
-    d->partial = (float *)het_cuda_alloc(d->cuda, (size_t)(tiles * sums_of_tile * four));
+    d->slots = (float *)het_cuda_alloc(d->cuda, (size_t)((parts + HET_DECODE_IMAGES) * (f2 + s->width) * four));
+    d->partial = (float *)het_cuda_alloc(d->cuda, (size_t)(parts * sums_of_part * four));
     return d->forward != NULL && d->backward != NULL && d->turns != NULL && d->slots != NULL && d->partial != NULL;
 }
 
@@ -367,8 +370,8 @@ void het_cuda_fused_forward(het_decode *d, const chunk *k, float *slice, const f
     job q = prepare(d, k, rot, bias, kz);
     const int bytes = shared_bytes(&d->spec, 0);
     q.slice = slice;
-    if (d->spec.width == 128) HET_LAUNCH_SHARED(d->cuda, fused_forward<128>, (unsigned)q.tiles, 128, bytes, q);
-    else HET_LAUNCH_SHARED(d->cuda, fused_forward<256>, (unsigned)q.tiles, 256, bytes, q);
+    if (d->spec.width == 128) HET_LAUNCH_SHARED(d->cuda, fused_forward<128>, (unsigned)q.tiles, PARTS * 128, bytes, q);
+    else HET_LAUNCH_SHARED(d->cuda, fused_forward<256>, (unsigned)q.tiles, PARTS * 256, bytes, q);
 }
 
 void het_cuda_fused_backward(het_decode *d, const chunk *k, float *dparams, float *drot, float *dbias, const float *dslice,
@@ -386,14 +389,15 @@ void het_cuda_fused_backward(het_decode *d, const chunk *k, float *dparams, floa
         q.dz[l] = (het_narrow *)d->dz[l];
     }
     q.out_sums = d->partial;
-    q.bias_sums = q.out_sums + q.tiles * 2 * (width + 1);
+    const int64_t parts = PARTS * q.tiles;
+    q.bias_sums = q.out_sums + parts * 2 * (width + 1);
     q.slots = d->slots;
-    if (width == 128) HET_LAUNCH_SHARED(c, fused_backward<128>, (unsigned)q.tiles, 128, bytes, q);
-    else HET_LAUNCH_SHARED(c, fused_backward<256>, (unsigned)q.tiles, 256, bytes, q);
-    het_cuda_decode_join(c, dparams + het_decode_layer_at(s, s->layers), q.out_sums, q.tiles, 2 * (width + 1));
+    if (width == 128) HET_LAUNCH_SHARED(c, fused_backward<128>, (unsigned)q.tiles, PARTS * 128, bytes, q);
+    else HET_LAUNCH_SHARED(c, fused_backward<256>, (unsigned)q.tiles, PARTS * 256, bytes, q);
+    het_cuda_decode_join(c, dparams + het_decode_layer_at(s, s->layers), q.out_sums, parts, 2 * (width + 1));
     for (int64_t l = 0; l < s->layers; l++) {
         float *db = dparams + het_decode_layer_at(s, l) + width * width;
-        if (l > 0) het_cuda_decode_join(c, db, q.bias_sums + (l - 1) * q.tiles * width, q.tiles, width);
+        if (l > 0) het_cuda_decode_join(c, db, q.bias_sums + (l - 1) * parts * width, parts, width);
         het_cuda_decode_weights(d, k, dparams, l, d->dz[l]);
     }
     HET_LAUNCH(c, join_slots, het_blocks(k->images * (2 * s->frequencies + width)), HET_BLOCK, d->dphase, dbias, d->slots, *k,

@@ -14,7 +14,9 @@ typedef wmma::fragment<wmma::matrix_a, 16, 16, 16, __nv_bfloat16, wmma::row_majo
 typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, wmma::col_major> right_square;
 typedef wmma::fragment<wmma::accumulator, 16, 16, 16, float> sum_square;
 
-enum { ROWS = HET_DECODE_ROWS, HIGH = ROWS / 16, LANE = 8, SQUARE = 256 };
+enum { ROWS = HET_DECODE_ROWS, LANE = 8, SQUARE = 256 };
+enum { PARTS = 2, PART = ROWS / PARTS, HIGH = PART / 16 }; /* a warp takes the rows of a part: its sums are HIGH squares high */
+enum { MASKS = 2 * HIGH * LANE / 32 };                     /* words of a lane's bits of a layer */
 enum { STAGE_ROW = 40, STAGE = 8 * STAGE_ROW }; /* of a warp: 32 numbers each of eight lanes, in other banks */
 enum { PIECES = sizeof(right_square::x) / 16 }; /* of 16 bytes, in a lane's part of a square of weights */
 static_assert((int)sum_square::num_elements == (int)LANE, "a lane holds 8 of the 256 numbers of a square");
@@ -63,7 +65,7 @@ typedef struct job {
     float *slice; /* of the forward; the rest is of the backward */
     const float *dslice;
     het_narrow *x, *h[HET_DECODE_LAYERS_MAX], *dz[HET_DECODE_LAYERS_MAX];
-    float *out_sums, *bias_sums, *slots; /* (tiles, H+1, 2), (layers - 1, tiles, H), (slots, 2F + H) */
+    float *out_sums, *bias_sums, *slots; /* (parts, H+1, 2), (layers - 1, parts, H), (slots, 2F + H); parts of all tiles */
 } job;
 
 /* ---- shared memory -------------------------------------------------------------------------------------------------- */
@@ -80,8 +82,8 @@ __host__ __device__ static inline layout layout_of(int width, int frequencies, i
     at.rows = ROWS * (most + 8) * 2;
     at.g = at.rows + ROWS * (int)sizeof(row);
     at.mask = at.g + (back ? ROWS * 8 : 0);
-    at.stage = at.mask + (back ? layers * 2 * HIGH * width : 0);
-    at.bytes = at.stage + (back ? width / 32 * STAGE * 4 : 0);
+    at.stage = at.mask + (back ? layers * ROWS / 8 * width : 0);
+    at.bytes = at.stage + (back ? PARTS * width / 32 * STAGE * 4 : 0);
     return at;
 }
 
@@ -89,9 +91,10 @@ typedef struct tile {
     het_narrow *act; /* features, then activations, then dz: rows of 2F + 8 and H + 8, whose squares' rows lie in other banks */
     const row *rows;
     float2 *g;       /* gradient of (out_re, out_im) */
-    uint32_t *mask;  /* (layers, 4, threads): bit 8 (2 i + j) + e of the lane's number e of square i, j */
+    uint32_t *mask;  /* (layers, MASKS, threads): bit 8 (2 i + j) + e of the lane's number e of square i, j */
     float *stage;    /* the warp's, STAGE numbers */
     int index, slot_row; /* index of the tile; numbers of a slot */
+    int first_row, first_column; /* of the warp */
     bool one;        /* all rows are of one image */
 } tile;
 
@@ -124,6 +127,8 @@ __device__ static inline tile tile_of(const job &q, char *shared, int width, int
     t.stage = (float *)(shared + at.stage) + (int)threadIdx.x / 32 * STAGE;
     t.index = (int)blockIdx.x;
     t.slot_row = 2 * q.frequencies + width;
+    t.first_row = (int)threadIdx.x / width * PART;
+    t.first_column = (int)threadIdx.x % width / 32 * 32;
     take_rows(q, (row *)(shared + at.rows), back ? t.g : NULL);
     __syncthreads();
     t.one = t.rows[0].slot == t.rows[ROWS - 1].slot;
@@ -170,7 +175,7 @@ __device__ static inline void add_step(sums *s, const het_narrow *a, int ld, con
     }
 }
 
-/* s += a (ROWS, 16 steps) times two columns of squares of weights, the first squares of which are given, `stride` squares from one
+/* s += a (PART, 16 steps) times two columns of squares of weights, the first squares of which are given, `stride` squares from one
    step of 16 k to the next. steps is even. */
 __device__ static inline void multiply(sums *s, const het_narrow *a, int ld, const uint4 *weights, int first, int second,
                                        int stride, int steps)
@@ -261,14 +266,13 @@ __device__ static inline float relu(float v)
 template <int WIDTH, bool APART>
 __device__ static inline void activate(const sums *s, const job &q, const tile &t, int layer, bool keep)
 {
-    const int first = (int)threadIdx.x / 32 * 32;
     const float *bias = layer > 0 ? q.params + 2 * q.frequencies * WIDTH + layer * (WIDTH * WIDTH + WIDTH) - WIDTH
                                   : q.bias + (APART ? 0 : (int64_t)t.rows[0].image * WIDTH);
     const bool residual = layer > 0 && !q.plain;
-    uint32_t mask[4] = {0, 0, 0, 0};
+    uint32_t mask[MASKS] = {0};
     HET_UNROLL for (int e = 0; e < LANE; e += 2)
     {
-        const int r = row_of(e), c = first + column_of(e);
+        const int r = t.first_row + row_of(e), c = t.first_column + column_of(e);
         float2 b[2] = {*(const float2 *)(bias + c), *(const float2 *)(bias + c + 16)};
         HET_UNROLL for (int i = 0; i < HIGH; i++)
         {
@@ -287,15 +291,15 @@ __device__ static inline void activate(const sums *s, const job &q, const tile &
             }
         }
     }
-    HET_UNROLL for (int i = 0; i < 4; i++)
-        if (keep) t.mask[(4 * layer + i) * WIDTH + (int)threadIdx.x] = mask[i];
+    HET_UNROLL for (int i = 0; i < MASKS; i++)
+        if (keep) t.mask[(MASKS * layer + i) * PARTS * WIDTH + (int)threadIdx.x] = mask[i];
 }
 
 /* Rows to the last hidden activation; x and the others are written out where they are kept. */
 template <int WIDTH> __device__ static inline void run_layers(sums *s, const job &q, const tile &t, bool keep)
 {
     const int inputs = 2 * q.frequencies, columns = WIDTH / 16;
-    int square = (int)threadIdx.x / 32 * 2;
+    int square = t.first_column / 16;
     if (t.one) fill_features<true>(q, t);
     else fill_features<false>(q, t);
     __syncthreads();
@@ -303,7 +307,7 @@ template <int WIDTH> __device__ static inline void run_layers(sums *s, const job
     for (int l = 0; l < q.layers; l++) {
         const int k = l == 0 ? inputs : WIDTH;
         clear(s);
-        multiply(s, t.act, k + 8, q.forward, square, square + 1, columns, k / 16);
+        multiply(s, t.act + t.first_row * (k + 8), k + 8, q.forward, square, square + 1, columns, k / 16);
         square += k / 16 * columns;
         __syncthreads();
         if (l > 0 || t.one) activate<WIDTH, false>(s, q, t, l, keep);

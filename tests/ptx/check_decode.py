@@ -34,7 +34,8 @@ except ImportError:
 import ptx
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-ROWS, STAGE, LAYERS_MAX = 128, 320, 8                      # decode.h, decode_tile.h, ops.h
+ROWS, PARTS, STAGE, LAYERS_MAX = 128, 2, 320, 8            # decode.h, decode_tile.h, ops.h
+PART = ROWS // PARTS
 FLAGS = ["-O3", "-std=c++17", "-lineinfo", "-ptx"]         # kernels/cuda/CMakeLists.txt
 ROW = np.dtype([("image", "<i4"), ("slot", "<i4"), ("point", "<i4"), ("kx", "<f4"), ("ky", "<f4"), ("sign", "<f4")])
 # Largest differences that are allowed: of one sum in float32; of one that stands on a rounded number which the kernel does not
@@ -244,7 +245,7 @@ class Device:
         p = self.p
         size = ROWS * (max(2 * p.frequencies, p.width) + 8) * 2 + ROWS * ROW.itemsize
         if back:
-            size += ROWS * 8 + p.layers * 16 * p.width + p.width // 32 * STAGE * 4
+            size += ROWS * 8 + p.layers * 16 * p.width + PARTS * p.width // 32 * STAGE * 4
         return size - self.less_shared
 
     def chunk(self, which, first, rows):
@@ -269,7 +270,7 @@ class Device:
         job = self.prepare(self.chunk(0, first, rows), rows, self.kz if kz else 0)
         slices = self.memory.room(rows * 8)
         job += ptx.pack("22Q", slices, *[0] * 21)
-        self.launch(self.fused, f"fused_forwardILi{p.width}E", tiles(rows, ROWS), (p.width, 1), [job], self.shared_bytes(0))
+        self.launch(self.fused, f"fused_forwardILi{p.width}E", tiles(rows, ROWS), (PARTS * p.width, 1), [job], self.shared_bytes(0))
         return self.memory.get(slices, np.float32, (rows, 2))
 
     def run_backward(self, first, rows):
@@ -279,19 +280,20 @@ class Device:
         job = self.prepare(self.of_chunk, rows, 0)
         x = memory.room(count * ROWS * 2 * p.frequencies * 2)
         h, dz = ([memory.room(count * ROWS * p.width * 2) for _ in range(n)] for n in (p.layers - 1, p.layers))
-        out_sums, bias_sums = memory.room(count * 2 * (p.width + 1) * 4), memory.room((p.layers - 1) * count * p.width * 4)
-        slots = memory.room((count + self.chunk_images) * (2 * p.frequencies + p.width) * 4)
+        parts = PARTS * count
+        out_sums, bias_sums = memory.room(parts * 2 * (p.width + 1) * 4), memory.room((p.layers - 1) * parts * p.width * 4)
+        slots = memory.room((parts + self.chunk_images) * (2 * p.frequencies + p.width) * 4)
         fill = [0] * LAYERS_MAX
         job += ptx.pack("22Q", 0, self.dslice, x, *(h + fill)[:LAYERS_MAX], *(dz + fill)[:LAYERS_MAX], out_sums, bias_sums,
                         slots)
-        self.launch(self.fused, f"fused_backwardILi{p.width}E", count, (p.width, 1), [job], self.shared_bytes(1))
+        self.launch(self.fused, f"fused_backwardILi{p.width}E", count, (PARTS * p.width, 1), [job], self.shared_bytes(1))
         self.at = {"out_sums": out_sums, "bias_sums": bias_sums, "slots": slots}
         found = {"x": self.narrow(x, (count * ROWS, 2 * p.frequencies))}
         found.update({f"h{l}": self.narrow(h[l], (count * ROWS, p.width)) for l in range(p.layers - 1)})
         found.update({f"dz{l}": self.narrow(dz[l], (count * ROWS, p.width)) for l in range(p.layers)})
-        found["out_sums"] = memory.get(out_sums, np.float32, (count, p.width + 1, 2))
-        found["bias_sums"] = memory.get(bias_sums, np.float32, (p.layers - 1, count, p.width))
-        found["slots"] = memory.get(slots, np.float32, (count + self.chunk_images, 2 * p.frequencies + p.width), holes=True)
+        found["out_sums"] = memory.get(out_sums, np.float32, (parts, p.width + 1, 2))
+        found["bias_sums"] = memory.get(bias_sums, np.float32, (p.layers - 1, parts, p.width))
+        found["slots"] = memory.get(slots, np.float32, (parts + self.chunk_images, 2 * p.frequencies + p.width), holes=True)
         return found
 
     def narrow(self, address, shape):
@@ -299,14 +301,14 @@ class Device:
 
     def join(self, rows, found):
         """dparams, drot, dbias of the chunk from what the tiles left."""
-        p, f, width, memory, count = self.p, self.p.frequencies, self.p.width, self.memory, tiles(rows, ROWS)
+        p, f, width, memory, parts = self.p, self.p.frequencies, self.p.width, self.memory, PARTS * tiles(rows, ROWS)
         params, dphase = memory.zeroed(p.params.nbytes), memory.room(self.chunk_images * 2 * f * 4)
         drot, dbias = memory.zeroed(p.images * 36), memory.zeroed(p.images * width * 4)
         jobs = [(p.at[-1], self.at["out_sums"], 2 * (width + 1))]
         for l in range(1, p.layers):
-            jobs.append((p.at[l] + width * width, self.at["bias_sums"] + 4 * (l - 1) * count * width, width))
+            jobs.append((p.at[l] + width * width, self.at["bias_sums"] + 4 * (l - 1) * parts * width, width))
         for at, partial, n in jobs:
-            self.launch(self.shared_steps, "join_slices", tiles(n, 32), (32, 32), [params + 4 * at, partial, count, n])
+            self.launch(self.shared_steps, "join_slices", tiles(n, 32), (32, 32), [params + 4 * at, partial, parts, n])
         self.launch(self.fused, "join_slots", tiles(self.chunk_images * (2 * f + width), 256), (256, 1),
                     [dphase, dbias, self.at["slots"], self.of_chunk, f, width])
         self.launch(self.shared_steps, "rotation_sums", tiles(self.chunk_images * 6, 256), (256, 1),
@@ -345,18 +347,18 @@ def check_forward(device, kz, first, rows):
 
 
 def check_tiles(p, net, found, images, first):
-    """Sums of tiles and of a tile's rows of one image, from what the kernel wrote."""
+    """Sums of the parts of tiles and of a part's rows of one image, from what the kernel wrote."""
     rows = len(net.image)
-    tile = np.arange(rows) // ROWS
-    count = tile[-1] + 1
+    part = np.arange(rows) // PART
+    count = PARTS * tiles(rows, ROWS)
     out, bias = np.zeros((count, p.width + 1, 2)), np.zeros((p.layers - 1, count, p.width))
-    np.add.at(out, tile, np.concatenate([net.h[-1], np.ones((rows, 1))], axis=1)[:, :, None] * net.g[:, None, :])
+    np.add.at(out, part, np.concatenate([net.h[-1], np.ones((rows, 1))], axis=1)[:, :, None] * net.g[:, None, :])
     for l in range(1, p.layers):
-        np.add.at(bias[l - 1], tile, net.dz[l])
+        np.add.at(bias[l - 1], part, net.dz[l])
     report("out_sums", of_one(found["out_sums"], out), UNSEEN)
     if p.layers > 1:
         report("bias_sums", of_one(found["bias_sums"], bias), SUM)
-    slot = tile + (first + np.arange(rows)) // p.points - first // p.points
+    slot = part + (first + np.arange(rows)) // p.points - first // p.points
     slots = np.zeros((count + images, 2 * p.frequencies + p.width))
     np.add.at(slots, slot, np.concatenate([net.dphase.reshape(rows, -1), net.dz[0]], axis=1))
     used, f2 = np.unique(slot), 2 * p.frequencies
