@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(gcc g++ libc6-dev cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools
           libfftw3-dev libdnnl-dev ocl-icd-opencl-dev libcyaml-dev libyaml-dev libjansson-dev zlib1g-dev
           libxxhash-dev libcmocka-dev jq slurm-wlm munge
-          python3 python3-pip unzip)
+          python3 python3-numpy python3-pip unzip)
 
 if ! command -v dpkg-query >/dev/null; then
     echo "setup: this is no Debian machine; install what Debian 12 calls: ${packages[*]}" >&2
