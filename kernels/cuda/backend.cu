@@ -50,16 +50,16 @@ void het_cuda_free(het_cuda *c, void *memory)
     if (memory != NULL) HET_CUDA(c, cudaFree(memory));
 }
 
-het_status het_cuda_reserve(het_cuda *c, size_t bytes)
+het_status het_cuda_reserve(het_cuda *c, het_cuda_room *room, size_t bytes)
 {
-    if (bytes <= c->scratch_bytes) return HET_OK;
+    if (bytes <= room->bytes) return HET_OK;
     HET_CUDA(c, cudaStreamSynchronize(c->stream)); /* it may be in use */
-    het_cuda_free(c, c->scratch);
+    het_cuda_free(c, room->memory);
     c->moved++;
-    c->scratch = het_cuda_alloc(c, bytes);
-    c->scratch_bytes = c->scratch == NULL ? 0 : bytes;
+    room->memory = het_cuda_alloc(c, bytes);
+    room->bytes = room->memory == NULL ? 0 : bytes;
     if (c->status != HET_OK) return c->host->fail(c->status, "%s", c->fault);
-    if (c->scratch == NULL) return c->host->fail(HET_E_MEMORY, "no %.1f MiB on the GPU for an operation to work in", mib(bytes));
+    if (room->memory == NULL) return c->host->fail(HET_E_MEMORY, "no %.1f MiB on the GPU for an operation to work in", mib(bytes));
     return HET_OK;
 }
 
@@ -257,7 +257,8 @@ static void close_device(het_device *device)
     het_cufft_close(c);
     het_cudnn_close(c);
     het_cuda_products_close(c);
-    het_cuda_free(c, c->scratch);
+    het_cuda_free(c, c->scratch.memory);
+    het_cuda_free(c, c->partial.memory);
     if (c->stream != NULL) (void)cudaStreamDestroy(c->stream);
     delete c;
 }
@@ -300,7 +301,7 @@ static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
     c->narrow = wish->precision != HET_PRECISION_F32;
     snprintf(c->name, sizeof c->name, "GPU %d: %s, compute capability %d.%d, %.1f GiB, %s", index, chip.name, chip.major,
              chip.minor, (double)chip.totalGlobalMem / 1073741824.0, c->narrow ? "bf16" : "fp32");
-    het_status status = het_cuda_reserve(c, SCRATCH);
+    het_status status = het_cuda_reserve(c, &c->scratch, SCRATCH);
     if (status == HET_OK) status = het_cuda_products_open(c);
     if (status == HET_OK) status = het_cudnn_open(c);
     if (status == HET_OK) status = het_cufft_open(c);

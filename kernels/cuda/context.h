@@ -18,6 +18,12 @@ typedef struct het_cufft het_cufft;       /* cufft.h */
 
 enum { HET_PINNED = 8 };
 
+/** Memory that het_cuda_reserve makes large enough. */
+typedef struct het_cuda_room {
+    void *memory;
+    size_t bytes;
+} het_cuda_room;
+
 typedef struct het_cuda {
     const het_plugin_host *host;
     cudaStream_t stream;
@@ -27,9 +33,9 @@ typedef struct het_cuda {
     het_products *products;
     het_cudnn *cudnn;       /* NULL: none */
     het_cufft *cufft;       /* NULL: none */
-    void *scratch;          /* of the operation that runs; het_cuda_reserve makes it large enough */
-    size_t scratch_bytes;
-    int64_t moved;          /* how often scratch has moved: recorded work does not survive that */
+    het_cuda_room scratch;  /* of the operation that runs */
+    het_cuda_room partial;  /* of long products (long_product.cu), whose operands may lie in scratch */
+    int64_t moved;          /* how often these have moved: recorded work does not survive that */
     int no_graphs;
     int coherent;           /* the GPU reads the host's plain memory itself, so a copy from it may be under way when the call returns */
     struct {
@@ -55,8 +61,8 @@ void *het_cuda_alloc(het_cuda *c, size_t bytes);
 void het_cuda_free(het_cuda *c, void *memory);
 /** HET_CUDA_GRAPH. Errors: HET_E_USAGE. */
 het_status het_cuda_graphs_open(het_cuda *c);
-/** At plan time: have at least so much scratch. Errors: HET_E_MEMORY with need and have. */
-het_status het_cuda_reserve(het_cuda *c, size_t bytes);
+/** At plan time: have at least so much of it. Errors: HET_E_MEMORY with need and have. */
+het_status het_cuda_reserve(het_cuda *c, het_cuda_room *room, size_t bytes);
 /** From and to the host, in order on the stream; the second waits. */
 void het_cuda_upload(het_cuda *c, void *to, const void *from, size_t bytes);
 void het_cuda_download(het_cuda *c, void *to, const void *from, size_t bytes);

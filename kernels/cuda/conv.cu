@@ -160,8 +160,9 @@ het_status het_cuda_conv_new(het_device *dev, het_conv **conv, const het_conv_sp
     const int padded = c->forward.row != taps * s->in_c;
     if (padded) c->dw = (float *)het_cuda_alloc(cuda, (size_t)(s->out_c * c->forward.row) * sizeof(float));
     if (!padded || !cuda->narrow) c->library = het_cudnn_conv_new(cuda, s, c->out_h, c->out_w, &library);
-    status = het_cuda_reserve(cuda, library > forward ? library : forward);
-    if (status == HET_OK) status = het_cuda_reserve(cuda, backward);
+    status = het_cuda_reserve(cuda, &cuda->scratch, library > forward ? library : forward);
+    if (status == HET_OK) status = het_cuda_reserve(cuda, &cuda->scratch, backward);
+    if (status == HET_OK) status = het_cuda_long_reserve(cuda, s->out_c, c->forward.row);
     if (status == HET_OK && (c->w == NULL || c->w_turned == NULL || (padded && c->dw == NULL)))
         status = cuda->host->fail(HET_E_MEMORY, "no memory on the GPU for a convolution");
     if (status == HET_OK) *conv = c;
@@ -190,8 +191,8 @@ static const void *columns_of(het_conv *c, const gather_shape *s, const void *x,
     if (s->kernel == 1 && s->step == 1 && s->divide == 1 && s->row == s->channels) return at(c, x, first * s->row);
     const int64_t pixels = (int64_t)s->rows_h * s->rows_w;
     const dim3 grid(het_tiles(rows, HIGH), het_tiles(s->row, UNIT * WIDE)), block(WIDE, HIGH);
-    HET_LAUNCH_ACT(c->cuda, gather, grid, block, c->cuda->scratch, x, *s, first / pixels, (int)(first % pixels), rows);
-    return c->cuda->scratch;
+    HET_LAUNCH_ACT(c->cuda, gather, grid, block, c->cuda->scratch.memory, x, *s, first / pixels, (int)(first % pixels), rows);
+    return c->cuda->scratch.memory;
 }
 
 /* out (pixels, channels) = columns of `from` times weights^T */
@@ -201,7 +202,7 @@ static void multiply(het_conv *c, const gather_shape *s, void *out, const void *
     for (int64_t first = 0; first < all; first += chunk) {
         const int64_t rows = het_least(all - first, chunk);
         const void *columns = columns_of(c, s, from, first, rows);
-        const het_product p = {rows, channels, s->row, 0, 1, c->cuda->narrow, c->cuda->narrow, 0.0f, 0};
+        const het_product p = {rows, channels, s->row, 0, 1, c->cuda->narrow, c->cuda->narrow, 0.0f, 0, 1};
         het_cuda_product(c->cuda, &p, (void *)at(c, out, first * channels), columns, weights);
     }
 }
@@ -211,12 +212,11 @@ static void add_gradient(het_conv *c, float *dw, const void *dy, const void *x)
 {
     const gather_shape *s = &c->forward;
     const int64_t all = c->spec.batch * s->rows_h * s->rows_w, chunk = chunk_of(c, s), out_c = c->spec.out_c;
+    if (c->dw != NULL) HET_CUDA(c->cuda, cudaMemsetAsync(c->dw, 0, (size_t)(out_c * s->row) * sizeof(float), c->cuda->stream));
     for (int64_t first = 0; first < all; first += chunk) {
         const int64_t rows = het_least(all - first, chunk);
         const void *columns = columns_of(c, s, x, first, rows);
-        const float beta = c->dw != NULL && first == 0 ? 0.0f : 1.0f;
-        const het_product p = {out_c, s->row, rows, 1, 0, c->cuda->narrow, 0, beta, 0};
-        het_cuda_product(c->cuda, &p, c->dw != NULL ? c->dw : dw, at(c, dy, first * out_c), columns);
+        het_cuda_long_product(c->cuda, c->dw != NULL ? c->dw : dw, at(c, dy, first * out_c), columns, out_c, s->row, rows);
     }
     const int64_t k = c->spec.kernel * c->spec.kernel * c->spec.in_c;
     if (c->dw != NULL)

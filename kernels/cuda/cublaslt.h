@@ -11,6 +11,7 @@ enum { LT_OP_N = 0, LT_OP_T = 1 };
 enum { LT_COMPUTE_32F = 68, LT_COMPUTE_32F_FAST_TF32 = 77 };
 enum { LT_R_32F = 0, LT_R_16BF = 14 };
 enum { LT_DESC_TRANSA = 3, LT_DESC_TRANSB = 4 };
+enum { LT_LAYOUT_BATCH_COUNT = 5, LT_LAYOUT_BATCH_STRIDE = 6 };
 enum { LT_PREF_WORKSPACE = 1, LT_PREF_REDUCTION = 3, LT_PREF_ALIGN_A = 5, LT_PREF_ALIGN_B, LT_PREF_ALIGN_C, LT_PREF_ALIGN_D };
 enum { LT_REDUCTION_COMPUTE_TYPE = 2 }; /* through the workspace, in one order */
 
@@ -35,6 +36,7 @@ typedef struct lt_result {
     X(int, MatmulDescSetAttribute, (void *desc, int attribute, const void *value, size_t bytes))                    \
     X(int, MatrixLayoutCreate, (void **layout, int type, uint64_t rows, uint64_t columns, int64_t stride))          \
     X(int, MatrixLayoutDestroy, (void *layout))                                                                     \
+    X(int, MatrixLayoutSetAttribute, (void *layout, int attribute, const void *value, size_t bytes))                \
     X(int, MatmulPreferenceCreate, (void **preference))                                                             \
     X(int, MatmulPreferenceDestroy, (void *preference))                                                             \
     X(int, MatmulPreferenceSetAttribute, (void *preference, int attribute, const void *value, size_t bytes))        \

@@ -251,7 +251,7 @@ int het_cudnn_forward(het_cudnn_conv *p, void *y, const void *x, const void *w)
     const het_cudnn *d = p->cuda->cudnn;
     way *v = &p->forward;
     return done(p, v, "cudnnConvolutionForward",
-                d->ConvolutionForward(d->handle, &one, p->x, x, p->w, w, v->conv, v->algorithm, p->cuda->scratch,
+                d->ConvolutionForward(d->handle, &one, p->x, x, p->w, w, v->conv, v->algorithm, p->cuda->scratch.memory,
                                       v->workspace, &zero, p->y, y));
 }
 
@@ -261,7 +261,7 @@ int het_cudnn_backward_data(het_cudnn_conv *p, void *dx, const void *dy, const v
     const het_cudnn *d = p->cuda->cudnn;
     way *v = &p->data;
     return done(p, v, "cudnnConvolutionBackwardData",
-                d->ConvolutionBackwardData(d->handle, &one, p->w, w, p->y, dy, v->conv, v->algorithm, p->cuda->scratch,
+                d->ConvolutionBackwardData(d->handle, &one, p->w, w, p->y, dy, v->conv, v->algorithm, p->cuda->scratch.memory,
                                            v->workspace, &zero, p->x, dx));
 }
 
@@ -271,12 +271,12 @@ int het_cudnn_backward_filter(het_cudnn_conv *p, float *dw, const void *dy, cons
     het_cuda *c = p->cuda;
     const het_cudnn *d = c->cudnn;
     way *v = &p->filter;
-    het_narrow *rounded = c->narrow ? (het_narrow *)((char *)c->scratch + p->dw_at) : NULL;
+    het_narrow *rounded = c->narrow ? (het_narrow *)((char *)c->scratch.memory + p->dw_at) : NULL;
     void *to = rounded != NULL ? (void *)rounded : (void *)dw;
     const float *beta = rounded != NULL ? &zero : &one;
     const int64_t n = weights(&p->spec);
     if (!done(p, v, "cudnnConvolutionBackwardFilter",
-              d->ConvolutionBackwardFilter(d->handle, &one, p->x, x, p->y, dy, v->conv, v->algorithm, c->scratch, v->workspace,
+              d->ConvolutionBackwardFilter(d->handle, &one, p->x, x, p->y, dy, v->conv, v->algorithm, c->scratch.memory, v->workspace,
                                            beta, p->w, to)))
         return 0;
     if (rounded != NULL) HET_LAUNCH(c, add_rounded, het_blocks(n), HET_BLOCK, dw, rounded, n);

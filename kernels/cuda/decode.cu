@@ -11,8 +11,6 @@
 #include "members.h"
 #include "product.h"
 
-enum { WIDE = 32, HIGH = 32 };
-
 typedef het_decode_row row;
 typedef het_decode_chunk chunk;
 
@@ -36,20 +34,6 @@ __global__ void fill_rows(row *rows, chunk c, const float *rot, const float *kz)
         const float sign = fold_sign(rot + 9 * image, (float)kx, (float)ky, kz == NULL ? 0.0f : kz[image]);
         rows[r] = {image, (int32_t)(listed - c.first_image), (int32_t)point, (float)kx, (float)ky, sign};
     }
-}
-
-/* to (n) += the sum of partial (slices, n). Grid (column tiles). */
-__global__ void join_slices(float *to, const float *partial, int64_t slices, int64_t n)
-{
-    __shared__ double part[HIGH][WIDE];
-    const int64_t j = (int64_t)blockIdx.x * WIDE + threadIdx.x;
-    double sum = 0.0;
-    for (int64_t s = threadIdx.y; j < n && s < slices; s += HIGH) sum += partial[s * n + j];
-    part[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.y != 0 || j >= n) return;
-    for (int i = 1; i < HIGH; i++) sum += part[i][threadIdx.x];
-    to[j] += (float)sum;
 }
 
 /* drot (2,3) += 2 pi/D sum_f (da, db) freq_f, for each image of the chunk */
@@ -153,9 +137,12 @@ het_status het_cuda_decode_new(het_device *dev, het_decode **dec, const het_deco
     d->spec = *spec;
     d->fused = fused;
     choose_chunks(d);
-    if (!allocate(d)) {
+    status = het_cuda_long_reserve(c, het_decode_inputs(spec, 0), spec->width);
+    if (status == HET_OK) status = het_cuda_long_reserve(c, spec->width, spec->width);
+    if (status == HET_OK && !allocate(d)) status = c->host->fail(HET_E_MEMORY, "decoder: no memory on the GPU");
+    if (status != HET_OK) {
         het_cuda_decode_free(d);
-        return c->host->fail(HET_E_MEMORY, "decoder: no memory on the GPU");
+        return status;
     }
     het_cuda_upload(c, d->kxy, spec->kxy, (size_t)spec->max_points * 2 * sizeof *spec->kxy);
     d->reach = new int32_t[spec->max_points];
@@ -205,14 +192,16 @@ void het_cuda_decode_rows(het_decode *d, const chunk *k, const float *rot, const
 
 void het_cuda_decode_join(het_cuda *c, float *to, const float *partial, int64_t slices, int64_t n)
 {
-    HET_LAUNCH_MEET(c, join_slices, het_tiles(n, WIDE), dim3(WIDE, HIGH), to, partial, slices, n);
+    het_cuda_join(c, to, partial, slices, n);
 }
 
 void het_cuda_decode_weights(het_decode *d, const chunk *k, float *dparams, int64_t l, const void *dz)
 {
     const het_decode_spec *s = &d->spec;
-    const het_product p = {het_decode_inputs(s, l), s->width, k->rows, 1, 0, d->cuda->narrow, 0, 1.0f, 0};
-    het_cuda_product(d->cuda, &p, dparams + het_decode_layer_at(s, l), l == 0 ? d->x : d->h[l - 1], dz);
+    /* rows of a tile beyond the last one are there, and count for nothing, where the kernels were fused */
+    const int64_t rows = d->fused ? (int64_t)het_tiles(k->rows, HET_DECODE_ROWS) * HET_DECODE_ROWS : k->rows;
+    het_cuda_long_product(d->cuda, dparams + het_decode_layer_at(s, l), l == 0 ? d->x : d->h[l - 1], dz, het_decode_inputs(s, l), s->width,
+                          rows);
 }
 
 void het_cuda_decode_rotations(het_decode *d, const chunk *k, float *drot)

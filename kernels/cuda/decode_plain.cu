@@ -242,7 +242,7 @@ static void run_hidden(het_decode *d, const chunk *k, const float *rot, const fl
     HET_LAUNCH_ACT(c, features, row_grid(k, f), block, d->x, d->rows, d->tables, k->rows, s->box, f);
     for (int64_t l = 0; l < s->layers; l++) {
         const void *in = l == 0 ? d->x : d->h[l - 1];
-        const het_product p = {k->rows, width, het_decode_inputs(s, l), 0, 0, c->narrow, 0, 0.0f, 0};
+        const het_product p = {k->rows, width, het_decode_inputs(s, l), 0, 0, c->narrow, 0, 0.0f, 0, 1};
         het_cuda_product(c, &p, d->z, in, weights_at(d, l));
         const float *b = l == 0 ? bias : d->params + het_decode_layer_at(s, l) + width * width;
         const row *rows = l == 0 ? d->rows : NULL;
@@ -279,7 +279,7 @@ static void run_back(het_decode *d, const chunk *k, float *dparams, float *dbias
                             d->mask[0], *k, width);
         }
         het_cuda_decode_weights(d, k, dparams, l, d->dz[0]);
-        const het_product to_inputs = {k->rows, in, width, 0, 1, c->narrow, 0, l > 0 && !s->plain ? 1.0f : 0.0f, 0};
+        const het_product to_inputs = {k->rows, in, width, 0, 1, c->narrow, 0, l > 0 && !s->plain ? 1.0f : 0.0f, 0, 1};
         het_cuda_product(c, &to_inputs, l == 0 ? d->dx : d->dh, d->dz[0], weights_at(d, l));
     }
 }

@@ -44,7 +44,7 @@ void het_cuda_linear(het_device *dev, float *y, const float *x, const float *w, 
                      int64_t k, int relu)
 {
     het_cuda *c = het_cuda_of(dev);
-    const het_product p = {batch, n, k, 0, 1, 0, 0, 0.0f, rounded(c, n, k)};
+    const het_product p = {batch, n, k, 0, 1, 0, 0, 0.0f, rounded(c, n, k), 1};
     het_cuda_product(c, &p, y, x, w);
     if (b != NULL || relu) HET_LAUNCH(c, add_bias, het_blocks(batch * n), HET_BLOCK, y, b, batch, n, relu);
 }
@@ -54,7 +54,7 @@ void het_cuda_linear_backward(het_device *dev, float *dx, float *dw, float *db, 
 {
     het_cuda *c = het_cuda_of(dev);
     if (relu) HET_LAUNCH(c, mask_rows, het_blocks(batch * n), HET_BLOCK, dy, y, batch * n);
-    const het_product to_x = {batch, k, n, 0, 0, 0, 0, 0.0f, rounded(c, n, k)}, to_w = {n, k, batch, 1, 0, 0, 0, 1.0f, rounded(c, n, k)};
+    const het_product to_x = {batch, k, n, 0, 0, 0, 0, 0.0f, rounded(c, n, k), 1}, to_w = {n, k, batch, 1, 0, 0, 0, 1.0f, rounded(c, n, k), 1};
     if (dx != NULL) het_cuda_product(c, &to_x, dx, dy, w);
     het_cuda_product(c, &to_w, dw, dy, x);
     if (db != NULL) HET_LAUNCH_MEET(c, add_columns, het_tiles(n, WIDE), dim3(WIDE, HIGH), db, dy, batch, n);

@@ -55,8 +55,8 @@ void het_cuda_norm2(het_device *dev, double *sum_of_squares, int64_t *non_finite
 {
     het_cuda *c = het_cuda_of(dev);
     norm_part parts[NORM_PARTS] = {};
-    HET_LAUNCH_MEET(c, norm_parts, NORM_PARTS, HET_BLOCK, (norm_part *)c->scratch, x, n);
-    het_cuda_download(c, parts, c->scratch, sizeof parts);
+    HET_LAUNCH_MEET(c, norm_parts, NORM_PARTS, HET_BLOCK, (norm_part *)c->scratch.memory, x, n);
+    het_cuda_download(c, parts, c->scratch.memory, sizeof parts);
     *sum_of_squares = 0.0;
     *non_finite = 0;
     for (int i = 0; i < NORM_PARTS; i++) {

@@ -10,7 +10,7 @@
  * being the first operand. What a shape needs - descriptors and an algorithm - is made when it first comes, and kept
  * in a table with one place for each hash. */
 
-enum { PLANS = 2048, WORKSPACE = 32 << 20, CHOICES = 8, LONG = 8192 };
+enum { PLANS = 2048, WORKSPACE = 32 << 20 };
 
 typedef struct plan {
     het_product shape;
@@ -83,7 +83,7 @@ static int same(const het_product *a, const het_product *b)
 {
     return a->m == b->m && a->n == b->n && a->k == b->k && a->turn_a == b->turn_a && a->turn_b == b->turn_b &&
            a->narrow == b->narrow && a->narrow_out == b->narrow_out && a->beta == b->beta &&
-           a->rounded == b->rounded;
+           a->rounded == b->rounded && a->parts == b->parts;
 }
 
 static unsigned hash(const het_product *p, int align)
@@ -91,7 +91,7 @@ static unsigned hash(const het_product *p, int align)
     uint64_t h = (uint64_t)p->m * 0x9E3779B97F4A7C15u;
     h = (h ^ (h >> 29) ^ (uint64_t)p->n) * 0xBF58476D1CE4E5B9u;
     h = (h ^ (h >> 32) ^ (uint64_t)p->k) * 0x94D049BB133111EBu;
-    h += (uint64_t)(p->turn_a + 2 * p->turn_b + 4 * p->narrow + 8 * p->narrow_out + 16 * (p->beta != 0.0f) + 32 * align + 4096 * p->rounded);
+    h += (uint64_t)(p->turn_a + 2 * p->turn_b + 4 * p->narrow + 8 * p->narrow_out + 16 * (p->beta != 0.0f) + 32 * align + 4096 * p->rounded + 8192 * p->parts);
     h *= 0x9E3779B97F4A7C15u;
     return (unsigned)(h >> 40) % PLANS;
 }
@@ -104,15 +104,18 @@ static int alignment(const void *a, const void *b, const void *c)
     return (int)(all & (~all + 1u));
 }
 
-/* The first, which it takes for the fastest; but where sums are long and results small, as of a decoder's weights, the first that gives
-   at least half of the GPU's multiprocessors work, which takes cutting the sums. */
-static const lt_result *choose(const het_product *s, const lt_result *all, int found)
+/* A matrix of rows x columns as it counts them, `parts` times. */
+static void *layout_of(const het_products *lt, int type, uint64_t rows, uint64_t columns, int64_t stride, int32_t parts)
 {
-    for (int i = 0; s->k >= LONG && i < found; i++)
-        if (all[i].state == LT_SUCCESS && all[i].waves >= 0.5f) return &all[i];
-    for (int i = 0; i < found; i++)
-        if (all[i].state == LT_SUCCESS) return &all[i];
-    return NULL;
+    void *layout = NULL;
+    const int64_t numbers = (int64_t)(rows * columns);
+    if (lt->MatrixLayoutCreate(&layout, type, rows, columns, stride) != LT_SUCCESS) return NULL;
+    if (parts > 1 && (lt->MatrixLayoutSetAttribute(layout, LT_LAYOUT_BATCH_COUNT, &parts, sizeof parts) != LT_SUCCESS ||
+                      lt->MatrixLayoutSetAttribute(layout, LT_LAYOUT_BATCH_STRIDE, &numbers, sizeof numbers) != LT_SUCCESS)) {
+        lt->MatrixLayoutDestroy(layout);
+        return NULL;
+    }
+    return layout;
 }
 
 static int make(het_products *lt, plan *p, const het_product *s, int align)
@@ -122,7 +125,7 @@ static int make(het_products *lt, plan *p, const het_product *s, int align)
     const uint64_t n = (uint64_t)s->n, m = (uint64_t)s->m, k = (uint64_t)s->k;
     const uint32_t bytes = (uint32_t)align;
     const int compute = s->rounded ? LT_COMPUTE_32F_FAST_TF32 : LT_COMPUTE_32F;
-    lt_result all[CHOICES] = {};
+    lt_result result = {};
     int found = 0;
     forget(lt, p);
     for (int attribute = LT_PREF_ALIGN_A; attribute <= LT_PREF_ALIGN_D; attribute++)
@@ -130,16 +133,14 @@ static int make(het_products *lt, plan *p, const het_product *s, int align)
     if (lt->MatmulDescCreate(&p->desc, compute, LT_R_32F) != LT_SUCCESS ||
         lt->MatmulDescSetAttribute(p->desc, LT_DESC_TRANSA, &turn_first, sizeof turn_first) != LT_SUCCESS ||
         lt->MatmulDescSetAttribute(p->desc, LT_DESC_TRANSB, &turn_second, sizeof turn_second) != LT_SUCCESS ||
-        lt->MatrixLayoutCreate(&p->first, in, s->turn_b ? k : n, s->turn_b ? n : k, s->turn_b ? s->k : s->n) != LT_SUCCESS ||
-        lt->MatrixLayoutCreate(&p->second, in, s->turn_a ? m : k, s->turn_a ? k : m, s->turn_a ? s->m : s->k) != LT_SUCCESS ||
-        lt->MatrixLayoutCreate(&p->out, out, n, m, s->n) != LT_SUCCESS)
+        (p->first = layout_of(lt, in, s->turn_b ? k : n, s->turn_b ? n : k, s->turn_b ? s->k : s->n, s->parts)) == NULL ||
+        (p->second = layout_of(lt, in, s->turn_a ? m : k, s->turn_a ? k : m, s->turn_a ? s->m : s->k, s->parts)) == NULL ||
+        (p->out = layout_of(lt, out, n, m, s->n, s->parts)) == NULL)
         return 0;
-    if (lt->MatmulAlgoGetHeuristic(lt->handle, p->desc, p->first, p->second, p->out, p->out, lt->preference, CHOICES, all,
-                                   &found) != LT_SUCCESS)
+    if (lt->MatmulAlgoGetHeuristic(lt->handle, p->desc, p->first, p->second, p->out, p->out, lt->preference, 1, &result,
+                                   &found) != LT_SUCCESS || found < 1 || result.state != LT_SUCCESS)
         return 0;
-    const lt_result *chosen = choose(s, all, found);
-    if (chosen == NULL) return 0;
-    p->algorithm = chosen->algorithm;
+    p->algorithm = result.algorithm;
     p->shape = *s;
     p->align = align;
     p->used = 1;

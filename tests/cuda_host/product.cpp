@@ -42,14 +42,23 @@ template <class In, class Out> static void multiply(const het_product &p, Out *c
     delete[] sums;
 }
 
+/* The p-th of so many products. */
+static void one_of(const het_product &s, int64_t p, void *out, const void *a, const void *b)
+{
+    const int64_t in = s.narrow ? sizeof(het_narrow) : sizeof(float), of = s.narrow_out ? sizeof(het_narrow) : sizeof(float);
+    void *c = (char *)out + p * s.m * s.n * of;
+    const void *x = (const char *)a + p * s.m * s.k * in, *y = (const char *)b + p * s.k * s.n * in;
+    if (!s.narrow) multiply(s, (float *)c, (const float *)x, (const float *)y);
+    else if (s.narrow_out) multiply(s, (het_narrow *)c, (const het_narrow *)x, (const het_narrow *)y);
+    else multiply(s, (float *)c, (const het_narrow *)x, (const het_narrow *)y);
+}
+
 void het_cuda_product(het_cuda *c, const het_product *p, void *out, const void *a, const void *b)
 {
     if (c->status != HET_OK) return;
     const het_product shape = *p;
     if (het_host_record(c->stream, [=] { het_cuda_product(c, &shape, out, a, b); })) return;
     het_guard_open();
-    if (!p->narrow) multiply(*p, (float *)out, (const float *)a, (const float *)b);
-    else if (p->narrow_out) multiply(*p, (het_narrow *)out, (const het_narrow *)a, (const het_narrow *)b);
-    else multiply(*p, (float *)out, (const het_narrow *)a, (const het_narrow *)b);
+    for (int64_t i = 0; i < p->parts; i++) one_of(*p, i, out, a, b);
     het_guard_close();
 }
