@@ -30,11 +30,10 @@ struct het_conv {
     het_cudnn_conv *library; /* NULL: it has no part in this one */
 };
 
-/* The pixel under tap (ky, kx) of pixel (py, px), or -1: there is none. */
-__device__ static inline int pixel_under(const gather_shape &s, int py, int px, int ky, int kx)
+/* The pixel at (y, x) / divide, or -1: there is none. */
+__device__ static inline int pixel_at(const gather_shape &s, int y, int x)
 {
-    int y = py * s.step + s.way * (ky - s.pad), x = px * s.step + s.way * (kx - s.pad);
-    if (y < 0 || x < 0 || ky >= s.kernel) return -1;
+    if (y < 0 || x < 0) return -1;
     if (s.divide > 1) {
         if (y % s.divide != 0 || x % s.divide != 0) return -1;
         y /= s.divide;
@@ -44,7 +43,7 @@ __device__ static inline int pixel_under(const gather_shape &s, int py, int px, 
 }
 
 /* Columns of `rows` rows. Row 0 is pixel `pixel` of image `image`. Number j of a row: tap j / channels, channel j % channels. */
-template <class T> __global__ void gather(void *columns, const void *x, gather_shape s, int64_t image, int pixel, int64_t rows)
+template <class T> __global__ void gather(void *columns, const void *images, gather_shape s, int64_t image, int pixel, int64_t rows)
 {
     enum { WORDS = UNIT * sizeof(T) / sizeof(uint4) };
     const int64_t r = (int64_t)blockIdx.x * HIGH + threadIdx.y;
@@ -52,26 +51,30 @@ template <class T> __global__ void gather(void *columns, const void *x, gather_s
     if (r >= rows || j >= s.row) return;
     const uint32_t pixels = (uint32_t)(s.rows_h * s.rows_w), ahead = (uint32_t)(pixel + r), past = ahead / pixels;
     const int at = (int)(ahead - past * pixels), py = at / s.rows_w, px = at - py * s.rows_w;
-    const int tap = j / s.channels;
+    const int tap = j / s.channels, left = px * s.step - s.way * s.pad;
     int c = j - tap * s.channels, ky = tap / s.kernel, kx = tap - ky * s.kernel;
-    const T *from = (const T *)x + (image + past) * s.from_h * s.from_w * s.channels;
+    int y = py * s.step + s.way * (ky - s.pad), x = left + s.way * kx;
+    const T *from = (const T *)images + (image + past) * s.from_h * s.from_w * s.channels;
     uint4 *to = (uint4 *)((T *)columns + r * s.row + j);
     alignas(16) T unit[UNIT];
     if (s.channels % UNIT == 0) { /* all under one tap */
-        const int under = pixel_under(s, py, px, ky, kx);
+        const int under = ky < s.kernel ? pixel_at(s, y, x) : -1;
         const uint4 *all = (const uint4 *)(from + (int64_t)under * s.channels + c);
         HET_UNROLL for (int i = 0; i < WORDS; i++) to[i] = under < 0 ? uint4() : all[i];
         return;
     }
     HET_UNROLL for (int i = 0; i < UNIT; i++)
     {
-        const int under = pixel_under(s, py, px, ky, kx);
+        const int under = ky < s.kernel ? pixel_at(s, y, x) : -1;
         unit[i] = under < 0 ? T() : from[(int64_t)under * s.channels + c];
         if (++c < s.channels) continue;
         c = 0;
+        x += s.way;
         if (++kx < s.kernel) continue;
         kx = 0;
         ky++;
+        x = left;
+        y += s.way;
     }
     HET_UNROLL for (int i = 0; i < WORDS; i++) to[i] = ((const uint4 *)unit)[i];
 }
