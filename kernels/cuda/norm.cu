@@ -202,26 +202,31 @@ __global__ void join_channels(norm_view n, float *mean, float *var)
     }
 }
 
-/* A piece of row r of a group, or of its last row */
+/* A piece of row r of a group */
 __device__ static inline int64_t place(const norm_view &n, int64_t g, int64_t r, int pieces, int piece)
 {
-    return (g * n.rows + (r < n.rows ? r : n.rows - 1)) * pieces + piece;
+    return (g * n.rows + r) * pieces + piece;
 }
 
 /* y = [relu](gamma (x - mean)/sd + beta); step: C for statistics per group, 0 for one set. Grid (tiles of a group's rows,
-   groups, tiles of pieces); y may be x. */
+   groups, tiles of pieces); y may be x: a thread reads rows that it writes itself alone, instead of one past the end its
+   first one again. */
 template <class P>
 __global__ void normalise(norm_view n, void *y, const void *x, const float *gamma, const float *beta, const float *mean,
                           const float *var, int64_t step)
 {
     enum { COUNT = het_piece<P>::count };
     const int pieces = pieces_of<P>(n), piece = piece_at();
-    if (piece >= pieces) return;
     const int64_t g = blockIdx.y, c = (int64_t)piece * COUNT;
     const int64_t first = (int64_t)blockIdx.x * blockDim.y * ROWS_EACH + threadIdx.y;
+    if (piece >= pieces || first >= n.rows) return;
     float scale[COUNT], shift[COUNT], middle[COUNT];
     P of[ROWS_EACH]; /* all under way at once */
-    HET_UNROLL for (int k = 0; k < ROWS_EACH; k++) of[k] = ((const P *)x)[place(n, g, first + k * blockDim.y, pieces, piece)];
+    HET_UNROLL for (int k = 0; k < ROWS_EACH; k++)
+    {
+        const int64_t r = first + k * blockDim.y;
+        of[k] = ((const P *)x)[place(n, g, r < n.rows ? r : first, pieces, piece)];
+    }
     HET_UNROLL for (int j = 0; j < COUNT; j++)
     {
         scale[j] = gamma[c + j] * rsqrtf(var[g * step + c + j] + epsilon());
