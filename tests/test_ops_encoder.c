@@ -117,6 +117,59 @@ static void norm_agrees(void **state)
     on_all_devices(check_norm);
 }
 
+/* Half the rows of the first group are its first row, whose output is 0 but for rounding; a channel's is NaN. With dy = 1
+   the gradient of beta counts what the relu let through in the forward. gamma and beta lie `ahead` numbers into memory. */
+static void check_mask(het_device *dev, const het_norm_spec *s, int ahead)
+{
+    const int64_t ch = s->channels, n = s->batch * s->hw * ch, gc = s->groups * ch, rows = n / gc;
+    ref_array x = ref_array_random(dev, n, 1, 1.0, 0.5, 1), y = ref_array_random(dev, n, 1, 1.0, 0.0, 2);
+    ref_array dx = ref_array_random(dev, n, 1, 1.0, 0.0, 3), dy = ref_array_random(dev, n, 1, 0.0, 1.0, 4);
+    ref_array gamma = ref_array_random(dev, ch + ahead, 0, 0.3, 1.0, 5),
+              beta = ref_array_random(dev, ch + ahead, 0, 0.0, 0.0, 6);
+    ref_array dgamma = ref_array_random(dev, ch, 0, 0.0, 0.0, 7), dbeta = ref_array_random(dev, ch, 0, 0.0, 0.0, 8);
+    ref_array mean = ref_array_random(dev, gc, 0, 1.0, 0.0, 9), var = ref_array_random(dev, gc, 0, 1.0, 0.0, 10);
+    const float *of_gamma = (const float *)gamma.device + ahead, *of_beta = (const float *)beta.device + ahead;
+    het_norm *norm;
+    for (int64_t i = ch; i < rows / 2 * ch; i++) x.host[i] = x.host[i - ch];
+    ref_array_upload(&x);
+    assert_int_equal(dev->ops->norm_new(dev, &norm, s), HET_OK);
+    dev->ops->norm_forward(norm, y.device, mean.device, var.device, x.device, of_gamma, of_beta);
+    double *m = ref_array_download(&mean), *v = ref_array_download(&var);
+    for (int64_t c = 0; c < ch; c++)
+        beta.host[ahead + c] = c == 2 ? NAN : -gamma.host[ahead + c] * (x.host[c] - m[c]) / sqrt(v[c] + 1e-5);
+    ref_array_upload(&beta);
+    dev->ops->norm_forward(norm, y.device, mean.device, var.device, x.device, of_gamma, of_beta);
+    dev->ops->norm_backward(norm, dx.device, dgamma.device, dbeta.device, dy.device, x.device, y.device, of_gamma, of_beta,
+                            mean.device, var.device);
+    double *out = ref_array_download(&y), *passed = ref_array_download(&dbeta);
+    for (int64_t c = 0; c < ch; c++) {
+        int64_t count = 0;
+        for (int64_t i = c; i < n; i += ch) count += out[i] > 0.0;
+        assert_true(passed[c] == (double)count);
+        assert_true(c == 2 ? isnan(out[c]) && count == 0 : fabs(out[c]) < 1e-5);
+    }
+    dev->ops->norm_free(norm);
+    ref_array *all[] = {&x, &y, &dx, &dy, &gamma, &beta, &dgamma, &dbeta, &mean, &var};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) ref_array_free(all[i]);
+    free(m), free(v), free(out), free(passed);
+}
+
+static void check_masks(het_device *dev, double tolerance)
+{
+    (void)tolerance;
+    for (int ahead = 0; ahead < 2; ahead++) {
+        check_mask(dev, &(het_norm_spec){6, 9, 5, 2, 1, 1}, ahead);
+        check_mask(dev, &(het_norm_spec){6, 70, 264, 2, 1, 1}, ahead);
+        check_mask(dev, &(het_norm_spec){4, 33, 64, 4, 1, 16}, ahead);
+    }
+}
+
+static void norm_masks_as_forward(void **state)
+{
+    (void)state;
+    on_all_devices(check_masks);
+}
+
 /* mean 1000, deviation 1: E[x^2] - mean^2 in fp32 would be off by 6 %. */
 static void norm_keeps_small_variance(void **state)
 {
@@ -426,6 +479,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norm_agrees),
+        cmocka_unit_test(norm_masks_as_forward),
         cmocka_unit_test(norm_keeps_small_variance),
         cmocka_unit_test(norm_reference_gradient),
         cmocka_unit_test(norm_refuses),

@@ -13,6 +13,7 @@
 enum { THREADS = 256, ACROSS_MOST = 32 /* pieces */, ROWS_EACH = 4 };
 /* Slices are cut by what a group has alone: its sums are the same whether other groups are on this device or another one. */
 enum { SLICE_ROWS_MIN = 64, SLICES_MAX = 256, SLICES_OF_IMAGE = 8 };
+enum { BACK_BLOCKS = 3 }; /* of spread_gradient that a processor is to hold at once: no more than 80 registers */
 /* Blocks that join: channels across, slices or groups down */
 enum { WIDE = 32, HIGH_MOST = 32, SLICES_EACH = SLICES_MAX / HIGH_MOST };
 
@@ -22,7 +23,7 @@ struct het_norm {
     int64_t rows, slices, slice_rows; /* of one group; the last slice may have fewer rows */
     float *partial;                   /* (groups, slices, 2, C) */
     double *sums;                     /* (groups, C, 4) */
-    float *coef;                      /* (groups, 4, C): a, b, c, mean of dx = a dy + b (x - mean) + c */
+    float *coef;                      /* (groups, 2, C): b, c of dx = a dy + b (x - mean) + c */
 };
 
 /* What a kernel needs to know of a plan. */
@@ -32,6 +33,11 @@ typedef struct norm_view {
     float *partial, *coef;
     double *sums;
 } norm_view;
+
+/* gamma, beta (C), mean, var: by these x becomes the output */
+typedef struct norm_affine {
+    const float *gamma, *beta, *mean, *var;
+} norm_affine;
 
 __device__ static inline float epsilon()
 {
@@ -60,15 +66,58 @@ __device__ static inline int piece_at()
     return (int)(blockIdx.z * blockDim.x + threadIdx.x);
 }
 
-/* dy where the relu let through */
+/* What takes a piece of channels from x to the output, worked out in one place alone: the backward finds the relu's mask
+   from x, by the same numbers to the bit as the forward, and spares reading y. */
+template <class P> struct norm_line {
+    float middle[het_piece<P>::count], scale[het_piece<P>::count], shift[het_piece<P>::count];
+};
+
+/* step: C for statistics per group, 0 for one set */
 template <class P>
-__device__ static inline void load_masked(float *to, const void *dy, const void *y, int64_t i, int relu)
+__device__ static inline void load_line(norm_line<P> &line, const norm_affine &by, int64_t g, int64_t step, int piece)
 {
-    float out[het_piece<P>::count];
-    het_load(to, (const P *)dy, i);
-    if (!relu) return;
-    het_load(out, (const P *)y, i);
-    HET_UNROLL for (int j = 0; j < het_piece<P>::count; j++) to[j] = out[j] > 0.0f ? to[j] : 0.0f;
+    enum { COUNT = het_piece<P>::count };
+    typedef typename het_piece<P>::floats floats;
+    const int64_t of = g * step / COUNT + piece;
+    float gamma[COUNT], var[COUNT];
+    het_load(line.middle, (const floats *)by.mean, of);
+    het_load(line.shift, (const floats *)by.beta, piece);
+    het_load(gamma, (const floats *)by.gamma, piece);
+    het_load(var, (const floats *)by.var, of);
+    HET_UNROLL for (int j = 0; j < COUNT; j++) line.scale[j] = gamma[j] * rsqrtf(var[j] + epsilon());
+}
+
+/* The output before the relu; `away` is x - mean. Fused by name: otherwise each kernel's compilation is free to. */
+template <class P> __device__ static inline float at_line(const norm_line<P> &line, int j, float away)
+{
+    return fmaf(away, line.scale[j], line.shift[j]);
+}
+
+/* Rows of x and dy that a thread of the backward has under way at once: as many as its registers have room for. */
+template <class P> struct norm_back {
+    enum { each = sizeof(P) > 16 ? 1 : 2 };
+    P x[each], dy[each];
+};
+
+template <class P>
+__device__ static inline void load_back(norm_back<P> &of, int k, const void *dy, const void *x, int64_t i)
+{
+    of.x[k] = ((const P *)x)[i];
+    of.dy[k] = ((const P *)dy)[i];
+}
+
+/* x - mean, and dy where the relu let through: not where the output is NaN */
+template <class P>
+__device__ static inline void take_masked(float *to, float *away, const norm_line<P> &line, const norm_back<P> &of, int k,
+                                          int relu)
+{
+    het_load(away, of.x, k);
+    het_load(to, of.dy, k);
+    HET_UNROLL for (int j = 0; j < het_piece<P>::count; j++)
+    {
+        away[j] -= line.middle[j];
+        to[j] = !relu || at_line(line, j, away[j]) > 0.0f ? to[j] : 0.0f;
+    }
 }
 
 /* The block's two sums of every channel, over its rows of threads in order. Row j of threads gets those of channel j of its
@@ -202,32 +251,28 @@ __global__ void join_channels(norm_view n, float *mean, float *var)
     }
 }
 
-/* A piece of row r of a group, or of its last row */
+/* A piece of row r of a group */
 __device__ static inline int64_t place(const norm_view &n, int64_t g, int64_t r, int pieces, int piece)
 {
-    return (g * n.rows + (r < n.rows ? r : n.rows - 1)) * pieces + piece;
+    return (g * n.rows + r) * pieces + piece;
 }
 
-/* y = [relu](gamma (x - mean)/sd + beta); step: C for statistics per group, 0 for one set. Grid (tiles of a group's rows,
-   groups, tiles of pieces); y may be x. */
-template <class P>
-__global__ void normalise(norm_view n, void *y, const void *x, const float *gamma, const float *beta, const float *mean,
-                          const float *var, int64_t step)
+/* y = [relu](gamma (x - mean)/sd + beta); step as in load_line. Grid (tiles of a group's rows, groups, tiles of pieces); y
+   may be x: a thread reads rows that it writes itself alone, instead of one past the end its first one again. */
+template <class P> __global__ void normalise(norm_view n, void *y, const void *x, norm_affine by, int64_t step)
 {
     enum { COUNT = het_piece<P>::count };
     const int pieces = pieces_of<P>(n), piece = piece_at();
-    if (piece >= pieces) return;
-    const int64_t g = blockIdx.y, c = (int64_t)piece * COUNT;
-    const int64_t first = (int64_t)blockIdx.x * blockDim.y * ROWS_EACH + threadIdx.y;
-    float scale[COUNT], shift[COUNT], middle[COUNT];
+    const int64_t g = blockIdx.y, first = (int64_t)blockIdx.x * blockDim.y * ROWS_EACH + threadIdx.y;
+    if (piece >= pieces || first >= n.rows) return;
+    norm_line<P> line;
     P of[ROWS_EACH]; /* all under way at once */
-    HET_UNROLL for (int k = 0; k < ROWS_EACH; k++) of[k] = ((const P *)x)[place(n, g, first + k * blockDim.y, pieces, piece)];
-    HET_UNROLL for (int j = 0; j < COUNT; j++)
+    HET_UNROLL for (int k = 0; k < ROWS_EACH; k++)
     {
-        scale[j] = gamma[c + j] * rsqrtf(var[g * step + c + j] + epsilon());
-        shift[j] = beta[c + j];
-        middle[j] = mean[g * step + c + j];
+        const int64_t r = first + k * blockDim.y;
+        of[k] = ((const P *)x)[place(n, g, r < n.rows ? r : first, pieces, piece)];
     }
+    load_line(line, by, g, step, piece);
     HET_UNROLL for (int k = 0; k < ROWS_EACH; k++)
     {
         const int64_t r = first + k * blockDim.y;
@@ -236,7 +281,7 @@ __global__ void normalise(norm_view n, void *y, const void *x, const float *gamm
         het_load(v, of, k);
         HET_UNROLL for (int j = 0; j < COUNT; j++)
         {
-            v[j] = (v[j] - middle[j]) * scale[j] + shift[j];
+            v[j] = at_line(line, j, v[j] - line.middle[j]);
             v[j] = n.relu && v[j] <= 0.0f ? 0.0f : v[j];
         }
         het_store((P *)y, place(n, g, r, pieces, piece), v);
@@ -244,26 +289,30 @@ __global__ void normalise(norm_view n, void *y, const void *x, const float *gamm
 }
 
 /* partial = sum dy and sum dy (x - mean) of one slice, of masked dy; grid as moments */
-template <class P>
-__global__ void gradient_sums(norm_view n, const void *dy, const void *x, const void *y, const float *mean)
+template <class P> __global__ void gradient_sums(norm_view n, const void *dy, const void *x, norm_affine by)
 {
-    enum { COUNT = het_piece<P>::count };
+    enum { COUNT = het_piece<P>::count, EACH = norm_back<P>::each };
     const int pieces = pieces_of<P>(n), piece = piece_at();
     const int s = (int)blockIdx.x, rows = rows_of_slice(n, s);
     const int64_t g = blockIdx.y, first = g * n.rows + (int64_t)s * n.slice_rows;
     float s1[COUNT] = {0.0f}, s2[COUNT] = {0.0f};
     if (piece < pieces) {
-        float middle[COUNT];
-        HET_UNROLL for (int j = 0; j < COUNT; j++) middle[j] = mean[g * n.channels + piece * COUNT + j];
-        for (int r = (int)threadIdx.y; r < rows; r += (int)blockDim.y) {
-            const int64_t i = (first + r) * pieces + piece;
-            float d[COUNT], v[COUNT];
-            het_load(v, (const P *)x, i);
-            load_masked<P>(d, dy, y, i, n.relu);
-            HET_UNROLL for (int j = 0; j < COUNT; j++)
+        norm_line<P> line;
+        load_line(line, by, g, n.channels, piece);
+        const int high = (int)blockDim.y;
+        for (int r = (int)threadIdx.y; r < rows; r += EACH * high) {
+            norm_back<P> of;
+            HET_UNROLL for (int k = 0; k < EACH; k++)
+                load_back(of, k, dy, x, (first + (r + k * high < rows ? r + k * high : r)) * pieces + piece);
+            HET_UNROLL for (int k = 0; k < EACH && r + k * high < rows; k++)
             {
-                s1[j] += d[j];
-                s2[j] += d[j] * (v[j] - middle[j]);
+                float d[COUNT], away[COUNT];
+                take_masked(d, away, line, of, k, n.relu);
+                HET_UNROLL for (int j = 0; j < COUNT; j++)
+                {
+                    s1[j] += d[j];
+                    s2[j] += d[j] * away[j];
+                }
             }
         }
     }
@@ -273,12 +322,11 @@ __global__ void gradient_sums(norm_view n, const void *dy, const void *x, const 
     part[n.channels] = s2[0];
 }
 
-/* Of dx = a dy + b (x - mean) + c, which is
+/* For dx = a dy + b (x - mean) + c, which is
        dx = 1/sd (gamma dy - mean(gamma dy) - (x - mean) mean(gamma dy (x - mean)) / sd^2), means over joined channels too,
-   the coefficient a; and from all slices the sums of each channel that the others and the parameters' gradients consist of:
-   gamma/sd dy, gamma/sd^3 dy (x - mean), dy, dy (x - mean)/sd. Grid (channel tiles, groups) */
-__global__ void __launch_bounds__(WIDE * HIGH_MOST, 1) join_sums(norm_view n, const float *gamma, const float *mean,
-                                                              const float *var)
+   from all slices the sums of each channel that b, c and the parameters' gradients consist of: gamma/sd dy,
+   gamma/sd^3 dy (x - mean), dy, dy (x - mean)/sd. Grid (channel tiles, groups) */
+__global__ void __launch_bounds__(WIDE * HIGH_MOST, 1) join_sums(norm_view n, const float *gamma, const float *var)
 {
     const int c = channel_at(), ch = n.channels;
     const int64_t g = blockIdx.y, i = g * ch + c;
@@ -294,13 +342,10 @@ __global__ void __launch_bounds__(WIDE * HIGH_MOST, 1) join_sums(norm_view n, co
     if (threadIdx.y != 0 || c >= ch) return;
     const double inverse = 1.0 / sqrt((double)var[i] + epsilon()), a = gamma[c] * inverse;
     double *sums = n.sums + 4 * i;
-    float *coef = n.coef + g * 4 * ch + c;
     sums[0] = a * s1;
     sums[1] = a * inverse * inverse * s2;
     sums[2] = (float)s1; /* rounded as where each group has a device */
     sums[3] = (float)(inverse * s2);
-    coef[0] = (float)a;
-    coef[3 * ch] = mean[i];
 }
 
 /* The coefficients b and c of every group and channel, grid (channel tiles, group tiles); and, by the blocks of the first
@@ -316,8 +361,8 @@ __global__ void __launch_bounds__(WIDE * HIGH_MOST, 1) gradient_coefficients(nor
             all1 += sums[4 * j];
             all2 += sums[4 * j + 1];
         }
-        n.coef[(4 * g + 1) * ch + c] = (float)(-all2 / of);
-        n.coef[(4 * g + 2) * ch + c] = (float)(-all1 / of);
+        n.coef[2 * g * ch + c] = (float)(-all2 / of);
+        n.coef[(2 * g + 1) * ch + c] = (float)(-all1 / of);
     }
     if (blockIdx.y != 0) return;
     double of_beta = 0.0, of_gamma = 0.0;
@@ -331,23 +376,31 @@ __global__ void __launch_bounds__(WIDE * HIGH_MOST, 1) gradient_coefficients(nor
     dgamma[c] += (float)of_gamma;
 }
 
-/* grid as normalise */
-template <class P> __global__ void spread_gradient(norm_view n, void *dx, const void *dy, const void *x, const void *y)
+/* dx, where the line's scale serves as a: registers are scarce. Grid as normalise; dx may be dy. */
+template <class P>
+__global__ void __launch_bounds__(THREADS, BACK_BLOCKS) spread_gradient(norm_view n, void *dx, const void *dy, const void *x,
+                                                                        norm_affine by)
 {
-    enum { COUNT = het_piece<P>::count };
+    enum { COUNT = het_piece<P>::count, EACH = norm_back<P>::each };
     typedef typename het_piece<P>::floats floats;
     const int pieces = pieces_of<P>(n), piece = piece_at();
     if (piece >= pieces) return;
     const int64_t g = blockIdx.y, across = (int64_t)gridDim.x * blockDim.y;
-    float coef[4][COUNT];
-    HET_UNROLL for (int k = 0; k < 4; k++) het_load(coef[k], (const floats *)n.coef, (4 * g + k) * pieces + piece);
-    for (int64_t r = (int64_t)blockIdx.x * blockDim.y + threadIdx.y; r < n.rows; r += across) {
-        const int64_t i = (g * n.rows + r) * pieces + piece;
-        float d[COUNT], v[COUNT];
-        het_load(v, (const P *)x, i);
-        load_masked<P>(d, dy, y, i, n.relu);
-        HET_UNROLL for (int j = 0; j < COUNT; j++) d[j] = coef[0][j] * d[j] + coef[1][j] * (v[j] - coef[3][j]) + coef[2][j];
-        het_store((P *)dx, i, d);
+    float coef[2][COUNT];
+    norm_line<P> line;
+    load_line(line, by, g, n.channels, piece);
+    HET_UNROLL for (int k = 0; k < 2; k++) het_load(coef[k], (const floats *)n.coef, (2 * g + k) * pieces + piece);
+    for (int64_t r = (int64_t)blockIdx.x * blockDim.y + threadIdx.y; r < n.rows; r += EACH * across) {
+        norm_back<P> of;
+        HET_UNROLL for (int k = 0; k < EACH; k++)
+            load_back(of, k, dy, x, place(n, g, r + k * across < n.rows ? r + k * across : r, pieces, piece));
+        HET_UNROLL for (int k = 0; k < EACH && r + k * across < n.rows; k++)
+        {
+            float d[COUNT], away[COUNT];
+            take_masked(d, away, line, of, k, n.relu);
+            HET_UNROLL for (int j = 0; j < COUNT; j++) d[j] = line.scale[j] * d[j] + coef[0][j] * away[j] + coef[1][j];
+            het_store((P *)dx, place(n, g, r + k * across, pieces, piece), d);
+        }
     }
 }
 
@@ -373,7 +426,7 @@ het_status het_cuda_norm_new(het_device *dev, het_norm **norm, const het_norm_sp
     const size_t gc = (size_t)(spec->groups * spec->channels);
     n->partial = (float *)het_cuda_alloc(cuda, gc * (size_t)n->slices * 2 * sizeof(float));
     n->sums = (double *)het_cuda_alloc(cuda, gc * 4 * sizeof(double));
-    n->coef = (float *)het_cuda_alloc(cuda, gc * 4 * sizeof(float));
+    n->coef = (float *)het_cuda_alloc(cuda, gc * 2 * sizeof(float));
     if (n->partial == NULL || n->sums == NULL || n->coef == NULL) {
         het_cuda_norm_free(n);
         return cuda->host->fail(HET_E_MEMORY, "no memory on the GPU for batch norm of %lld channels",
@@ -429,35 +482,43 @@ static dim3 join_grid(const het_norm *n)
     return dim3(het_tiles(n->spec.channels, WIDE), (unsigned)n->spec.groups);
 }
 
+/* Pieces need both activations and what belongs to channels to lie at their bounds. */
+static int64_t wide_of(const het_norm *n, norm_affine by, const void *a, const void *b, const void *c = NULL)
+{
+    return het_least(het_wide(n->spec.channels, a, b, c), het_wide(n->spec.channels, by.gamma, by.beta, by.mean, by.var));
+}
+
 void het_cuda_norm_forward(het_norm *n, void *y, float *mean, float *var, const void *x, const float *gamma,
                            const float *beta)
 {
-    const int64_t ch = n->spec.channels, wide = het_wide(ch, x, y);
+    const norm_affine by = {gamma, beta, mean, var};
+    const int64_t ch = n->spec.channels, wide = wide_of(n, by, x, y);
     const dim3 block = block_of(n, wide);
     HET_LAUNCH_PIECES_MEET(n->cuda, wide, moments, grid_of(n, wide, n->slices), block, view(n), x);
     HET_LAUNCH_MEET(n->cuda, join_moments, join_grid(n), join_block(n->slices), view(n), mean, var);
     if (n->spec.joined > 1)
         HET_LAUNCH(n->cuda, join_channels, het_blocks(n->spec.groups * ch / n->spec.joined), HET_BLOCK, view(n), mean, var);
-    HET_LAUNCH_PIECES(n->cuda, wide, normalise, element_grid(n, wide), block, view(n), y, x, gamma, beta, mean, var, ch);
+    HET_LAUNCH_PIECES(n->cuda, wide, normalise, element_grid(n, wide), block, view(n), y, x, by, ch);
 }
 
 void het_cuda_norm_infer(het_norm *n, void *y, const void *x, const float *gamma, const float *beta, const float *mean,
                          const float *var)
 {
-    const int64_t wide = het_wide(n->spec.channels, x, y);
-    HET_LAUNCH_PIECES(n->cuda, wide, normalise, element_grid(n, wide), block_of(n, wide), view(n), y, x, gamma, beta, mean,
-                      var, (int64_t)0);
+    const norm_affine by = {gamma, beta, mean, var};
+    const int64_t wide = wide_of(n, by, x, y);
+    HET_LAUNCH_PIECES(n->cuda, wide, normalise, element_grid(n, wide), block_of(n, wide), view(n), y, x, by, (int64_t)0);
 }
 
 void het_cuda_norm_backward(het_norm *n, void *dx, float *dgamma, float *dbeta, const void *dy, const void *x,
                             const void *y, const float *gamma, const float *beta, const float *mean, const float *var)
 {
-    (void)beta;
-    const int64_t wide = het_wide(n->spec.channels, dx, dy, x, y);
+    (void)y;
+    const norm_affine by = {gamma, beta, mean, var};
+    const int64_t wide = wide_of(n, by, dx, dy, x);
     const dim3 block = block_of(n, wide), together = join_block(n->spec.groups);
     const dim3 tiles(het_tiles(n->spec.channels, WIDE), het_tiles(n->spec.groups, together.y));
-    HET_LAUNCH_PIECES_MEET(n->cuda, wide, gradient_sums, grid_of(n, wide, n->slices), block, view(n), dy, x, y, mean);
-    HET_LAUNCH_MEET(n->cuda, join_sums, join_grid(n), join_block(n->slices), view(n), gamma, mean, var);
+    HET_LAUNCH_PIECES_MEET(n->cuda, wide, gradient_sums, grid_of(n, wide, n->slices), block, view(n), dy, x, by);
+    HET_LAUNCH_MEET(n->cuda, join_sums, join_grid(n), join_block(n->slices), view(n), gamma, var);
     HET_LAUNCH_MEET(n->cuda, gradient_coefficients, tiles, together, view(n), dgamma, dbeta);
-    HET_LAUNCH_PIECES(n->cuda, wide, spread_gradient, element_grid(n, wide), block, view(n), dx, dy, x, y);
+    HET_LAUNCH_PIECES(n->cuda, wide, spread_gradient, element_grid(n, wide), block, view(n), dx, dy, x, by);
 }
