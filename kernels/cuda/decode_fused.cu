@@ -206,7 +206,7 @@ template <int WIDTH> __global__ void __launch_bounds__(PARTS *WIDTH, 256 / WIDTH
         __syncthreads();
         mask_sums<WIDTH>(&s, t, l);
         __syncthreads();
-        copy_out(q.dz[l], t, WIDTH);
+        copy_out<WIDTH>(q.dz[l], t, WIDTH);
         sum_bias<WIDTH>(q, t, l);
         if (l == 0) break;
         const int square = (2 * units + (l - 1) * columns) * columns + t.first_column / 16;

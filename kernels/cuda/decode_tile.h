@@ -240,15 +240,15 @@ template <bool ONE> __device__ static inline void fill_features(const job &q, co
     }
 }
 
-/* The tile's rows of `columns` numbers, 8 at a time, to global memory. */
-__device__ static inline void copy_out(het_narrow *to, const tile &t, int columns)
+/* The tile's rows of `columns` numbers, 8 at a time, to global memory: as many rows at once as there are threads for, so that all that
+   changes from one to the next of a thread's rows is by how much it counts on. */
+template <int WIDTH> __device__ static inline void copy_out(het_narrow *to, const tile &t, int columns)
 {
-    const int warps = (int)blockDim.x / 32;
-    for (int r = (int)threadIdx.x / 32; r < ROWS; r += warps) {
-        const uint4 *from = (const uint4 *)(t.act + r * (columns + 8));
-        uint4 *out = (uint4 *)(to + ((int64_t)t.index * ROWS + r) * columns);
-        for (int i = (int)threadIdx.x % 32; i < columns / 8; i += 32) out[i] = from[i];
-    }
+    const int pieces = columns / 8, rows = PARTS * WIDTH / pieces, piece = (int)threadIdx.x % pieces, first = (int)threadIdx.x / pieces;
+    uint4 *out = (uint4 *)(to + (int64_t)t.index * ROWS * columns) + piece;
+    if (first >= rows) return;
+    for (int r = 0; r < ROWS; r += rows)
+        if (r + first < ROWS) out[(r + first) * pieces] = *(const uint4 *)(t.act + (r + first) * (columns + 8) + 8 * piece);
 }
 
 /* NaN passes. */
@@ -303,7 +303,7 @@ template <int WIDTH> __device__ static inline void run_layers(sums *s, const job
     if (t.one) fill_features<true>(q, t);
     else fill_features<false>(q, t);
     __syncthreads();
-    if (keep) copy_out(q.x, t, inputs);
+    if (keep) copy_out<WIDTH>(q.x, t, inputs);
     for (int l = 0; l < q.layers; l++) {
         const int k = l == 0 ? inputs : WIDTH;
         clear(s);
@@ -313,7 +313,7 @@ template <int WIDTH> __device__ static inline void run_layers(sums *s, const job
         if (l > 0 || t.one) activate<WIDTH, false>(s, q, t, l, keep);
         else activate<WIDTH, true>(s, q, t, l, keep);
         __syncthreads();
-        if (keep && l + 1 < q.layers) copy_out(q.h[l], t, WIDTH);
+        if (keep && l + 1 < q.layers) copy_out<WIDTH>(q.h[l], t, WIDTH);
     }
 }
 
