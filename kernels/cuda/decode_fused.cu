@@ -64,21 +64,58 @@ template <int WIDTH> __global__ void __launch_bounds__(PARTS *WIDTH, 256 / WIDTH
 
 /* ---- backward ------------------------------------------------------------------------------------------------------- */
 
-/* Over the rows of a part, a thread for each column: of h times g, and of g itself. */
+/* An index that the compiler is to count up or work out anew, in place of keeping in registers all addresses that come of it. */
+#ifdef __CUDACC__
+#define HET_COUNT(index) asm volatile("" : "+r"(index)::"memory")
+#else
+#define HET_COUNT(index)
+#endif
+
+/* Sums over rows of a part, of the warp's 32 columns: half of its lanes takes the first four rows of each eight, half the others, and a
+   lane two neighbouring columns: all in different banks. The lane's first row and column. */
+__device__ static inline int summed_row(const tile &t)
+{
+    return t.first_row + (int)threadIdx.x % 32 / 16 * 4;
+}
+
+__device__ static inline int summed_column(const tile &t)
+{
+    return t.first_column + (int)threadIdx.x % 16 * 2;
+}
+
+/* The whole sum of a lane's own column, from halves of two neighbouring ones, by way of 64 numbers of the stage. */
+__device__ static inline float join_halves(float *stage, float2 half)
+{
+    const int lane = (int)threadIdx.x % 32;
+    ((float2 *)stage)[lane] = half;
+    __syncwarp();
+    return stage[lane] + stage[32 + lane];
+}
+
+/* Of h times g, and over all rows of g itself. */
 template <int WIDTH> __device__ static inline void sum_output(const job &q, const tile &t)
 {
-    const int j = (int)threadIdx.x % WIDTH;
-    float re = 0.0f, im = 0.0f, own = 0.0f;
+    const int lane = (int)threadIdx.x % 32, first = summed_row(t), column = summed_column(t);
+    float2 re = make_float2(0.0f, 0.0f), im = re;
+    for (int i = 0; i < PART; i += 8)
+        HET_UNROLL for (int r = first + i; r < first + i + 4; r++)
+        {
+            const float2 h = load_pair(t.act, r * (WIDTH + 8) + column), g = t.g[r];
+            re.x += h.x * g.x;
+            re.y += h.y * g.x;
+            im.x += h.x * g.y;
+            im.y += h.y * g.y;
+        }
+    float2 *to = (float2 *)q.out_sums + (PARTS * (int64_t)t.index + t.first_row / PART) * (WIDTH + 1);
+    const float whole = join_halves(t.stage, re);
+    to[t.first_column + lane] = make_float2(whole, join_halves(t.stage + 64, im));
+    if (t.first_column > 0 || lane > 0) return;
+    float2 own = make_float2(0.0f, 0.0f);
     for (int r = t.first_row; r < t.first_row + PART; r++) {
-        const float v = het_load(t.act, r * (WIDTH + 8) + j);
-        re += v * t.g[r].x;
-        im += v * t.g[r].y;
-        own += j == 0 ? t.g[r].x : t.g[r].y;
+        own.x += t.g[r].x;
+        own.y += t.g[r].y;
     }
-    float *to = q.out_sums + 2 * (PARTS * (int64_t)t.index + t.first_row / PART) * (WIDTH + 1);
-    to[2 * j] = re;
-    to[2 * j + 1] = im;
-    if (j < 2) to[2 * WIDTH + j] = own;
+    to[WIDTH] = own;
 }
 
 /* dh = g W_out^T */
@@ -116,31 +153,40 @@ template <int WIDTH> __device__ static inline void mask_sums(const sums *s, cons
     }
 }
 
-/* Over the rows of a part, a thread for each column: of dz. In the first layer image by image. */
+/* Of dz, over rows of one image, or ALL of the part. */
+template <int WIDTH, bool ALL> __device__ static inline float sum_rows(const tile &t, int slot)
+{
+    const int first = summed_row(t), column = summed_column(t);
+    float2 sum = make_float2(0.0f, 0.0f);
+    for (int i = 0; i < PART; i += 8)
+        HET_UNROLL for (int r = first + i; r < first + i + 4; r++)
+        {
+            const float2 dz = load_pair(t.act, r * (WIDTH + 8) + column);
+            const bool counts = ALL || t.rows[r].slot == slot;
+            sum.x += counts ? dz.x : 0.0f;
+            sum.y += counts ? dz.y : 0.0f;
+        }
+    return join_halves(t.stage, sum);
+}
+
+/* The same, put where it goes: in the first layer image by image, of which a part mostly has one. */
 template <int WIDTH> __device__ static inline void sum_bias(const job &q, const tile &t, int layer)
 {
     const int64_t part = PARTS * (int64_t)t.index + t.first_row / PART;
-    const int j = (int)threadIdx.x % WIDTH;
-    float *slots = q.slots + part * t.slot_row + 2 * q.frequencies + j, sum = 0.0f;
-    int slot = t.rows[t.first_row].slot;
-    for (int r = t.first_row; r < t.first_row + PART; r++) {
-        if (layer == 0 && t.rows[r].slot != slot) {
-            slots[(int64_t)slot * t.slot_row] = sum;
-            sum = 0.0f;
-            slot = t.rows[r].slot;
-        }
-        sum += het_load(t.act, r * (WIDTH + 8) + j);
+    const int last = t.rows[t.first_row + PART - 1].slot;
+    int slot = t.rows[t.first_row].slot, column = t.first_column + (int)threadIdx.x % 32;
+    HET_COUNT(column);
+    if (layer > 0 || slot == last) {
+        const float sum = sum_rows<WIDTH, true>(t, slot);
+        if (layer > 0) q.bias_sums[((layer - 1) * PARTS * q.tiles + part) * WIDTH + column] = sum;
+        else q.slots[(part + slot) * t.slot_row + 2 * q.frequencies + column] = sum;
+        return;
     }
-    if (layer == 0) slots[(int64_t)slot * t.slot_row] = sum;
-    else q.bias_sums[((layer - 1) * PARTS * q.tiles + part) * WIDTH + j] = sum;
+    for (; slot <= last; slot++) {
+        q.slots[(part + slot) * t.slot_row + 2 * q.frequencies + column] = sum_rows<WIDTH, false>(t, slot);
+        __syncwarp();
+    }
 }
-
-/* An index that the compiler is to count up, in place of keeping in registers all addresses that come of it. */
-#ifdef __CUDACC__
-#define HET_COUNT(index) asm volatile("" : "+r"(index)::"memory")
-#else
-#define HET_COUNT(index)
-#endif
 
 /* kx and ky times the phase's gradient, s (cos d(s sin) - s sin dcos), over a part's rows of one image, for 16 frequencies. A lane has
    the rows and columns of its numbers; then the 8 lanes with the same columns are added up in order: a lane
@@ -172,7 +218,8 @@ __device__ static inline void sum_phases_of(const sums *s, const job &q, const t
         here += 32 * f;
         HET_COUNT(here);
     }
-    /* Stage: (8 lanes, kx and ky, 16 columns) */
+    /* Stage: (8 lanes, kx and ky, 16 columns); what it held before has been read */
+    __syncwarp();
     float *mine = t.stage + lane / 4 * STAGE_ROW;
     HET_UNROLL for (int j = 0; j < 4; j++)
     {
@@ -183,7 +230,6 @@ __device__ static inline void sum_phases_of(const sums *s, const job &q, const t
     float sum = 0.0f;
     HET_UNROLL for (int i = 0; i < 8; i++) sum += t.stage[STAGE_ROW * i + lane];
     q.slots[(PARTS * (int64_t)t.index + part + slot) * t.slot_row + lane / 16 * f + 16 * unit + lane % 16] = sum;
-    __syncwarp();
 }
 
 /* The same for all images of the part: mostly one or two. */
