@@ -31,24 +31,39 @@
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
 
-/* slice = h W_out + b_out, its imaginary part folded: a thread for each row and part, 8 columns at a time. */
+/* slice = h W_out + b_out, its imaginary part folded: four lanes for each row, each takes 8 columns of every 32. Eight lanes, whose
+   accesses go at once, have rows four apart, which lie in other banks. */
 template <int WIDTH> __device__ static inline void write_slice(const job &q, const tile &t)
 {
     const float *w = output_at<WIDTH>(q);
-    for (int i = (int)threadIdx.x; i < 2 * ROWS; i += PARTS * WIDTH) {
-        const int r = i % ROWS, part = i / ROWS;
+    const int lane = (int)threadIdx.x % 32, mine = lane % 4;
+    for (int first = (int)threadIdx.x / 32 * 8; first < ROWS; first += PARTS * WIDTH / 4) {
+        const int r = first + lane / 8 + lane / 4 % 2 * 4;
         const int64_t at = (int64_t)t.index * ROWS + r;
-        float sum = w[2 * WIDTH + part];
-        for (int j = 0; j < WIDTH; j += 8) {
-            const uint4 h = *(const uint4 *)(t.act + r * (WIDTH + 8) + j);
-            const uint32_t pairs[4] = {h.x, h.y, h.z, h.w};
+        het_narrow *h = t.act + r * (WIDTH + 8);
+        float2 even = make_float2(0.0f, 0.0f), odd = even; /* (re, im) of columns */
+        for (int j = 8 * mine; j < WIDTH; j += 32) {
+            const uint4 eight = *(const uint4 *)(h + j);
+            const uint32_t pairs[4] = {eight.x, eight.y, eight.z, eight.w};
             HET_UNROLL for (int n = 0; n < 4; n++)
             {
-                sum += __uint_as_float(pairs[n] << 16) * w[2 * (j + 2 * n) + part];
-                sum += __uint_as_float(pairs[n] & 0xFFFF0000u) * w[2 * (j + 2 * n + 1) + part];
+                const float4 weights = *(const float4 *)(w + 2 * j + 4 * n);
+                const float2 pair = split(pairs[n]);
+                even.x += pair.x * weights.x;
+                even.y += pair.x * weights.y;
+                odd.x += pair.y * weights.z;
+                odd.y += pair.y * weights.w;
             }
         }
-        if (at < q.count) q.slice[2 * at + part] = part == 0 ? sum : t.rows[r].sign * sum;
+        /* The row is the four lanes' alone: their sums take its place. */
+        __syncwarp();
+        ((float2 *)h)[mine] = make_float2(even.x + odd.x, even.y + odd.y);
+        __syncwarp();
+        if (mine < 2 && at < q.count) {
+            const float *of = (const float *)h + mine;
+            const float sum = of[0] + of[2] + of[4] + of[6] + w[2 * WIDTH + mine];
+            q.slice[2 * at + mine] = mine == 0 ? sum : t.rows[r].sign * sum;
+        }
     }
 }
 

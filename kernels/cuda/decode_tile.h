@@ -38,11 +38,16 @@ __device__ static inline int column_of(int e)
     return (int)threadIdx.x % 4 * 2 + e % 2 + e / 4 * 8;
 }
 
-/* Two neighbours in one access; `at` is even. */
+/* Two neighbours as memory holds them. */
+__device__ static inline float2 split(uint32_t pair)
+{
+    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000u));
+}
+
+/* The same in one access; `at` is even. */
 __device__ static inline float2 load_pair(const het_narrow *from, int at)
 {
-    const uint32_t pair = *(const uint32_t *)(from + at);
-    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000u));
+    return split(*(const uint32_t *)(from + at));
 }
 
 __device__ static inline void store_pair(het_narrow *to, int at, float first, float second)
