@@ -17,16 +17,16 @@
  * from each stretch of rows to the next.
  *
  * Precision is that of the CPU's bf16 tiles: x, W_l, h_l (the residual sum's, too) and dz_l are rounded, sums, dh, biases
- * and W_out are fp32; biases' gradients are sums of the rounded dz_l. Phases are fp32 in turns, reduced axis by axis.
+ * and W_out are fp32; biases' gradients are sums of the rounded dz_l. Phases are fp32 in turns.
  *
  * Computed, not measured, for 192 frequencies, width 256, 4 layers (the defaults): forward 590 kFLOP a row, 75 MFLOP and
  * 590 KB of weights from L2 a tile: 128 FLOP a byte, or 3.5 TB/s of L2 at 450 TFLOP/s. Backward 1.2 MFLOP a row here and
  * 0.6 in cuBLASLt; writes 4.4 KB a row, which cuBLASLt reads once. Shared memory: 101 KiB forward, 138 KiB backward; at
  * width 128 with 128 frequencies and 3 layers 69 and 86. Registers let one block on an SM at width 256, two at 128, shared memory of
  * an A100 one in backward.
- * Counted in the PTX (tests/ptx), in a tile of a forward: 9,200 products of 16 x 16 x 16, 28,000 accesses of shared memory, two thirds of
- * them for products, 114,000 instructions of warps in all. Tiles of 64 rows would read weights from L2 twice as often, which is near its
- * limit as it is. To try on a GPU: PARTS = 1, half as many warps of twice the registers. */
+ * Counted in the PTX (tests/ptx), in a tile of a forward: 9,200 products of 16 x 16 x 16, 25,000 accesses of shared memory, three quarters
+ * of them for products, 95,000 instructions of warps in all; of a backward 18,400, 57,000 and 219,000. Tiles of 64 rows would read
+ * weights from L2 twice as often, which is near its limit as it is. To try on a GPU: PARTS = 1, half as many warps of twice the registers. */
 #include "decode_tile.h"
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
