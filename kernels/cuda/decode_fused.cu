@@ -24,9 +24,10 @@
  * 0.6 in cuBLASLt; writes 4.4 KB a row, which cuBLASLt reads once. Shared memory: 101 KiB forward, 138 KiB backward; at
  * width 128 with 128 frequencies and 3 layers 69 and 86. Registers let one block on an SM at width 256, two at 128, shared memory of
  * an A100 one in backward.
- * Counted in the PTX (tests/ptx), in a tile of a forward: 9,200 products of 16 x 16 x 16, 25,000 accesses of shared memory, three quarters
- * of them for products, 95,000 instructions of warps in all; of a backward 18,400, 57,000 and 219,000. Tiles of 64 rows would read
- * weights from L2 twice as often, which is near its limit as it is. To try on a GPU: PARTS = 1, half as many warps of twice the registers. */
+ * Counted in the PTX (tests/ptx), in a tile of a forward: 9,200 products of 16 x 16 x 16, 25,000 accesses of shared memory, three
+ * quarters of them for products, 95,000 instructions of warps in all; of a backward 18,400, 57,000 and 219,000. Tiles of 64 rows
+ * would read weights from L2 twice as often, which is near its limit as it is. To try on a GPU: PARTS = 1, half as many warps of
+ * twice the registers. */
 #include "decode_tile.h"
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */

@@ -249,8 +249,8 @@ template <bool ONE> __device__ static inline void fill_features(const job &q, co
     }
 }
 
-/* The tile's rows of `columns` numbers, 8 at a time, to global memory: as many rows at once as there are threads for, so that all that
-   changes from one to the next of a thread's rows is by how much it counts on. */
+/* The tile's rows of `columns` numbers, 8 at a time, to global memory. A thread keeps its place in a row and takes one row in so many:
+   from one to the next two addresses change, and nothing else. (Rows that fit in shared memory have fewer places than threads.) */
 template <int WIDTH> __device__ static inline void copy_out(het_narrow *to, const tile &t, int columns)
 {
     const int pieces = columns / 8, rows = PARTS * WIDTH / pieces, piece = (int)threadIdx.x % pieces, first = (int)threadIdx.x / pieces;
