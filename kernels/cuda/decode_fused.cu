@@ -17,38 +17,54 @@
  * from each stretch of rows to the next.
  *
  * Precision is that of the CPU's bf16 tiles: x, W_l, h_l (the residual sum's, too) and dz_l are rounded, sums, dh, biases
- * and W_out are fp32; biases' gradients are sums of the rounded dz_l. Phases are fp32 in turns, reduced axis by axis.
+ * and W_out are fp32; biases' gradients are sums of the rounded dz_l. Phases are fp32 in turns.
  *
  * Computed, not measured, for 192 frequencies, width 256, 4 layers (the defaults): forward 590 kFLOP a row, 75 MFLOP and
  * 590 KB of weights from L2 a tile: 128 FLOP a byte, or 3.5 TB/s of L2 at 450 TFLOP/s. Backward 1.2 MFLOP a row here and
  * 0.6 in cuBLASLt; writes 4.4 KB a row, which cuBLASLt reads once. Shared memory: 101 KiB forward, 138 KiB backward; at
  * width 128 with 128 frequencies and 3 layers 69 and 86. Registers let one block on an SM at width 256, two at 128, shared memory of
  * an A100 one in backward.
- * Counted in the PTX (tests/ptx), in a tile of a forward: 9,200 products of 16 x 16 x 16, 28,000 accesses of shared memory, two thirds of
- * them for products, 114,000 instructions of warps in all. Tiles of 64 rows would read weights from L2 twice as often, which is near its
- * limit as it is. To try on a GPU: PARTS = 1, half as many warps of twice the registers. */
+ * Counted in the PTX (tests/ptx), in a tile of a forward: 9,200 products of 16 x 16 x 16, 25,000 accesses of shared memory, three
+ * quarters of them for products, 95,000 instructions of warps in all; of a backward 18,400, 57,000 and 219,000. Tiles of 64 rows
+ * would read weights from L2 twice as often, which is near its limit as it is. To try on a GPU: PARTS = 1, half as many warps of
+ * twice the registers. */
 #include "decode_tile.h"
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
 
-/* slice = h W_out + b_out, its imaginary part folded: a thread for each row and part, 8 columns at a time. */
+/* slice = h W_out + b_out, its imaginary part folded: four lanes for each row, each takes 8 columns of every 32. Eight lanes, whose
+   accesses go at once, have rows four apart, which lie in other banks. */
 template <int WIDTH> __device__ static inline void write_slice(const job &q, const tile &t)
 {
     const float *w = output_at<WIDTH>(q);
-    for (int i = (int)threadIdx.x; i < 2 * ROWS; i += PARTS * WIDTH) {
-        const int r = i % ROWS, part = i / ROWS;
+    const int lane = (int)threadIdx.x % 32, mine = lane % 4;
+    for (int first = (int)threadIdx.x / 32 * 8; first < ROWS; first += PARTS * WIDTH / 4) {
+        const int r = first + lane / 8 + lane / 4 % 2 * 4;
         const int64_t at = (int64_t)t.index * ROWS + r;
-        float sum = w[2 * WIDTH + part];
-        for (int j = 0; j < WIDTH; j += 8) {
-            const uint4 h = *(const uint4 *)(t.act + r * (WIDTH + 8) + j);
-            const uint32_t pairs[4] = {h.x, h.y, h.z, h.w};
+        het_narrow *h = t.act + r * (WIDTH + 8);
+        float2 even = make_float2(0.0f, 0.0f), odd = even; /* (re, im) of columns */
+        for (int j = 8 * mine; j < WIDTH; j += 32) {
+            const uint4 eight = *(const uint4 *)(h + j);
+            const uint32_t pairs[4] = {eight.x, eight.y, eight.z, eight.w};
             HET_UNROLL for (int n = 0; n < 4; n++)
             {
-                sum += __uint_as_float(pairs[n] << 16) * w[2 * (j + 2 * n) + part];
-                sum += __uint_as_float(pairs[n] & 0xFFFF0000u) * w[2 * (j + 2 * n + 1) + part];
+                const float4 weights = *(const float4 *)(w + 2 * j + 4 * n);
+                const float2 pair = split(pairs[n]);
+                even.x += pair.x * weights.x;
+                even.y += pair.x * weights.y;
+                odd.x += pair.y * weights.z;
+                odd.y += pair.y * weights.w;
             }
         }
-        if (at < q.count) q.slice[2 * at + part] = part == 0 ? sum : t.rows[r].sign * sum;
+        /* The row is the four lanes' alone: their sums take its place. */
+        __syncwarp();
+        ((float2 *)h)[mine] = make_float2(even.x + odd.x, even.y + odd.y);
+        __syncwarp();
+        if (mine < 2 && at < q.count) {
+            const float *of = (const float *)h + mine;
+            const float sum = of[0] + of[2] + of[4] + of[6] + w[2 * WIDTH + mine];
+            q.slice[2 * at + mine] = mine == 0 ? sum : t.rows[r].sign * sum;
+        }
     }
 }
 
@@ -64,21 +80,58 @@ template <int WIDTH> __global__ void __launch_bounds__(PARTS *WIDTH, 256 / WIDTH
 
 /* ---- backward ------------------------------------------------------------------------------------------------------- */
 
-/* Over the rows of a part, a thread for each column: of h times g, and of g itself. */
+/* An index that the compiler is to count up or work out anew, in place of keeping in registers all addresses that come of it. */
+#ifdef __CUDACC__
+#define HET_COUNT(index) asm volatile("" : "+r"(index)::"memory")
+#else
+#define HET_COUNT(index)
+#endif
+
+/* Sums over rows of a part, of the warp's 32 columns: half of its lanes takes the first four rows of each eight, half the others, and a
+   lane two neighbouring columns: all in different banks. The lane's first row and column. */
+__device__ static inline int summed_row(const tile &t)
+{
+    return t.first_row + (int)threadIdx.x % 32 / 16 * 4;
+}
+
+__device__ static inline int summed_column(const tile &t)
+{
+    return t.first_column + (int)threadIdx.x % 16 * 2;
+}
+
+/* The whole sum of a lane's own column, from halves of two neighbouring ones, by way of 64 numbers of the stage. */
+__device__ static inline float join_halves(float *stage, float2 half)
+{
+    const int lane = (int)threadIdx.x % 32;
+    ((float2 *)stage)[lane] = half;
+    __syncwarp();
+    return stage[lane] + stage[32 + lane];
+}
+
+/* Of h times g, and over all rows of g itself. */
 template <int WIDTH> __device__ static inline void sum_output(const job &q, const tile &t)
 {
-    const int j = (int)threadIdx.x % WIDTH;
-    float re = 0.0f, im = 0.0f, own = 0.0f;
+    const int lane = (int)threadIdx.x % 32, first = summed_row(t), column = summed_column(t);
+    float2 re = make_float2(0.0f, 0.0f), im = re;
+    for (int i = 0; i < PART; i += 8)
+        HET_UNROLL for (int r = first + i; r < first + i + 4; r++)
+        {
+            const float2 h = load_pair(t.act, r * (WIDTH + 8) + column), g = t.g[r];
+            re.x += h.x * g.x;
+            re.y += h.y * g.x;
+            im.x += h.x * g.y;
+            im.y += h.y * g.y;
+        }
+    float2 *to = (float2 *)q.out_sums + (PARTS * (int64_t)t.index + t.first_row / PART) * (WIDTH + 1);
+    const float whole = join_halves(t.stage, re);
+    to[t.first_column + lane] = make_float2(whole, join_halves(t.stage + 64, im));
+    if (t.first_column > 0 || lane > 0) return;
+    float2 own = make_float2(0.0f, 0.0f);
     for (int r = t.first_row; r < t.first_row + PART; r++) {
-        const float v = het_load(t.act, r * (WIDTH + 8) + j);
-        re += v * t.g[r].x;
-        im += v * t.g[r].y;
-        own += j == 0 ? t.g[r].x : t.g[r].y;
+        own.x += t.g[r].x;
+        own.y += t.g[r].y;
     }
-    float *to = q.out_sums + 2 * (PARTS * (int64_t)t.index + t.first_row / PART) * (WIDTH + 1);
-    to[2 * j] = re;
-    to[2 * j + 1] = im;
-    if (j < 2) to[2 * WIDTH + j] = own;
+    to[WIDTH] = own;
 }
 
 /* dh = g W_out^T */
@@ -116,31 +169,40 @@ template <int WIDTH> __device__ static inline void mask_sums(const sums *s, cons
     }
 }
 
-/* Over the rows of a part, a thread for each column: of dz. In the first layer image by image. */
+/* Of dz, over rows of one image, or ALL of the part. */
+template <int WIDTH, bool ALL> __device__ static inline float sum_rows(const tile &t, int slot)
+{
+    const int first = summed_row(t), column = summed_column(t);
+    float2 sum = make_float2(0.0f, 0.0f);
+    for (int i = 0; i < PART; i += 8)
+        HET_UNROLL for (int r = first + i; r < first + i + 4; r++)
+        {
+            const float2 dz = load_pair(t.act, r * (WIDTH + 8) + column);
+            const bool counts = ALL || t.rows[r].slot == slot;
+            sum.x += counts ? dz.x : 0.0f;
+            sum.y += counts ? dz.y : 0.0f;
+        }
+    return join_halves(t.stage, sum);
+}
+
+/* The same, put where it goes: in the first layer image by image, of which a part mostly has one. */
 template <int WIDTH> __device__ static inline void sum_bias(const job &q, const tile &t, int layer)
 {
     const int64_t part = PARTS * (int64_t)t.index + t.first_row / PART;
-    const int j = (int)threadIdx.x % WIDTH;
-    float *slots = q.slots + part * t.slot_row + 2 * q.frequencies + j, sum = 0.0f;
-    int slot = t.rows[t.first_row].slot;
-    for (int r = t.first_row; r < t.first_row + PART; r++) {
-        if (layer == 0 && t.rows[r].slot != slot) {
-            slots[(int64_t)slot * t.slot_row] = sum;
-            sum = 0.0f;
-            slot = t.rows[r].slot;
-        }
-        sum += het_load(t.act, r * (WIDTH + 8) + j);
+    const int last = t.rows[t.first_row + PART - 1].slot;
+    int slot = t.rows[t.first_row].slot, column = t.first_column + (int)threadIdx.x % 32;
+    HET_COUNT(column);
+    if (layer > 0 || slot == last) {
+        const float sum = sum_rows<WIDTH, true>(t, slot);
+        if (layer > 0) q.bias_sums[((layer - 1) * PARTS * q.tiles + part) * WIDTH + column] = sum;
+        else q.slots[(part + slot) * t.slot_row + 2 * q.frequencies + column] = sum;
+        return;
     }
-    if (layer == 0) slots[(int64_t)slot * t.slot_row] = sum;
-    else q.bias_sums[((layer - 1) * PARTS * q.tiles + part) * WIDTH + j] = sum;
+    for (; slot <= last; slot++) {
+        q.slots[(part + slot) * t.slot_row + 2 * q.frequencies + column] = sum_rows<WIDTH, false>(t, slot);
+        __syncwarp();
+    }
 }
-
-/* An index that the compiler is to count up, in place of keeping in registers all addresses that come of it. */
-#ifdef __CUDACC__
-#define HET_COUNT(index) asm volatile("" : "+r"(index)::"memory")
-#else
-#define HET_COUNT(index)
-#endif
 
 /* kx and ky times the phase's gradient, s (cos d(s sin) - s sin dcos), over a part's rows of one image, for 16 frequencies. A lane has
    the rows and columns of its numbers; then the 8 lanes with the same columns are added up in order: a lane
@@ -172,7 +234,8 @@ __device__ static inline void sum_phases_of(const sums *s, const job &q, const t
         here += 32 * f;
         HET_COUNT(here);
     }
-    /* Stage: (8 lanes, kx and ky, 16 columns) */
+    /* Stage: (8 lanes, kx and ky, 16 columns); what it held before has been read */
+    __syncwarp();
     float *mine = t.stage + lane / 4 * STAGE_ROW;
     HET_UNROLL for (int j = 0; j < 4; j++)
     {
@@ -183,7 +246,6 @@ __device__ static inline void sum_phases_of(const sums *s, const job &q, const t
     float sum = 0.0f;
     HET_UNROLL for (int i = 0; i < 8; i++) sum += t.stage[STAGE_ROW * i + lane];
     q.slots[(PARTS * (int64_t)t.index + part + slot) * t.slot_row + lane / 16 * f + 16 * unit + lane % 16] = sum;
-    __syncwarp();
 }
 
 /* The same for all images of the part: mostly one or two. */
@@ -206,7 +268,7 @@ template <int WIDTH> __global__ void __launch_bounds__(PARTS *WIDTH, 256 / WIDTH
         __syncthreads();
         mask_sums<WIDTH>(&s, t, l);
         __syncthreads();
-        copy_out(q.dz[l], t, WIDTH);
+        copy_out<WIDTH>(q.dz[l], t, WIDTH);
         sum_bias<WIDTH>(q, t, l);
         if (l == 0) break;
         const int square = (2 * units + (l - 1) * columns) * columns + t.first_column / 16;

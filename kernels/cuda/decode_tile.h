@@ -38,11 +38,16 @@ __device__ static inline int column_of(int e)
     return (int)threadIdx.x % 4 * 2 + e % 2 + e / 4 * 8;
 }
 
-/* Two neighbours in one access; `at` is even. */
+/* Two neighbours as memory holds them. */
+__device__ static inline float2 split(uint32_t pair)
+{
+    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000u));
+}
+
+/* The same in one access; `at` is even. */
 __device__ static inline float2 load_pair(const het_narrow *from, int at)
 {
-    const uint32_t pair = *(const uint32_t *)(from + at);
-    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000u));
+    return split(*(const uint32_t *)(from + at));
 }
 
 __device__ static inline void store_pair(het_narrow *to, int at, float first, float second)
@@ -204,51 +209,55 @@ __device__ static inline float fraction(float x)
     return x - ((x + large) - large);
 }
 
-/* Whole turns of k turns gone, before sums lose digits. */
-__device__ static inline float fraction(float k, float turns)
+/* Of a phase, k . (across, up) + plane in turns. Whole ones leave the sum at its end: it is good to 2e-5 of a turn in a box of 512. */
+__device__ static inline void feature(const row &at, float across, float up, float plane, float *cosine, float *sine)
 {
-    const float large = 12582912.0f;
-    return fmaf(k, turns, -((k * turns + large) - large));
+    const float phase = fraction(fmaf(at.kx, across, fmaf(at.ky, up, plane)));
+    __sincosf(6.283185307f * fabsf(phase), sine, cosine); /* so that it is odd and even to the bit: V(-q) = conj V(q) */
+    *sine = at.sign * copysignf(*sine, phase);
 }
 
-/* x = [cos(phase), s sin(phase)]: a warp for each row, a lane for each frequency. Four rows at a time, and nothing is stored before
-   all of them are known, so that they do not wait for each other. ONE: all rows are of one image. */
+/* x = [cos(phase), s sin(phase)]: a warp for each row, a lane for two neighbouring frequencies. Four rows at a time, and nothing is stored
+   before all of them are known, so that they do not wait for each other. ONE: all rows are of one image. */
 template <bool ONE> __device__ static inline void fill_features(const job &q, const tile &t)
 {
     enum { TOGETHER = 4 };
     const int f = q.frequencies, ld = 2 * f + 8, warps = (int)blockDim.x / 32;
-    for (int n = (int)threadIdx.x % 32; n < f; n += 32) {
-        const float *of_first = q.turns + (int64_t)t.rows[0].slot * 3 * f + n;
-        const float across = of_first[0], up = of_first[f], plane = of_first[2 * f];
+    for (int n = (int)threadIdx.x % 32 * 2; n < f; n += 64) {
+        const float *turns = q.turns + (int64_t)t.rows[0].slot * 3 * f + n;
+        float2 across = *(const float2 *)turns, up = *(const float2 *)(turns + f), plane = *(const float2 *)(turns + 2 * f);
         for (int first = (int)threadIdx.x / 32; first < ROWS; first += TOGETHER * warps) {
-            float cosine[TOGETHER], sine[TOGETHER];
+            float2 cosine[TOGETHER], sine[TOGETHER];
             HET_UNROLL for (int i = 0; i < TOGETHER; i++)
             {
                 const row at = t.rows[first + i * warps];
-                const float *turns = q.turns + (int64_t)at.slot * 3 * f + n;
-                const float phase = fraction(fraction(at.kx, ONE ? across : turns[0]) + fraction(at.ky, ONE ? up : turns[f]) +
-                                             (ONE ? plane : turns[2 * f]));
-                __sincosf(6.283185307f * fabsf(phase), &sine[i], &cosine[i]); /* so that it is odd and even to the bit: V(-q) = conj V(q) */
-                sine[i] = at.sign * copysignf(sine[i], phase);
+                if (!ONE) {
+                    turns = q.turns + (int64_t)at.slot * 3 * f + n;
+                    across = *(const float2 *)turns;
+                    up = *(const float2 *)(turns + f);
+                    plane = *(const float2 *)(turns + 2 * f);
+                }
+                feature(at, across.x, up.x, plane.x, &cosine[i].x, &sine[i].x);
+                feature(at, across.y, up.y, plane.y, &cosine[i].y, &sine[i].y);
             }
             HET_UNROLL for (int i = 0; i < TOGETHER; i++)
             {
-                het_store(t.act, (first + i * warps) * ld + n, cosine[i]);
-                het_store(t.act, (first + i * warps) * ld + f + n, sine[i]);
+                store_pair(t.act, (first + i * warps) * ld + n, cosine[i].x, cosine[i].y);
+                store_pair(t.act, (first + i * warps) * ld + f + n, sine[i].x, sine[i].y);
             }
         }
     }
 }
 
-/* The tile's rows of `columns` numbers, 8 at a time, to global memory. */
-__device__ static inline void copy_out(het_narrow *to, const tile &t, int columns)
+/* The tile's rows of `columns` numbers, 8 at a time, to global memory. A thread keeps its place in a row and takes one row in so many:
+   from one to the next two addresses change, and nothing else. (Rows that fit in shared memory have fewer places than threads.) */
+template <int WIDTH> __device__ static inline void copy_out(het_narrow *to, const tile &t, int columns)
 {
-    const int warps = (int)blockDim.x / 32;
-    for (int r = (int)threadIdx.x / 32; r < ROWS; r += warps) {
-        const uint4 *from = (const uint4 *)(t.act + r * (columns + 8));
-        uint4 *out = (uint4 *)(to + ((int64_t)t.index * ROWS + r) * columns);
-        for (int i = (int)threadIdx.x % 32; i < columns / 8; i += 32) out[i] = from[i];
-    }
+    const int pieces = columns / 8, rows = PARTS * WIDTH / pieces, piece = (int)threadIdx.x % pieces, first = (int)threadIdx.x / pieces;
+    uint4 *out = (uint4 *)(to + (int64_t)t.index * ROWS * columns) + piece;
+    if (first >= rows) return;
+    for (int r = 0; r < ROWS; r += rows)
+        if (r + first < ROWS) out[(r + first) * pieces] = *(const uint4 *)(t.act + (r + first) * (columns + 8) + 8 * piece);
 }
 
 /* NaN passes. */
@@ -303,7 +312,7 @@ template <int WIDTH> __device__ static inline void run_layers(sums *s, const job
     if (t.one) fill_features<true>(q, t);
     else fill_features<false>(q, t);
     __syncthreads();
-    if (keep) copy_out(q.x, t, inputs);
+    if (keep) copy_out<WIDTH>(q.x, t, inputs);
     for (int l = 0; l < q.layers; l++) {
         const int k = l == 0 ? inputs : WIDTH;
         clear(s);
@@ -313,7 +322,7 @@ template <int WIDTH> __device__ static inline void run_layers(sums *s, const job
         if (l > 0 || t.one) activate<WIDTH, false>(s, q, t, l, keep);
         else activate<WIDTH, true>(s, q, t, l, keep);
         __syncthreads();
-        if (keep && l + 1 < q.layers) copy_out(q.h[l], t, WIDTH);
+        if (keep && l + 1 < q.layers) copy_out<WIDTH>(q.h[l], t, WIDTH);
     }
 }
 

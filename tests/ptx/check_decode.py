@@ -494,8 +494,9 @@ FAULTS = [   # words, kernel, change of its text, what must be said
     ("a register that some threads have not written", FORWARD, each(r"(bar\.sync[^;]*;)", r"\1" + PARTLY), "have not written"),
 ]
 FAULTS += [(f"forward without barrier {n + 1}", FORWARD, without(r"bar\.sync[^;]*;", n), "race") for n in range(4)]
+FAULTS += [(f"forward without meeting {n + 1}", FORWARD, without(r"bar\.warp\.sync[^;]*;", n), "race") for n in range(2)]
 FAULTS += [(f"backward without barrier {n + 1}", BACKWARD, without(r"bar\.sync[^;]*;", n), "race") for n in range(6)]
-FAULTS += [(f"backward without meeting {n + 1}", BACKWARD, without(r"bar\.warp\.sync[^;]*;", n), "race") for n in range(2)]
+FAULTS += [(f"backward without meeting {n + 1}", BACKWARD, without(r"bar\.warp\.sync[^;]*;", n), "race") for n in range(7)]
 
 
 def what_is_said(texts, kernel, change, less_shared=0):
