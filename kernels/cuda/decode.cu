@@ -190,11 +190,6 @@ void het_cuda_decode_rows(het_decode *d, const chunk *k, const float *rot, const
     HET_LAUNCH(d->cuda, fill_rows, het_blocks(k->rows), HET_BLOCK, d->rows, *k, rot, kz);
 }
 
-void het_cuda_decode_join(het_cuda *c, float *to, const float *partial, int64_t slices, int64_t n)
-{
-    het_cuda_join(c, to, partial, slices, n);
-}
-
 void het_cuda_decode_weights(het_decode *d, const chunk *k, float *dparams, int64_t l, const void *dz)
 {
     const het_decode_spec *s = &d->spec;

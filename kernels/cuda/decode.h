@@ -72,8 +72,6 @@ __device__ static inline void het_decode_rows_of(const het_decode_chunk &c, int6
 
 /* ---- steps that both ways share ---- */
 void het_cuda_decode_rows(het_decode *d, const het_decode_chunk *k, const float *rot, const float *kz);
-/** to (n) += the sum of partial (slices, n), in one order. */
-void het_cuda_decode_join(het_cuda *c, float *to, const float *partial, int64_t slices, int64_t n);
 /** dparams += in^T dz of layer l over the chunk's rows. */
 void het_cuda_decode_weights(het_decode *d, const het_decode_chunk *k, float *dparams, int64_t l, const void *dz);
 /** drot += from dphase. */

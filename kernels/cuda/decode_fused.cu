@@ -29,6 +29,7 @@
  * would read weights from L2 twice as often, which is near its limit as it is. To try on a GPU: PARTS = 1, half as many warps of
  * twice the registers. */
 #include "decode_tile.h"
+#include "product.h"
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
 
@@ -456,10 +457,10 @@ void het_cuda_fused_backward(het_decode *d, const chunk *k, float *dparams, floa
     q.slots = d->slots;
     if (width == 128) HET_LAUNCH_SHARED(c, fused_backward<128>, (unsigned)q.tiles, PARTS * 128, bytes, q);
     else HET_LAUNCH_SHARED(c, fused_backward<256>, (unsigned)q.tiles, PARTS * 256, bytes, q);
-    het_cuda_decode_join(c, dparams + het_decode_layer_at(s, s->layers), q.out_sums, parts, 2 * (width + 1));
+    het_cuda_join(c, dparams + het_decode_layer_at(s, s->layers), q.out_sums, parts, 2 * (width + 1));
     for (int64_t l = 0; l < s->layers; l++) {
         float *db = dparams + het_decode_layer_at(s, l) + width * width;
-        if (l > 0) het_cuda_decode_join(c, db, q.bias_sums + (l - 1) * parts * width, parts, width);
+        if (l > 0) het_cuda_join(c, db, q.bias_sums + (l - 1) * parts * width, parts, width);
         het_cuda_decode_weights(d, k, dparams, l, d->dz[l]);
     }
     HET_LAUNCH(c, join_slots, het_blocks(k->images * (2 * s->frequencies + width)), HET_BLOCK, d->dphase, dbias, d->slots, *k,

@@ -273,7 +273,7 @@ static void run_back(het_decode *d, const chunk *k, float *dparams, float *dbias
                        k->rows * width);
         if (l > 0) {
             HET_LAUNCH_MEET(c, bias_sums, slices, block, d->partial, d->dh, d->mask[l], k->rows, width);
-            het_cuda_decode_join(c, dparams + het_decode_layer_at(s, l) + width * width, d->partial, slices.x, width);
+            het_cuda_join(c, dparams + het_decode_layer_at(s, l) + width * width, d->partial, slices.x, width);
         } else {
             HET_LAUNCH_MEET(c, image_bias_sums, dim3((unsigned)k->images, het_tiles(width, WIDE)), block, dbias, d->dh,
                             d->mask[0], *k, width);
@@ -296,7 +296,7 @@ void het_cuda_plain_backward(het_decode *d, const chunk *k, float *dparams, floa
                k->points, width);
     HET_LAUNCH_ACT_MEET(c, output_sums, dim3(slices_of(k), het_tiles(width + 1, WIDE)), block, d->partial, d->h[s->layers - 1],
                         d->out, k->rows, width);
-    het_cuda_decode_join(c, dparams + last, d->partial, slices_of(k), 2 * (width + 1));
+    het_cuda_join(c, dparams + last, d->partial, slices_of(k), 2 * (width + 1));
     run_back(d, k, dparams, dbias);
     HET_LAUNCH_ACT_MEET(c, phase_sums, dim3((unsigned)k->images, het_tiles(f, WIDE)), block, d->dphase, d->dx, d->x, d->rows, *k,
                         f);

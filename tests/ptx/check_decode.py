@@ -196,10 +196,10 @@ def check_formulas(p):
 # ---- the kernels -----------------------------------------------------------------------------------------------------------
 
 def compile_ptx(nvcc, arch):
-    """Texts of the two files."""
+    """Texts of the files."""
     texts = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("decode_fused", "decode"):
+        for name in ("decode_fused", "decode", "long_product"):
             out = os.path.join(folder, name + ".ptx")
             source = os.path.join(ROOT, "kernels", "cuda", name + ".cu")
             subprocess.run([nvcc, *FLAGS, "-arch=" + arch, source, "-o", out], check=True)
@@ -213,10 +213,10 @@ def tiles(n, size):
 
 
 class Device:
-    """What decode.cu and decode_fused.cu do around the kernels."""
+    """What decode.cu, decode_fused.cu and, but for products, long_product.cu do around the kernels."""
 
     def __init__(self, modules, problem, profile=False, less_shared=0):
-        self.fused, self.shared_steps = modules
+        self.fused, self.shared_steps, self.long_product = modules
         self.p, self.profile, self.less_shared = problem, profile, less_shared
         p, memory = problem, ptx.Global()
         self.memory = memory
@@ -308,7 +308,7 @@ class Device:
         for l in range(1, p.layers):
             jobs.append((p.at[l] + width * width, self.at["bias_sums"] + 4 * (l - 1) * parts * width, width))
         for at, partial, n in jobs:
-            self.launch(self.shared_steps, "join_slices", tiles(n, 32), (32, 32), [params + 4 * at, partial, parts, n])
+            self.launch(self.long_product, "join_slices", tiles(n, 32), (32, 32), [params + 4 * at, partial, parts, n])
         self.launch(self.fused, "join_slots", tiles(self.chunk_images * (2 * f + width), 256), (256, 1),
                     [dphase, dbias, self.at["slots"], self.of_chunk, f, width])
         self.launch(self.shared_steps, "rotation_sums", tiles(self.chunk_images * 6, 256), (256, 1),
@@ -508,7 +508,7 @@ def what_is_said(texts, kernel, change, less_shared=0):
         return "the change changes nothing"
     failures.clear()
     try:
-        device = Device([ptx.Module(text) for text in (texts[0][:begin] + changed + texts[0][end:], texts[1])],
+        device = Device([ptx.Module(text) for text in (texts[0][:begin] + changed + texts[0][end:], *texts[1:])],
                         Problem(128, 32, 2, 3, 50, 0, 1), less_shared=less_shared)
         if kernel == BACKWARD:
             check_backward(device, 0, 100)
