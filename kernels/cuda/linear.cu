@@ -4,8 +4,6 @@
 #include "members.h"
 #include "product.h"
 
-enum { WIDE = 32, HIGH = 8 };
-
 __global__ void add_bias(float *y, const float *b, int64_t batch, int64_t n, int relu)
 {
     HET_FOR(i, batch * n)
@@ -18,21 +16,6 @@ __global__ void add_bias(float *y, const float *b, int64_t batch, int64_t n, int
 __global__ void mask_rows(float *dy, const float *y, int64_t n)
 {
     HET_FOR(i, n) dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;
-}
-
-/* db += sum over rows; a block takes 32 columns */
-__global__ void add_columns(float *db, const float *dy, int64_t batch, int64_t n)
-{
-    __shared__ float part[HIGH][WIDE];
-    const int64_t j = (int64_t)blockIdx.x * WIDE + threadIdx.x;
-    float sum = 0.0f;
-    for (int64_t i = threadIdx.y; j < n && i < batch; i += HIGH) sum += dy[i * n + j];
-    part[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.y != 0 || j >= n) return;
-    sum = 0.0f;
-    for (int i = 0; i < HIGH; i++) sum += part[i][threadIdx.x];
-    db[j] += sum;
 }
 
 static int rounded(const het_cuda *c, int64_t n, int64_t k)
@@ -57,5 +40,5 @@ void het_cuda_linear_backward(het_device *dev, float *dx, float *dw, float *db, 
     const het_product to_x = {batch, k, n, 0, 0, 0, 0, 0.0f, rounded(c, n, k), 1}, to_w = {n, k, batch, 1, 0, 0, 0, 1.0f, rounded(c, n, k), 1};
     if (dx != NULL) het_cuda_product(c, &to_x, dx, dy, w);
     het_cuda_product(c, &to_w, dw, dy, x);
-    if (db != NULL) HET_LAUNCH_MEET(c, add_columns, het_tiles(n, WIDE), dim3(WIDE, HIGH), db, dy, batch, n);
+    if (db != NULL) het_cuda_join(c, db, dy, batch, n);
 }
