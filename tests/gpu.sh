@@ -165,6 +165,18 @@ within "the fused decoder against the plain one, bf16" bf16-plain bf16 1e-2
 step "the same bits twice" h5diff "$(ls "$work"/fp32/checkpoints/*.h5)" "$(ls "$work"/again/checkpoints/*.h5)"
 step "the same bits twice, fused" h5diff "$(ls "$work"/bf16/checkpoints/*.h5)" "$(ls "$work"/bf16-again/checkpoints/*.h5)"
 
+# Where the time of steps at D = 128 goes, kernel by kernel.
+profiler=$(command -v nsys || ls /usr/local/cuda/bin/nsys 2>/dev/null)
+if [ -n "$profiler" ]; then
+    large=(train "$work/large.h5" --set init.method=none --set train.batch=128 --set train.epochs=4 --set train.pose_steps=1
+           --set train.pose_images=1 --set train.march_start=0 -o "$work/large" --device cuda)
+    "$program" simulate --atoms "$work/a.pdb" --apix 1 --snr-db -10 -n 512 -D 128 --seed 5 -o "$work/large.h5"
+    step "a profile" said profile env HET_CUDA_GRAPH=off "$profiler" profile -t cuda -f true -o "$work/profile" "$program" "${large[@]}"
+    "$profiler" stats -q --report cuda_gpu_kern_sum "$work/profile.nsys-rep" | head -n 45
+else
+    echo "left out the profile: no nsys"
+fi
+
 # Last, as it takes longest: what was found so far is known by then.
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ -n "${HET_GPU_QUICK:-}" ] || [ -z "$sanitizer" ]; then
