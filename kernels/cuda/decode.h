@@ -43,7 +43,7 @@ struct het_decode {
     /* fused; of h all but the last */
     uint4 *forward, *backward; /* weights in squares of W and of its transpose */
     float *turns;         /* (IMAGES, 3, F): of a step in x and in y, and of the plane's offset */
-    float *slots;         /* (tiles + IMAGES, 2F + H): sums of a tile's rows of one image */
+    float *slots;         /* (parts + IMAGES, 2F + H): sums of the rows of one image in a part of a tile */
 };
 
 /** Inputs of a layer, and the offset of its weights in the block; its bias follows them (l > 0). l = layers: of W_out. */

@@ -39,9 +39,11 @@ __device__ static inline int column_of(int e)
 }
 
 /* Two neighbours as memory holds them. */
-__device__ static inline float2 split(uint32_t pair)
+__device__ static inline float2 split(uint32_t word)
 {
-    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000u));
+    float pair[2];
+    het_unpack(pair, word);
+    return make_float2(pair[0], pair[1]);
 }
 
 /* The same in one access; `at` is even. */
@@ -52,12 +54,8 @@ __device__ static inline float2 load_pair(const het_narrow *from, int at)
 
 __device__ static inline void store_pair(het_narrow *to, int at, float first, float second)
 {
-#ifdef __CUDA_ARCH__
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(*(uint32_t *)(to + at)) : "f"(second), "f"(first));
-#else
-    het_store(to, at, first);
-    het_store(to, at + 1, second);
-#endif
+    const float pair[2] = {first, second};
+    *(uint32_t *)(to + at) = het_pack(pair);
 }
 
 /* What a kernel needs. */

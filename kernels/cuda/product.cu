@@ -91,7 +91,8 @@ static unsigned hash(const het_product *p, int align)
     uint64_t h = (uint64_t)p->m * 0x9E3779B97F4A7C15u;
     h = (h ^ (h >> 29) ^ (uint64_t)p->n) * 0xBF58476D1CE4E5B9u;
     h = (h ^ (h >> 32) ^ (uint64_t)p->k) * 0x94D049BB133111EBu;
-    h += (uint64_t)(p->turn_a + 2 * p->turn_b + 4 * p->narrow + 8 * p->narrow_out + 16 * (p->beta != 0.0f) + 32 * align + 4096 * p->rounded + 8192 * p->parts);
+    h += (uint64_t)(p->turn_a + 2 * p->turn_b + 4 * p->narrow + 8 * p->narrow_out + 16 * (p->beta != 0.0f) + 32 * align +
+                    4096 * p->rounded + 8192 * p->parts);
     h *= 0x9E3779B97F4A7C15u;
     return (unsigned)(h >> 40) % PLANS;
 }

@@ -4,7 +4,8 @@
 /** Matrix products by cuBLASLt, loaded at run time. All matrices are dense and row-major.
  *      C (M,N) = op(A) op(B) + beta C,   op(A) (M,K): A is (M,K), or (K,M) where turned; B likewise
  *  A and B are both fp32 or both bf16, C is fp32 or, narrow too, bf16; sums are fp32, and true fp32 for fp32 operands, unless
- *  these may be `rounded` to TF32 (11 digits), which tensor cores take. Only algorithms whose sums have one order are admitted, so the same call gives the same bits. */
+ *  these may be `rounded` to TF32 (11 digits), which tensor cores take. Only algorithms whose sums have one order are admitted, so
+ *  the same call gives the same bits. */
 typedef struct het_product {
     int64_t m, n, k;
     int turn_a, turn_b;
