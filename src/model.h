@@ -35,7 +35,7 @@ typedef struct het_model_spec {
 typedef struct het_tally {
     /* task one; zero_loss: of predicting nothing */
     double image_loss, kl, shift_penalty, zero_loss, mirrored;
-    double images;
+    double images, pixels;                       /* pixels: Fourier pixels of the loss's whole disc, for each image */
     double pose_loss, rotation_error, synthetic; /* task two: eq. 8, |R-R'|^2 */
     double conformation_loss;                    /* task two, with z given in task one */
     double spread, spread_pairs;                 /* |R_i - R_j|^2 of predicted rotations in task one */

@@ -167,6 +167,7 @@ static void tally_image(het_model *m, het_tally *tally)
     }
     tally->zero_loss += *zero_loss * (double)n;
     tally->images += (double)n;
+    tally->pixels += (double)(n * (2 * m->active - 1)); /* half of it is kept */
     if (m->given) keep_answers(m, loss);
 }
 

@@ -101,11 +101,11 @@ static void write_root(het_report *r, het_run *run, het_model *m, const het_surv
     const double left = (now - r->started) / (double)(d->step + 1 - r->first_step) * (double)(c->end - d->step - 1);
     const int64_t images = (d->step + 1) / het_schedule_cycle(c->config) * c->config->train.batch;
     const double spread = t->spread / fmax(t->spread_pairs, 1.0), skewness = map_skewness(m);
-    const double pixels = (double)(m->spec.box * m->spec.box), disc = (double)(2 * m->active - 1); /* half of it is kept */
+    const double box_pixels = (double)(m->spec.box * m->spec.box), disc = t->pixels / n; /* it grows between two reports */
     const het_health_numbers numbers = {.images_seen = (double)images, .spread = spread, .image_loss = t->image_loss / n,
                                         .zero_loss = t->zero_loss / n, .snr = survey->floored ? 0.0 : survey->snr,
                                         .snr_floor = 0.0, .skewness = skewness, .non_finite = t->non_finite,
-                                        .noise_loss = survey->noise_variance * disc / pixels,
+                                        .noise_loss = survey->noise_variance * disc / box_pixels,
                                         .progress = d->epoch / c->config->train.epochs,
                                         .z_rms = d->frozen ? NAN : sqrt(t->z_square / n)};
     char health[80];

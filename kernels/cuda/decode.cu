@@ -97,18 +97,20 @@ static int allocate(het_decode *d)
     for (int64_t l = 0; l < s->layers - d->fused; l++) TAKE(d->h[l], void, rows * s->width * element);
     for (int64_t l = 0; l < (d->fused ? s->layers : 1); l++) TAKE(d->dz[l], void, rows * s->width * element);
     TAKE(d->dphase, float, HET_DECODE_IMAGES * 2 * s->frequencies * four);
+    if (d->wgmma) complete &= het_cuda_wgmma_allocate(d);
     return complete && (d->fused ? het_cuda_fused_allocate(d) : het_cuda_plain_allocate(d));
 }
 #undef TAKE
 
-/* HET_CUDA_DECODE=fused|plain: fused is used, unless told otherwise, where it serves. */
-static het_status choose(het_cuda *c, const het_decode_spec *s, int *fused)
+/* HET_CUDA_DECODE=wgmma|fused|plain: the first of them that serves, from the one that is named on (wgmma). */
+static het_status choose(het_decode *d)
 {
     const char *text = getenv("HET_CUDA_DECODE");
-    const int plain = text != NULL && strcmp(text, "plain") == 0;
-    if (text != NULL && !plain && strcmp(text, "fused") != 0)
-        return c->host->fail(HET_E_USAGE, "HET_CUDA_DECODE=%s: it must be fused or plain", text);
-    *fused = !plain && het_cuda_fused_fits(c, s);
+    const int plain = text != NULL && strcmp(text, "plain") == 0, fused = text != NULL && strcmp(text, "fused") == 0;
+    if (text != NULL && !plain && !fused && strcmp(text, "wgmma") != 0)
+        return d->cuda->host->fail(HET_E_USAGE, "HET_CUDA_DECODE=%s: it must be wgmma, fused or plain", text);
+    d->fused = !plain && het_cuda_fused_fits(d->cuda, &d->spec);
+    d->wgmma = d->fused && !fused && het_cuda_wgmma_fits(d->cuda, &d->spec);
     return HET_OK;
 }
 
@@ -128,16 +130,14 @@ het_status het_cuda_decode_new(het_device *dev, het_decode **dec, const het_deco
 {
     het_cuda *c = het_cuda_of(dev);
     *dec = NULL;
-    int fused = 0;
     het_status status = check_spec(c, spec);
-    if (status == HET_OK) status = choose(c, spec, &fused);
     if (status != HET_OK) return status;
     het_decode *d = new het_decode();
     d->cuda = c;
     d->spec = *spec;
-    d->fused = fused;
+    status = choose(d);
     choose_chunks(d);
-    status = het_cuda_long_reserve(c, het_decode_inputs(spec, 0), spec->width);
+    if (status == HET_OK) status = het_cuda_long_reserve(c, het_decode_inputs(spec, 0), spec->width);
     if (status == HET_OK) status = het_cuda_long_reserve(c, spec->width, spec->width);
     if (status == HET_OK && !allocate(d)) status = c->host->fail(HET_E_MEMORY, "decoder: no memory on the GPU");
     if (status != HET_OK) {
@@ -154,6 +154,7 @@ het_status het_cuda_decode_new(het_device *dev, het_decode **dec, const het_deco
         d->reach[p] = (int32_t)most;
     }
     d->spec.kxy = NULL; /* the caller's */
+    d->wgmma = d->wgmma && het_cuda_wgmma_agrees(d);
     *dec = d;
     return HET_OK;
 }
@@ -162,7 +163,8 @@ void het_cuda_decode_free(het_decode *d)
 {
     if (d == NULL) return;
     void *pieces[] = {d->kxy, d->freq, d->params, d->weights, d->rows, d->x, d->partial, d->dphase, d->tables, d->z, d->dh,
-                      d->dx, d->out, d->forward, d->backward, d->turns, d->slots};
+                      d->dx, d->out, d->forward, d->backward, d->turns, d->slots,
+                      d->stages};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_cuda_free(d->cuda, pieces[i]);
     for (int l = 0; l < HET_DECODE_LAYERS_MAX; l++) {
         het_cuda_free(d->cuda, d->h[l]);
@@ -181,6 +183,7 @@ void het_cuda_decode_load(het_decode *d, const float *params, const float *freq)
     if (d->weights != NULL) HET_LAUNCH(c, convert<het_narrow>, het_blocks(n), HET_BLOCK, d->weights, params, n);
     HET_LAUNCH(c, convert<float>, het_blocks(3 * d->spec.frequencies), HET_BLOCK, d->freq, freq, 3 * d->spec.frequencies);
     if (d->fused) het_cuda_fused_load(d);
+    if (d->wgmma) het_cuda_wgmma_load(d);
 }
 
 /* ---- steps of both ways ---- */
@@ -223,7 +226,8 @@ void het_cuda_decode_forward(het_decode *d, float *slice, const float *rot, cons
 {
     for (int64_t first = 0; first < b * p;) {
         const chunk k = chunk_at(d, NULL, p, first, b * p, d->capacity_forward);
-        (d->fused ? het_cuda_fused_forward : het_cuda_plain_forward)(d, &k, slice + 2 * first, rot, bias, kz);
+        const auto forward = d->wgmma ? het_cuda_wgmma_forward : d->fused ? het_cuda_fused_forward : het_cuda_plain_forward;
+        forward(d, &k, slice + 2 * first, rot, bias, kz);
         first += k.rows;
     }
 }

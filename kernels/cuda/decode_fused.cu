@@ -370,10 +370,16 @@ int het_cuda_fused_fits(het_cuda *c, const het_decode_spec *s)
 }
 
 /* Kernels get more than 48 KiB of shared memory only when that is asked for. */
-template <int WIDTH> static void ask_shared(het_cuda *c, const het_decode_spec *s)
+template <int WIDTH> static void run_forward(het_cuda *c, const job &q, int bytes)
 {
-    HET_CUDA(c, cudaFuncSetAttribute(fused_forward<WIDTH>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes(s, 0)));
-    HET_CUDA(c, cudaFuncSetAttribute(fused_backward<WIDTH>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes(s, 1)));
+    HET_CUDA(c, cudaFuncSetAttribute(fused_forward<WIDTH>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    HET_LAUNCH_SHARED(c, fused_forward<WIDTH>, (unsigned)q.tiles, PARTS * WIDTH, bytes, q);
+}
+
+template <int WIDTH> static void run_backward(het_cuda *c, const job &q, int bytes)
+{
+    HET_CUDA(c, cudaFuncSetAttribute(fused_backward<WIDTH>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    HET_LAUNCH_SHARED(c, fused_backward<WIDTH>, (unsigned)q.tiles, PARTS * WIDTH, bytes, q);
 }
 
 int het_cuda_fused_allocate(het_decode *d)
@@ -403,8 +409,7 @@ void het_cuda_fused_load(het_decode *d)
     }
 }
 
-/* Rows and phases of the chunk, and what its kernel needs of the plan. */
-static job prepare(het_decode *d, const chunk *k, const float *rot, const float *bias, const float *kz)
+job het_cuda_fused_prepare(het_decode *d, const chunk *k, const float *rot, const float *bias, const float *kz)
 {
     const het_decode_spec *s = &d->spec;
     job q = job();
@@ -423,18 +428,14 @@ static job prepare(het_decode *d, const chunk *k, const float *rot, const float 
     q.frequencies = (int)s->frequencies;
     q.layers = (int)s->layers;
     q.plain = s->plain;
-    if (s->width == 128) ask_shared<128>(d->cuda, s);
-    else ask_shared<256>(d->cuda, s);
     return q;
 }
 
 void het_cuda_fused_forward(het_decode *d, const chunk *k, float *slice, const float *rot, const float *bias, const float *kz)
 {
-    job q = prepare(d, k, rot, bias, kz);
-    const int bytes = shared_bytes(&d->spec, 0);
+    job q = het_cuda_fused_prepare(d, k, rot, bias, kz);
     q.slice = slice;
-    if (d->spec.width == 128) HET_LAUNCH_SHARED(d->cuda, fused_forward<128>, (unsigned)q.tiles, PARTS * 128, bytes, q);
-    else HET_LAUNCH_SHARED(d->cuda, fused_forward<256>, (unsigned)q.tiles, PARTS * 256, bytes, q);
+    (d->spec.width == 128 ? run_forward<128> : run_forward<256>)(d->cuda, q, shared_bytes(&d->spec, 0));
 }
 
 void het_cuda_fused_backward(het_decode *d, const chunk *k, float *dparams, float *drot, float *dbias, const float *dslice,
@@ -443,8 +444,7 @@ void het_cuda_fused_backward(het_decode *d, const chunk *k, float *dparams, floa
     het_cuda *c = d->cuda;
     const het_decode_spec *s = &d->spec;
     const int64_t width = s->width;
-    const int bytes = shared_bytes(s, 1);
-    job q = prepare(d, k, rot, bias, NULL);
+    job q = het_cuda_fused_prepare(d, k, rot, bias, NULL);
     q.dslice = dslice;
     q.x = (het_narrow *)d->x;
     for (int64_t l = 0; l < s->layers; l++) {
@@ -455,8 +455,7 @@ void het_cuda_fused_backward(het_decode *d, const chunk *k, float *dparams, floa
     const int64_t parts = PARTS * q.tiles;
     q.bias_sums = q.out_sums + parts * 2 * (width + 1);
     q.slots = d->slots;
-    if (width == 128) HET_LAUNCH_SHARED(c, fused_backward<128>, (unsigned)q.tiles, PARTS * 128, bytes, q);
-    else HET_LAUNCH_SHARED(c, fused_backward<256>, (unsigned)q.tiles, PARTS * 256, bytes, q);
+    (width == 128 ? run_backward<128> : run_backward<256>)(c, q, shared_bytes(s, 1));
     het_cuda_join(c, dparams + het_decode_layer_at(s, s->layers), q.out_sums, parts, 2 * (width + 1));
     for (int64_t l = 0; l < s->layers; l++) {
         float *db = dparams + het_decode_layer_at(s, l) + width * width;

@@ -1,15 +1,13 @@
 #pragma once
 /** What the forward and the backward of a tile have in common (decode_fused.cu): shared memory, products on tensor cores,
  *  features and layers. */
-#include "decode.h"
+#include "decode_job.h"
 
 #include <cuda_bf16.h>
 #include <mma.h>
 
 namespace wmma = nvcuda::wmma;
 
-typedef het_decode_row row;
-typedef het_decode_chunk chunk;
 typedef wmma::fragment<wmma::matrix_a, 16, 16, 16, __nv_bfloat16, wmma::row_major> left_square;
 typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, wmma::col_major> right_square;
 typedef wmma::fragment<wmma::accumulator, 16, 16, 16, float> sum_square;
@@ -38,15 +36,7 @@ __device__ static inline int column_of(int e)
     return (int)threadIdx.x % 4 * 2 + e % 2 + e / 4 * 8;
 }
 
-/* Two neighbours as memory holds them. */
-__device__ static inline float2 split(uint32_t word)
-{
-    float pair[2];
-    het_unpack(pair, word);
-    return make_float2(pair[0], pair[1]);
-}
-
-/* The same in one access; `at` is even. */
+/* Two neighbours in one access; `at` is even. */
 __device__ static inline float2 load_pair(const het_narrow *from, int at)
 {
     return split(*(const uint32_t *)(from + at));
@@ -57,19 +47,6 @@ __device__ static inline void store_pair(het_narrow *to, int at, float first, fl
     const float pair[2] = {first, second};
     *(uint32_t *)(to + at) = het_pack(pair);
 }
-
-/* What a kernel needs. */
-typedef struct job {
-    const row *rows;
-    int64_t count, tiles, points;
-    const float *turns, *bias, *params;
-    const uint4 *forward, *backward; /* weights in squares */
-    int frequencies, layers, plain;
-    float *slice; /* of the forward; the rest is of the backward */
-    const float *dslice;
-    het_narrow *x, *h[HET_DECODE_LAYERS_MAX], *dz[HET_DECODE_LAYERS_MAX];
-    float *out_sums, *bias_sums, *slots; /* (parts, H+1, 2), (layers - 1, parts, H), (slots, 2F + H); parts of all tiles */
-} job;
 
 /* ---- shared memory -------------------------------------------------------------------------------------------------- */
 
@@ -200,21 +177,6 @@ __device__ static inline void multiply(sums *s, const het_narrow *a, int ld, con
 
 /* ---- features and layers -------------------------------------------------------------------------------------------- */
 
-/* x less the nearest whole number, for |x| < 2^22: a number of that size holds no fraction. (rintf is a slow instruction.) */
-__device__ static inline float fraction(float x)
-{
-    const float large = 12582912.0f; /* 1.5 2^23 */
-    return x - ((x + large) - large);
-}
-
-/* Of a phase, k . (across, up) + plane in turns. Whole ones leave the sum at its end: it is good to 2e-5 of a turn in a box of 512. */
-__device__ static inline void feature(const row &at, float across, float up, float plane, float *cosine, float *sine)
-{
-    const float phase = fraction(fmaf(at.kx, across, fmaf(at.ky, up, plane)));
-    __sincosf(6.283185307f * fabsf(phase), sine, cosine); /* so that it is odd and even to the bit: V(-q) = conj V(q) */
-    *sine = at.sign * copysignf(*sine, phase);
-}
-
 /* x = [cos(phase), s sin(phase)]: a warp for each row, a lane for two neighbouring frequencies. Four rows at a time, and nothing is stored
    before all of them are known, so that they do not wait for each other. ONE: all rows are of one image. */
 template <bool ONE> __device__ static inline void fill_features(const job &q, const tile &t)
@@ -256,17 +218,6 @@ template <int WIDTH> __device__ static inline void copy_out(het_narrow *to, cons
     if (first >= rows) return;
     for (int r = 0; r < ROWS; r += rows)
         if (r + first < ROWS) out[(r + first) * pieces] = *(const uint4 *)(t.act + (r + first) * (columns + 8) + 8 * piece);
-}
-
-/* NaN passes. */
-__device__ static inline float relu(float v)
-{
-#ifdef __CUDA_ARCH__
-    asm("max.NaN.f32 %0, %0, 0f00000000;" : "+f"(v));
-    return v;
-#else
-    return v <= 0.0f ? 0.0f : v;
-#endif
 }
 
 /* h = [h before +] relu(sum + bias), over h before; the bias is the image's in the first layer. APART: the rows' images differ. */
@@ -322,10 +273,4 @@ template <int WIDTH> __device__ static inline void run_layers(sums *s, const job
         __syncthreads();
         if (keep && l + 1 < q.layers) copy_out<WIDTH>(q.h[l], t, WIDTH);
     }
-}
-
-/* W_out (H,2), b_out (2) */
-template <int WIDTH> __device__ static inline const float *output_at(const job &q)
-{
-    return q.params + 2 * q.frequencies * WIDTH + (q.layers - 1) * (WIDTH * WIDTH + WIDTH);
 }

@@ -46,6 +46,10 @@ static inline float2 make_float2(float x, float y)
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 void __syncthreads(void);
 void __syncwarp(void);
+/* For barriers of shared memory (warpgroup_host.h): let other warps go on; something that they wait for has moved; has come. */
+void het_host_wait(void);
+void het_host_moved(void *barrier);
+void het_host_waited(void *barrier);
 
 static inline float __uint_as_float(uint32_t bits)
 {

@@ -22,7 +22,7 @@ typedef void *jump_point[5];
 enum { WARP = 32 };
 
 /* Where a thread stands. */
-enum stand { RUNS, AT_WARP, AT_BLOCK, LEFT /* the kernel returned */ };
+enum stand { RUNS, AT_WARP, AT_BLOCK, WAITS /* for other warps */, LEFT /* the kernel returned */ };
 
 typedef struct fiber {
     ucontext_t start;
@@ -37,6 +37,7 @@ typedef struct fiber {
 static fiber *all_fibers, *fibers; /* of all sets of races.h; of the block that runs */
 static char *stacks;
 static void *host;                      /* the logical thread that launches */
+static unsigned long moves;             /* of what warps wait for */
 static char launched = 1, finished = 1; /* gates of launches; not 0, as races.h forgets what begins as 0 */
 static jump_point scheduler;
 static fiber *current; /* NULL: no fibers */
@@ -113,12 +114,31 @@ HET_UNWATCHED void __syncwarp(void)
     wait_at(AT_WARP);
 }
 
+/* For another look at a barrier in shared memory, and around it what races.h is told. */
+HET_UNWATCHED void het_host_wait(void)
+{
+    if (current == NULL) stop("a barrier in a kernel that was launched without MEET");
+    current->stand = WAITS;
+    leave_fiber();
+}
+
+void het_host_moved(void *barrier)
+{
+    moves++;
+    het_races_before(barrier);
+}
+
+void het_host_waited(void *barrier)
+{
+    het_races_after(barrier);
+}
+
 static dim3 thread_at(unsigned i)
 {
     return dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
 }
 
-/* The warp's threads to their next barrier of the block, or to the end; where they stand. */
+/* The warp's threads to their next barrier of the block, to the next thing that they wait for, or to the end; where they stand. */
 static int run_warp(unsigned first, unsigned end, int backwards)
 {
     int stand = AT_WARP;
@@ -172,12 +192,18 @@ static void run_together(unsigned threads, int backwards)
     for (unsigned i = 0; i < threads; i++) ready(i);
     const unsigned warps = (threads + WARP - 1) / WARP;
     for (unsigned left = 0; left < warps;) {
+        const unsigned long before = moves;
+        unsigned waiting = 0, at_barrier = 0;
         left = 0;
         for (unsigned n = 0; n < warps; n++) {
             const unsigned first = WARP * (backwards ? warps - 1 - n : n), end = first + WARP;
-            left += run_warp(first, end < threads ? end : threads, backwards) == LEFT;
+            const int stand = fibers[first].stand == LEFT ? LEFT : run_warp(first, end < threads ? end : threads, backwards);
+            left += stand == LEFT;
+            waiting += stand == WAITS;
+            at_barrier += stand == AT_BLOCK;
         }
-        if (left > 0 && left < warps) stop("some threads of a block wait at a barrier that others left out");
+        if (at_barrier > 0 && at_barrier < warps) stop("some threads of a block wait at a barrier that others left out");
+        if (waiting > 0 && moves == before) stop("warps wait for what does not come");
     }
     current = NULL;
 }

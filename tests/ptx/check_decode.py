@@ -3,11 +3,11 @@
 
 usage: check_decode.py [--nvcc NVCC] [--arch compute_90] [--long] [--profile] [--faults]
 
-  --long      more shapes, beside the ones that every path of the kernels runs in
+  --long      more shapes, beside the ones that every path of the kernels runs in; with --faults more of these
   --profile   only: instructions of a full tile of the default network by class and by line, conflicts of banks of shared memory
   --faults    only: PTX with a fault written into it, each of which must be found
 
-Rows, phases, weights in squares, forward, backward, and the sums around them run as PTX; gradients of weights, cuBLASLt's on a
+Rows, phases, packed weights, forward (by mma, and by wgmma as compiled for compute_90a), backward, and the sums around them run as PTX; gradients of weights, cuBLASLt's on a
 GPU, are numpy's. What a tile writes is compared stage by stage, each from what the kernel itself wrote before; and the results
 with a network of its own that rounds as the kernels say they do, and with one that does not round, whose gradients are
 compared with differences of its results. Exit code 1: something differs or is not allowed. 77: no nvcc, or no numpy.
@@ -16,6 +16,7 @@ import argparse
 import collections
 import contextlib
 import copy
+import functools
 import io
 import os
 import re
@@ -32,10 +33,12 @@ except ImportError:
     sys.exit(77)
 
 import ptx
+import warpgroups  # noqa: F401 - ptx knows more instructions with it
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ROWS, PARTS, STAGE, LAYERS_MAX = 128, 2, 320, 8            # decode.h, decode_tile.h, ops.h
 PART = ROWS // PARTS
+WGMMA_SHARED = 12 * 16384 + 26 * 8                         # SHARED_BYTES in decode_wgmma.cu
 FLAGS = ["-O3", "-std=c++17", "-lineinfo", "-ptx"]         # kernels/cuda/CMakeLists.txt
 ROW = np.dtype([("image", "<i4"), ("slot", "<i4"), ("point", "<i4"), ("kx", "<f4"), ("ky", "<f4"), ("sign", "<f4")])
 # Largest differences that are allowed: of one sum in float32; of one that stands on a rounded number which the kernel does not
@@ -199,10 +202,10 @@ def compile_ptx(nvcc, arch):
     """Texts of the files."""
     texts = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("decode_fused", "decode", "long_product"):
+        for name, its_arch in (("decode_fused", arch), ("decode", arch), ("long_product", arch), ("decode_wgmma", "compute_90a")):
             out = os.path.join(folder, name + ".ptx")
             source = os.path.join(ROOT, "kernels", "cuda", name + ".cu")
-            subprocess.run([nvcc, *FLAGS, "-arch=" + arch, source, "-o", out], check=True)
+            subprocess.run([nvcc, *FLAGS, "-arch=" + its_arch, source, "-o", out], check=True)
             with open(out) as file:
                 texts.append(file.read())
     return texts
@@ -213,10 +216,10 @@ def tiles(n, size):
 
 
 class Device:
-    """What decode.cu, decode_fused.cu and, but for products, long_product.cu do around the kernels."""
+    """What decode.cu, decode_fused.cu, decode_wgmma.cu and, but for products, long_product.cu do around the kernels."""
 
     def __init__(self, modules, problem, profile=False, less_shared=0):
-        self.fused, self.shared_steps, self.long_product = modules
+        self.fused, self.shared_steps, self.long_product, self.wgmma = modules
         self.p, self.profile, self.less_shared = problem, profile, less_shared
         p, memory = problem, ptx.Global()
         self.memory = memory
@@ -240,6 +243,15 @@ class Device:
             self.launch(self.fused, "pack_squares", count, (32, 1), [self.backward + at, w, inputs // 16, 1, p.width])
             at += 512 * count
 
+        if self.has_wgmma():
+            steps = 2 * (p.frequencies // 16 + (p.layers - 1) * 8)
+            self.stages = self.memory.room(steps * 8192)
+            self.launch(self.wgmma, "pack_stages", tiles(steps * 512, 256), (256, 1), [self.stages, self.params, p.frequencies, steps])
+
+    def has_wgmma(self):
+        """het_cuda_wgmma_fits() in decode_wgmma.cu"""
+        return self.p.width == 256 and self.p.frequencies % 32 == 0
+
     def shared_bytes(self, back):
         """layout_of() in decode_tile.h"""
         p = self.p
@@ -254,7 +266,7 @@ class Device:
         self.chunk_images = (first + rows - 1) // p.points - first_image + 1
         return ptx.pack("QQqqqqq", which, self.kxy, p.points, first, rows, first_image, self.chunk_images)
 
-    def prepare(self, chunk, rows, kz):
+    def prepare(self, chunk, rows, kz, weights=None):
         """Rows and phases; the kernel's argument up to what a direction needs."""
         p, f = self.p, self.p.frequencies
         self.rows, self.turns = self.memory.room(rows * ROW.itemsize), self.memory.room(self.chunk_images * 3 * f * 4)
@@ -262,15 +274,19 @@ class Device:
         self.launch(self.fused, "fill_turns", tiles(self.chunk_images * 3 * f, 256), (256, 1),
                     [self.turns, chunk, self.freq, self.rot, kz, p.box, f])
         return ptx.pack("QqqqQQQQQiii4x", self.rows, rows, tiles(rows, ROWS), p.points, self.turns, self.bias, self.params,
-                        self.forward, self.backward, f, p.layers, p.plain)
+                        weights or self.forward, self.backward, f, p.layers, p.plain)
 
-    def run_forward(self, kz, first, rows):
+    def run_forward(self, kz, first, rows, wgmma=False):
         """slice (rows, 2) of a chunk."""
         p = self.p
-        job = self.prepare(self.chunk(0, first, rows), rows, self.kz if kz else 0)
+        job = self.prepare(self.chunk(0, first, rows), rows, self.kz if kz else 0, self.stages if wgmma else None)
         slices = self.memory.room(rows * 8)
         job += ptx.pack("22Q", slices, *[0] * 21)
-        self.launch(self.fused, f"fused_forwardILi{p.width}E", tiles(rows, ROWS), (PARTS * p.width, 1), [job], self.shared_bytes(0))
+        if wgmma:
+            blocks = min(tiles(rows, ROWS), max(1, rows // 256))   # so that some have two tiles
+            self.launch(self.wgmma, "wgmma_forward", blocks, (384, 1), [job], WGMMA_SHARED - self.less_shared)
+        else:
+            self.launch(self.fused, f"fused_forwardILi{p.width}E", tiles(rows, ROWS), (PARTS * p.width, 1), [job], self.shared_bytes(0))
         return self.memory.get(slices, np.float32, (rows, 2))
 
     def run_backward(self, first, rows):
@@ -340,10 +356,11 @@ def rows_of(net, first, rows):
 
 def check_forward(device, kz, first, rows):
     p, all_images = device.p, np.arange(device.p.images)
-    slices = device.run_forward(kz, first, rows)
-    for name, rounded, limit in (("slice", bf16, SLICE), ("slice, not rounded", exact, SLICE_EXACT)):
-        net = rows_of(Network(p, all_images, p.kz if kz else None, rounded), first, rows)
-        report(name, of_all(slices, net.forward()), limit)
+    for words, wgmma in ((", wgmma", True), ("", False))[not device.has_wgmma():]:
+        slices = device.run_forward(kz, first, rows, wgmma)
+        for name, rounded, limit in (("slice", bf16, SLICE), ("slice, not rounded", exact, SLICE_EXACT)):
+            net = rows_of(Network(p, all_images, p.kz if kz else None, rounded), first, rows)
+            report(name + words, of_all(slices, net.forward()), limit)
 
 
 def check_tiles(p, net, found, images, first):
@@ -404,6 +421,7 @@ SHAPES = [   # words, kz, width, frequencies, layers, images, points, plain, fir
     ("a chunk amid images, fewer frequencies than warps take", True, 128, 16, 2, 5, 60, 1, 70, 140),
     ("one layer", True, 256, 16, 1, 3, 40, 0),
     ("the default network", False, 256, 192, 4, 3, 70, 0),
+    ("blocks with several tiles", True, 256, 32, 2, 7, 100, 1),
 ]
 MORE_SHAPES = [
     ("the default network, plain", True, 256, 192, 4, 4, 60, 1),
@@ -456,20 +474,25 @@ def each(pattern, to):
     return lambda text: re.sub(pattern, to, text, count=1 if "$skip" in to else 0)
 
 
-def without(pattern, n):
-    """The n-th of what matches left out."""
+def nth(pattern, to, n):
+    """The n-th of what matches changed."""
     def change(text):
-        begin, end = [m.span() for m in re.finditer(pattern, text)][n]
-        return text[:begin] + text[end:]
+        found = list(re.finditer(pattern, text))[n]
+        return text[:found.start()] + found.expand(to) + text[found.end():]
     return change
 
 
-FORWARD, BACKWARD, PACK = "fused_forwardILi128E", "fused_backwardILi128E", "pack_squares"
+def without(pattern, n):
+    return nth(pattern, "", n)
+
+
+FORWARD, BACKWARD, PACK, WGMMA = "fused_forwardILi128E", "fused_backwardILi128E", "pack_squares", "wgmma_forward"
 SKIP = r""".reg .pred %skip<9>; .reg .b32 %own<9>; mov.u32 %own1, %tid.x; setp.lt.u32 %skip1, %own1, 64;
 @%skip1 bra $skip;
 \1
 $skip:
 """
+OVER, AT_ONCE = r"mbarrier\.try_wait[^;]*;", "setp.eq.u32 %over, 0, 0;"
 PARTLY = """.reg .pred %skip<9>; .reg .b32 %own<9>; mov.u32 %own1, %tid.x; setp.lt.u32 %skip1, %own1, 64;
 @%skip1 bra $skip;
 mov.u32 %own2, 1;
@@ -498,19 +521,54 @@ FAULTS += [(f"forward without meeting {n + 1}", FORWARD, without(r"bar\.warp\.sy
 FAULTS += [(f"backward without barrier {n + 1}", BACKWARD, without(r"bar\.sync[^;]*;", n), "race") for n in range(6)]
 FAULTS += [(f"backward without meeting {n + 1}", BACKWARD, without(r"bar\.warp\.sync[^;]*;", n), "race") for n in range(7)]
 
+STRIDES = str(16 << 32 | 8 << 16)   # of the descriptor
+FAULTS += [
+    ("wgmma: words of inputs swapped", WGMMA, each(r"(\}, \{)(%r\d+), (%r\d+)(, %r\d+, %r\d+\}, %rd)", r"\1\3, \2\4"), "differ"),
+    ("wgmma: sums swapped", WGMMA, each(r"(bf16\.bf16 \{)(%f\d+), (%f\d+), (%f\d+)", r"\1\4, \3, \2"), "differ"),
+    ("wgmma: strides of the descriptor swapped", WGMMA, each(STRIDES, str(8 << 32 | 16 << 16)), "differ"),
+    ("wgmma: swizzled", WGMMA, each(STRIDES, str(1 << 62 | 16 << 32 | 8 << 16)), "only without swizzle"),
+    ("wgmma: no sums from the product before", WGMMA, each(r"setp\.ne\.s32 %add", "setp.eq.s32 %add"), "differ"),
+    ("wgmma: half of the bytes expected", WGMMA, each(r"(expect_tx[^;]*, )%r\d+;", r"\g<1>8192;"), "does not come"),
+    ("wgmma: a slot free when one group has left", WGMMA, nth(r"(mbarrier\.init[^;]*, )%r\d+;", r"\g<1>4;", 1), "on their way"),
+    ("wgmma: barriers made unseen", WGMMA, without(r"bar\.sync[^;]*;", 0), "may not see"),
+    ("wgmma: copies that begin 8 bytes off", WGMMA, each(r"(cp\.async\.bulk\S+ \[%r\d+\], \[%rd\d+)\]", r"\1+8]"), "multiples of 16"),
+    ("wgmma: a slot filled before it is free", WGMMA, nth(OVER, AT_ONCE, 0), "more arrivals"),
+    ("wgmma: weights not waited for", WGMMA, nth(OVER, AT_ONCE, 4), "on their way"),
+    ("wgmma: sums of other lanes", WGMMA, each(r"(shfl\.sync\.bfly\.b32[^,]*, %r\d+, )%r\d+", r"\g<1>3"), "differ"),
+]
+# Not found: a wait left out just before another one, as the tenth is, with no time for the slot to be filled.
+WITHOUT = [("wait", r"wgmma\.wait_group[^;]*;", "differ", (0, 1, 2, 10), (3, 4, 5, 6, 7, 8)),
+           ("fence", r"wgmma\.fence[^;]*;", "fence", (0, 1, 2), ()),
+           ("commit", r"wgmma\.commit[^;]*;", "differ", (0, 2), (1, 3, 4, 5, 6, 7, 8, 9)),
+           ("arrival", r"@%first mbarrier\.arrive[^;]*;", "does not come", (0, 2, 3), (1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13))]
+FAULTS += [(f"wgmma without {words} {n + 1}", WGMMA, without(form, n), wanted) for words, form, wanted, some, _ in WITHOUT for n in some]
+MORE_FAULTS = [(f"wgmma without {words} {n + 1}", WGMMA, without(form, n), wanted) for words, form, wanted, _, more in WITHOUT
+               for n in more]
+
+
+@functools.cache
+def module_of(text):
+    return ptx.Module(text)
+
 
 def what_is_said(texts, kernel, change, less_shared=0):
     """About a file with this change in one kernel."""
-    begin = re.search(r"\.entry \w*" + kernel, texts[0]).start()
-    end = texts[0].index("\n}\n", begin)
-    changed = change(texts[0][begin:end])
-    if changed == texts[0][begin:end] and not less_shared:
+    its = 3 if kernel == WGMMA else 0
+    begin = re.search(r"\.entry \w*" + kernel, texts[its]).start()
+    end = texts[its].index("\n}\n", begin)
+    changed = change(texts[its][begin:end])
+    if changed == texts[its][begin:end] and not less_shared:
         return "the change changes nothing"
+    modules = [module_of(text) for text in texts]
+    modules[its] = ptx.Module(texts[its][:begin] + changed + texts[its][end:])
+    problem = Problem(256, 64, 2, 3, 50, 0, 1) if kernel == WGMMA else Problem(128, 32, 2, 3, 50, 0, 1)
     failures.clear()
     try:
-        device = Device([ptx.Module(text) for text in (texts[0][:begin] + changed + texts[0][end:], *texts[1:])],
-                        Problem(128, 32, 2, 3, 50, 0, 1), less_shared=less_shared)
-        if kernel == BACKWARD:
+        device = Device(modules, problem, less_shared=less_shared)
+        if kernel == WGMMA:   # a block's second tile takes every slot of the ring once more
+            slices = device.run_forward(False, 0, 150, wgmma=True)
+            report("slice", of_all(slices, Network(problem, np.arange(3), None, bf16).forward()), SLICE)
+        elif kernel == BACKWARD:
             check_backward(device, 0, 100)
         else:
             check_forward(device, False, 0, 100)
@@ -519,10 +577,10 @@ def what_is_said(texts, kernel, change, less_shared=0):
     return f"{len(failures)} figures differ" if failures else "all agree"
 
 
-def check_faults(texts):
+def check_faults(texts, more):
     """Exit code 1: one was not found."""
     missed = 0
-    for words, kernel, change, wanted in FAULTS + [("16 bytes of shared memory too few", FORWARD, None, "outside")]:
+    for words, kernel, change, wanted in FAULTS + (MORE_FAULTS if more else []) + [("16 bytes of shared memory too few", FORWARD, None, "outside")]:
         with contextlib.redirect_stdout(io.StringIO()):
             said = what_is_said(texts, kernel, change or (lambda text: text), 0 if change else 16)
         missed += wanted not in said
@@ -543,7 +601,7 @@ def main():
         sys.exit(77)
     texts = compile_ptx(given.nvcc, given.arch)
     if given.faults:
-        sys.exit(check_faults(texts))
+        sys.exit(check_faults(texts, given.long))
     modules = [ptx.Module(text) for text in texts]
     if given.profile:
         sys.exit(print_profile(modules))

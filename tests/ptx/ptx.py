@@ -30,8 +30,18 @@ FENCE = 256
 NOBODYS, EMPTY, INPUT, ROOM = -1, 0, 1, 2   # epochs of a cell; later ones are of launches
 
 
+MORE = []   # functions like build_arithmetic, of instructions that other modules know (warpgroups.py)
+
+
 class Fault(Exception):
     """What would go wrong on a GPU, or is not known here."""
+
+
+class Asleep:
+    """What an instruction returns that these threads are to try again after a wake()."""
+
+    def __init__(self, mask):
+        self.mask = mask
 
 
 # ---- memory --------------------------------------------------------------------------------------------------------------
@@ -182,6 +192,7 @@ class Entry:
         self.most_threads = None
         self.widths, self.shared, self.static, self.code, self.labels = {}, {}, 0, [], {}
         self.index, self.registers = {}, 0
+        self.fenced = set()   # registers of which it is noted when they were written
         self.read_body(body, files)
 
     def read_body(self, body, files):
@@ -246,7 +257,7 @@ class Module:
             try:
                 instruction.run = build(entry, instruction)
             except Fault as why:
-                raise Fault(f"{name}: {instruction.text} ({instruction.line}): {why}") from None
+                raise Fault(f"{name}: {instruction.text[:120]} ({instruction.line}): {why}") from None
         return entry
 
     def launch(self, name, grid, threads, bytes_of_shared, arguments, memory, profile=False):
@@ -287,6 +298,10 @@ class Block:
         self.warp_of = np.arange(count) // LANES
         self.unit = (self.warp_of * UNITS + np.arange(count) % LANES).astype(np.int32)
         self.syncs = np.zeros(self.warps, np.int32)   # how often each warp has met
+        self.groups = {0: np.ones(count, bool)}       # threads by the instruction that they are at
+        self.asleep = {}                              # likewise, those who wait for others
+        self.background = None                        # warpgroups.py's
+        self.steps, self.written_at = 0, {}           # instructions so far; by register, of each warp
 
     def take(self, mask):
         """Run for these threads alone."""
@@ -297,15 +312,24 @@ class Block:
         self.whole = full or bool((by_warp.all(axis=1) == by_warp.any(axis=1)).all())
 
     def run(self):
-        groups = {0: np.ones(self.threads, bool)}   # by the instruction that they are at
         try:
             with np.errstate(all="ignore"):
-                while groups:
-                    self.step(groups)
+                while self.groups or self.asleep:
+                    if not self.groups and not (self.background and self.background.go_on()):
+                        raise Fault("threads wait for what does not come")
+                    if self.groups:
+                        self.step(self.groups)
         except (Fault, AttributeError) as why:
             instruction = self.entry.code[self.at]
             words = str(why) if isinstance(why, Fault) else f"a register is read that was never written ({why})"
-            raise Fault(f"{self.entry.name}: {instruction.text} ({instruction.line}): {words}") from None
+            raise Fault(f"{self.entry.name}: {instruction.text[:120]} ({instruction.line}): {words}") from None
+
+    def wake(self):
+        while self.asleep:
+            self.join(*self.asleep.popitem(), self.groups)
+
+    def join(self, at, mask, groups):
+        groups[at] = groups[at] | mask if at in groups else mask
 
     def step(self, groups):
         """The threads at the lowest instruction, until they part or reach others."""
@@ -315,26 +339,32 @@ class Block:
         self.take(mask)
         while at < limit:
             self.at, instruction = at, code[at]
+            self.steps += 1
             instruction.count += self.running
             if self.holes:
                 self.check_holes(instruction)
             taken = instruction.run(self)
+            if isinstance(taken, Asleep):
+                self.join(at, taken.mask, self.asleep)
+                if (mask & ~taken.mask).any():
+                    self.join(at, mask & ~taken.mask, groups)
+                return
             at += 1
             if taken is None:
                 continue
             if instruction.parts[0] == "bar":
-                if groups or len(mask) != mask.sum():
+                if groups or self.asleep or len(mask) != mask.sum():
                     raise Fault("a barrier that some threads do not reach")
                 self.memory.clock.tick()
                 continue
             target = None if instruction.parts[0] == "ret" else self.entry.labels[instruction.operands[0]]
             for place, going in ((target, taken), (at, mask & ~taken)):
                 if place is not None and going.any():
-                    groups[place] = groups[place] | going if place in groups else going
+                    self.join(place, going, groups)
             return
         if at >= len(code):
             raise Fault("the code ends without ret")
-        groups[at] = groups[at] | mask
+        self.join(at, mask, groups)
 
     def check_holes(self, instruction):
         for register in instruction.sources:
@@ -343,6 +373,8 @@ class Block:
                 raise Fault("a register is read that some of these threads have not written")
 
     def set(self, register, value):
+        if register in self.entry.fenced:
+            self.written_at.setdefault(register, np.zeros(self.warps, int))[self.active.reshape(-1, LANES).any(axis=1)] = self.steps
         if self.mask is None:
             self.registers[register] = value if value.ndim else np.broadcast_to(value, self.threads)
             self.holes.pop(register, None)
@@ -794,12 +826,16 @@ def build_control(entry, instruction):
 
 
 def build(entry, instruction):
-    names = re.findall(r"%\w+", " ".join(instruction.operands if instruction.parts[0] in ("st", "bra", "bar") or
-                                         instruction.opcode.startswith("wmma.store") else instruction.operands[1:]))
+    gives = instruction.parts[0] in ("st", "bra", "bar", "cp") or re.match(r"wmma\.store|mbarrier\.[ia]", instruction.opcode)
+    names = re.findall(r"%\w+", " ".join(instruction.operands if gives else instruction.operands[1:]))
     names += [instruction.guard] if instruction.guard else []
     instruction.sources = [entry.index[n] for n in names if n in entry.index]
     run = None
-    if instruction.parts[0] in ("bra", "ret", "bar"):
+    for builder in MORE:
+        run = run or builder(entry, instruction)
+    if run is not None:
+        pass
+    elif instruction.parts[0] in ("bra", "ret", "bar"):
         run = build_control(entry, instruction)
     elif instruction.guard is not None:
         pass
