@@ -63,15 +63,23 @@ __device__ static inline void go_on(ring *r)
     r->parity ^= 1;
 }
 
-/* One warp: the weights of all layers, again for each of the block's tiles. */
+/* The cluster takes tiles side by side, from this one on; its blocks take one each, beyond the end for nothing. */
+__device__ static inline int64_t first_tile(void)
+{
+    return (int64_t)blockIdx.x - het_cluster_rank();
+}
+
+/* One warp: the weights of all layers, again for each tile; a share of each stage, for all blocks of the cluster. */
 __device__ static inline void fetch_weights(const job &q, ring r)
 {
     const int stages = stages_of(q.frequencies, q.layers);
-    for (int64_t tile = blockIdx.x; tile < q.tiles; tile += gridDim.x)
+    const uint32_t share = STAGE_BYTES / HET_CLUSTER, mine = het_cluster_rank() * share;
+    for (int64_t tile = first_tile(); tile < q.tiles; tile += gridDim.x)
         for (int n = 0; n < stages; n++) {
+            const uint32_t full = r.full + 8 * r.slot;
             het_mbarrier_wait(r.empty + 8 * r.slot, r.parity ^ 1); /* at first that of the phase before: the slot is empty */
-            het_mbarrier_copy(r.stages + r.slot * STAGE_BYTES, (const char *)q.forward + (int64_t)n * STAGE_BYTES, STAGE_BYTES,
-                              r.full + 8 * r.slot);
+            het_mbarrier_expect(full, STAGE_BYTES);
+            het_copy_everywhere(r.stages + r.slot * STAGE_BYTES + mine, (const char *)q.forward + (int64_t)n * STAGE_BYTES + mine, share, full);
             go_on(&r);
         }
 }
@@ -103,7 +111,7 @@ __device__ static inline void multiply_stage(float sums[128], const uint32_t fir
 /* The slot before that of the ring has been read. */
 __device__ static inline void leave_former(const ring *r)
 {
-    het_mbarrier_arrive(r->empty + 8 * (r->slot == 0 ? STAGES - 1 : r->slot - 1));
+    het_mbarrier_arrive_everywhere(r->empty + 8 * (r->slot == 0 ? STAGES - 1 : r->slot - 1));
 }
 
 /* ---- layers --------------------------------------------------------------------------------------------------------- */
@@ -220,31 +228,13 @@ __device__ static inline void put_slice(const job &q, const uint32_t h[64], cons
     }
 }
 
-__device__ static inline void run_tiles(const job &q, char *shared)
+/* A group: its rows of each of the block's tiles. */
+__device__ static inline void run_tiles(const job &q, ring r, turns t)
 {
-    const int group = (int)threadIdx.x / GROUP;
-    ring r = ring_at(shared);
-    const uint32_t turn_of_first = r.empty + 8 * STAGES;
-    if (threadIdx.x == 0) {
-        for (uint32_t s = 0; s < STAGES; s++) {
-            het_mbarrier_make(r.full + 8 * s, 1);
-            het_mbarrier_make(r.empty + 8 * s, GROUPS * GROUP / 32);
-        }
-        for (uint32_t g = 0; g < GROUPS; g++) het_mbarrier_make(turn_of_first + 8 * g, GROUP / 32);
-        het_mbarriers_made();
-    }
-    __syncthreads();
-    if (group == GROUPS) {
-        het_fewer_registers<24>();
-        if (threadIdx.x < GROUPS * GROUP + 32) fetch_weights(q, r);
-        return;
-    }
-    het_more_registers<240>();
-    turns t = {turn_of_first + 8 * group, turn_of_first + 8 * (1 - group), group == 0 ? 1u : 0u}; /* the first group's begins */
     float sums[128];
     uint32_t h[64];
-    for (int64_t tile = blockIdx.x; tile < q.tiles; tile += gridDim.x) {
-        const int64_t first = tile * HET_DECODE_ROWS + (int)threadIdx.x / 32 * 16 + (int)threadIdx.x % 32 / 4;
+    for (int64_t tile = first_tile(); tile < q.tiles; tile += gridDim.x) {
+        const int64_t first = (tile + het_cluster_rank()) * HET_DECODE_ROWS + (int)threadIdx.x / 32 * 16 + (int)threadIdx.x % 32 / 4;
         const row at[2] = {row_at(q, first), row_at(q, first + 8)};
         first_layer(sums, q, at, &r, &t);
         next_inputs(h, sums, q.bias + (int64_t)at[0].image * COLUMNS, q.bias + (int64_t)at[1].image * COLUMNS, false);
@@ -257,11 +247,35 @@ __device__ static inline void run_tiles(const job &q, char *shared)
     }
 }
 
-/* Grid (as many blocks as the GPU has multiprocessors, or tiles). */
-__global__ void __launch_bounds__(THREADS, 1) wgmma_forward(job q)
+__device__ static inline void run_block(const job &q, char *shared)
+{
+    const int group = (int)threadIdx.x / GROUP;
+    ring r = ring_at(shared);
+    const uint32_t turn_of_first = r.empty + 8 * STAGES;
+    if (threadIdx.x == 0) {
+        for (uint32_t s = 0; s < STAGES; s++) {
+            het_mbarrier_make(r.full + 8 * s, 1);
+            het_mbarrier_make(r.empty + 8 * s, HET_CLUSTER * GROUPS * GROUP / 32);
+        }
+        for (uint32_t g = 0; g < GROUPS; g++) het_mbarrier_make(turn_of_first + 8 * g, GROUP / 32);
+        het_mbarriers_made();
+    }
+    het_cluster_meet();
+    if (group == GROUPS) {
+        het_fewer_registers<24>();
+        if (threadIdx.x < GROUPS * GROUP + 32) fetch_weights(q, r);
+    } else {
+        het_more_registers<240>();
+        run_tiles(q, r, turns{turn_of_first + 8 * group, turn_of_first + 8 * (1 - group), group == 0 ? 1u : 0u}); /* the first group begins */
+    }
+    het_cluster_meet(); /* the other block's arrivals and copies come here */
+}
+
+/* Grid (as many blocks as the GPU has multiprocessors, or tiles, in whole clusters). */
+__global__ void HET_CLUSTERS __launch_bounds__(THREADS, 1) wgmma_forward(job q)
 {
     HET_SHARED(shared);
-    if (HET_WARPGROUPS) run_tiles(q, shared);
+    if (HET_WARPGROUPS) run_block(q, shared);
 }
 
 /* ---- around it ------------------------------------------------------------------------------------------------------ */
@@ -317,7 +331,8 @@ void het_cuda_wgmma_forward(het_decode *d, const chunk *k, float *slice, const f
     q.slice = slice;
     q.forward = d->stages;
     HET_CUDA(c, cudaFuncSetAttribute(wgmma_forward, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)SHARED_BYTES));
-    HET_LAUNCH_SHARED(c, wgmma_forward, (unsigned)het_least(q.tiles, c->processors), THREADS, SHARED_BYTES, q);
+    const int64_t clusters = het_least(het_tiles(q.tiles, HET_CLUSTER), c->processors / HET_CLUSTER);
+    HET_LAUNCH_SHARED(c, wgmma_forward, (unsigned)(clusters * HET_CLUSTER), THREADS, SHARED_BYTES, q);
 }
 
 /* |a - b| / |b| of n numbers */

@@ -1,24 +1,43 @@
 #pragma once
 /** What sm_90a has for a group of four warps, one function for an instruction or two (PTX ISA 8.0, chapters mbarrier, cp.async.bulk and
- *  wgmma): barriers in shared memory that threads and copies arrive at, copies to shared memory in the background, and products of
- *  64 x 16 by 16 x 256. All addresses are of shared memory unless said otherwise. The test double has its own
- *  (tests/cuda_host/warpgroup_host.h). */
+ *  wgmma): clusters of blocks that reach each other's shared memory, barriers there that threads and copies arrive at, copies to
+ *  shared memory in the background, and products of 64 x 16 by 16 x 256. All addresses are of the block's own shared memory unless said
+ *  otherwise. The test double has its own (tests/cuda_host/warpgroup_host.h). */
 #include <stdint.h>
 
 /** 0 where the compiler makes code for another chip, which has none of this. */
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define HET_WARPGROUPS 0
+#define HET_CLUSTERS
 #else
 #define HET_WARPGROUPS 1
+#define HET_CLUSTERS __cluster_dims__(HET_CLUSTER, 1, 1) /* of a kernel; its grid is a multiple */
 #endif
+
+enum { HET_CLUSTER = 2 }; /* blocks */
+
+/** All threads of a cluster. */
+__device__ static inline void het_cluster_meet(void)
+{
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+/** Which one the block is. */
+__device__ static inline uint32_t het_cluster_rank(void)
+{
+    uint32_t rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
 
 __device__ static inline uint32_t het_shared_at(const void *memory)
 {
     return (uint32_t)__cvta_generic_to_shared(memory);
 }
 
-/** Of 8 bytes; a phase is over when so many have arrived, and all bytes that were told of. By one thread, and before __syncthreads
- *  het_mbarriers_made. */
+/** Of 8 bytes; a phase is over when so many have arrived, and all bytes that were told of. By one thread, and before the others come
+ *  to know it (het_cluster_meet) het_mbarriers_made. */
 __device__ static inline void het_mbarrier_make(uint32_t barrier, uint32_t arrivals)
 {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
@@ -53,13 +72,32 @@ __device__ static inline void het_mbarrier_wait(uint32_t barrier, uint32_t parit
     }
 }
 
-/** A warp: its first lane arrives at the barrier and has bytes copied there from global memory, which then count as arrived, too. All
- *  multiples of 16. */
-__device__ static inline void het_mbarrier_copy(uint32_t to, const void *global, uint32_t bytes, uint32_t barrier)
+/** The same at this place in each block of the cluster. */
+__device__ static inline void het_mbarrier_arrive_everywhere(uint32_t barrier)
 {
-    asm volatile("{ .reg .pred %%first; setp.eq.u32 %%first, %4, 0; @%%first mbarrier.arrive.expect_tx.shared::cta.b64 _, [%3], %2; "
-                 "@%%first cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3]; }" ::"r"(to),
-                 "l"(global), "r"(bytes), "r"(barrier), "r"(threadIdx.x % 32)
+    asm volatile("{ .reg .pred %%one; .reg .b32 %%its; setp.lt.u32 %%one, %1, %2; @%%one mapa.shared::cluster.u32 %%its, %0, %1; "
+                 "@%%one mbarrier.arrive.shared::cluster.b64 _, [%%its]; }" ::"r"(barrier),
+                 "r"(threadIdx.x % 32), "n"((int)HET_CLUSTER)
+                 : "memory");
+}
+
+/** A warp: its first lane arrives and tells of bytes to come. */
+__device__ static inline void het_mbarrier_expect(uint32_t barrier, uint32_t bytes)
+{
+    asm volatile("{ .reg .pred %%first; setp.eq.u32 %%first, %2, 0; @%%first mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1; }" ::"r"(
+                     barrier),
+                 "r"(bytes), "r"(threadIdx.x % 32)
+                 : "memory");
+}
+
+/** A warp: its first lane begins a copy from global memory to this place in each block of the cluster, where bytes arrive at that block's
+ *  barrier. All multiples of 16. */
+__device__ static inline void het_copy_everywhere(uint32_t to, const void *global, uint32_t bytes, uint32_t barrier)
+{
+    asm volatile("{ .reg .pred %%first; setp.eq.u32 %%first, %4, 0; "
+                 "@%%first cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %5; }" ::"r"(
+                     to),
+                 "l"(global), "r"(bytes), "r"(barrier), "r"(threadIdx.x % 32), "h"((uint16_t)((1 << HET_CLUSTER) - 1))
                  : "memory");
 }
 

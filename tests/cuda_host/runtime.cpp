@@ -191,19 +191,20 @@ static void run_together(unsigned threads, int backwards)
 {
     for (unsigned i = 0; i < threads; i++) ready(i);
     const unsigned warps = (threads + WARP - 1) / WARP;
-    for (unsigned left = 0; left < warps;) {
+    unsigned left = 0, at_barrier = 0;
+    while (left < warps) {
         const unsigned long before = moves;
-        unsigned waiting = 0, at_barrier = 0;
-        left = 0;
+        const unsigned stood = left + at_barrier % warps, together = at_barrier == warps;
+        left = at_barrier = 0;
         for (unsigned n = 0; n < warps; n++) {
             const unsigned first = WARP * (backwards ? warps - 1 - n : n), end = first + WARP;
-            const int stand = fibers[first].stand == LEFT ? LEFT : run_warp(first, end < threads ? end : threads, backwards);
+            int stand = fibers[first].stand;
+            if (stand != LEFT && (stand != AT_BLOCK || together)) stand = run_warp(first, end < threads ? end : threads, backwards);
             left += stand == LEFT;
-            waiting += stand == WAITS;
             at_barrier += stand == AT_BLOCK;
         }
-        if (at_barrier > 0 && at_barrier < warps) stop("some threads of a block wait at a barrier that others left out");
-        if (waiting > 0 && moves == before) stop("warps wait for what does not come");
+        if (left > 0 && at_barrier > 0 && left + at_barrier == warps) stop("some threads of a block wait at a barrier that others left out");
+        if (left + at_barrier == stood && moves == before) stop("warps wait for what does not come");
     }
     current = NULL;
 }

@@ -8,6 +8,19 @@
 #include "cuda_runtime.h"
 
 #define HET_WARPGROUPS 1
+#define HET_CLUSTERS
+
+enum { HET_CLUSTER = 1 };
+
+static inline void het_cluster_meet(void)
+{
+    __syncthreads();
+}
+
+static inline uint32_t het_cluster_rank(void)
+{
+    return 0;
+}
 
 /* In 8 bytes of shared memory. */
 typedef struct het_host_barrier {
@@ -66,10 +79,19 @@ static inline void het_mbarrier_wait(uint32_t at, uint32_t parity)
     het_host_waited(b);
 }
 
-static inline void het_mbarrier_copy(uint32_t to, const void *global, uint32_t bytes, uint32_t at)
+static inline void het_mbarrier_arrive_everywhere(uint32_t at)
+{
+    het_mbarrier_arrive(at);
+}
+
+static inline void het_mbarrier_expect(uint32_t at, uint32_t bytes)
+{
+    if (het_host_lane() == 0) het_host_arrive(at, 1, bytes);
+}
+
+static inline void het_copy_everywhere(uint32_t to, const void *global, uint32_t bytes, uint32_t at)
 {
     if (het_host_lane() != 0) return;
-    het_host_arrive(at, 1, bytes);
     memcpy(het_host_shared + to, global, bytes);
     het_host_arrive(at, 0, -(int64_t)bytes);
 }

@@ -4,8 +4,8 @@
     memory = Global()                                 a GPU's memory: put(array) -> address, room(bytes), get(address, ..)
     module.launch("name", grid, (x, y), bytes, arguments, memory)
 
-A block runs as one vector of its threads. Where they part, those at the lowest instruction run first, until they meet
-again. It knows the instructions that kernels/cuda has needed so far; any other is a Fault, and so is what a GPU would refuse
+A block runs as one vector of its threads, those of a cluster by turns. Where threads part, those at the lowest instruction run
+first, until they meet again. It knows the instructions that kernels/cuda has needed so far; any other is a Fault, and so is what a GPU would refuse
 or leave open, and what would pass on one machine and not on another:
 
   addresses    outside any buffer, or not a multiple of what is read there; one state space's address used in another
@@ -251,6 +251,8 @@ class Module:
         entry = Entry(name, parameters, body, self.files)
         most = re.search(r"\.maxntid (\d+), (\d+), (\d+)", limits)
         entry.most_threads = most and int(most[1]) * int(most[2]) * int(most[3])
+        cluster = re.search(r"\.reqnctapercluster (\d+), 1, 1", limits)
+        entry.cluster = int(cluster[1]) if cluster else 1
         entry.static = -(-entry.static // 128) * 128
         entry.shared.update({variable: SHARED + entry.static for variable in self.dynamic})
         for instruction in entry.code:
@@ -273,19 +275,36 @@ class Module:
         parameters = Memory("parameters", PARAM, entry.size, memory.clock, INPUT, False)
         for argument, (at, size) in zip(arguments, entry.parameters.values()):
             parameters.bytes[at:at + size] = np.frombuffer(argument, np.uint8)
-        for block in range(grid):
+        if grid % entry.cluster:
+            raise Fault(f"{name}: {grid} blocks, which must be a multiple of {entry.cluster}")
+        for first in range(0, grid, entry.cluster):
             memory.clock.tick(block=True)
-            Block(entry, memory, parameters, entry.static + bytes_of_shared, threads, (block, grid), profile).run()
+            cluster = []
+            for rank in range(entry.cluster):
+                shared = entry.static + bytes_of_shared
+                cluster.append(Block(entry, memory, parameters, shared, threads, (first + rank, grid), profile, cluster))
+            run(cluster)
 
 
 # ---- running ---------------------------------------------------------------------------------------------------------------
 
+def run(cluster):
+    while any(block.groups or block.asleep for block in cluster):
+        for block in cluster:
+            block.run()
+        if any(block.groups for block in cluster):
+            continue   # one has woken another
+        if any(block.asleep for block in cluster) and not any(block.background and block.background.go_on() for block in cluster):
+            raise Fault(f"{cluster[0].entry.name}: threads wait for what does not come")
+
+
 class Block:
-    def __init__(self, entry, memory, parameters, bytes_of_shared, threads, place, profile):
+    def __init__(self, entry, memory, parameters, bytes_of_shared, threads, place, profile, cluster):
         count = threads[0] * threads[1]
         if count % LANES:
             raise Fault("a block that is not of whole warps")
         self.entry, self.memory, self.profile = entry, memory, profile
+        self.cluster, self.rank = cluster, len(cluster)   # blocks that run side by side; this one's place there
         self.threads, self.warps = count, count // LANES
         shared = Memory("shared memory", SHARED, bytes_of_shared, memory.clock, EMPTY, True)
         self.spaces = {"global": memory, "shared": shared, "param": parameters}
@@ -293,10 +312,10 @@ class Block:
         self.holes = {}   # of registers that some threads have not written
         index = np.arange(count, dtype=np.uint32)
         special = {"%tid.x": index % threads[0], "%tid.y": index // threads[0], "%ntid.x": threads[0], "%ctaid.x": place[0],
-                   "%nctaid.x": place[1]}
+                   "%nctaid.x": place[1], "%cluster_ctarank": self.rank}
         self.special = {name: np.broadcast_to(np.uint32(value), count) for name, value in special.items()}
         self.warp_of = np.arange(count) // LANES
-        self.unit = (self.warp_of * UNITS + np.arange(count) % LANES).astype(np.int32)
+        self.unit = ((self.rank * self.warps + self.warp_of) * UNITS + np.arange(count) % LANES).astype(np.int32)
         self.syncs = np.zeros(self.warps, np.int32)   # how often each warp has met
         self.groups = {0: np.ones(count, bool)}       # threads by the instruction that they are at
         self.asleep = {}                              # likewise, those who wait for others
@@ -312,13 +331,11 @@ class Block:
         self.whole = full or bool((by_warp.all(axis=1) == by_warp.any(axis=1)).all())
 
     def run(self):
+        """Until all threads have left or wait."""
         try:
             with np.errstate(all="ignore"):
-                while self.groups or self.asleep:
-                    if not self.groups and not (self.background and self.background.go_on()):
-                        raise Fault("threads wait for what does not come")
-                    if self.groups:
-                        self.step(self.groups)
+                while self.groups:
+                    self.step(self.groups)
         except (Fault, AttributeError) as why:
             instruction = self.entry.code[self.at]
             words = str(why) if isinstance(why, Fault) else f"a register is read that was never written ({why})"
@@ -532,7 +549,7 @@ PLAIN = {
     "neg": (INTEGERS + FLOATS, lambda a: -a), "abs": (FLOATS, np.abs), "copysign": (FLOATS, lambda a, b: np.copysign(b, a)),
     "and": (("b32", "b64", "pred"), lambda a, b: a & b), "or": (("b32", "b64", "pred"), lambda a, b: a | b),
     "xor": (("b32", "b64", "pred"), lambda a, b: a ^ b), "not": (("b32", "b64", "pred"), lambda a: ~a),
-    "mov": (("b32", "b64", "u32", "u64", "f32", "f64", "pred"), lambda a: a),
+    "mov": (("u16", "b32", "b64", "u32", "u64", "f32", "f64", "pred"), lambda a: a),
     "max.NaN": (("f32",), np.maximum), "min.NaN": (("f32",), np.minimum),
     "sin.approx": (("f32",), lambda a: np.sin(a.astype(np.float64)).astype(np.float32)),
     "cos.approx": (("f32",), lambda a: np.cos(a.astype(np.float64)).astype(np.float32)),

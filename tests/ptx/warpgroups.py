@@ -1,11 +1,11 @@
-"""What PTX of sm_90a has beside ptx.py's instructions: mbarriers, bulk copies to shared memory, products of warpgroups.
+"""What PTX of sm_90a has beside ptx.py's instructions: clusters, mbarriers, bulk copies to shared memory, products of warpgroups.
 
 All of it goes on in the background of the threads, and here as late as it may: a copy lands when no thread can go on without
 it, a product is computed, from what registers and shared memory hold then, when its warp waits for it. From when they begin
 until they end there is NaN where a copy goes and in a product's sums. So whoever does not wait as long as a GPU may take reads
 NaN, or has a product read what was written over its inputs. Also Faults: threads that all wait for each other; a barrier that
-is not one, or began after the last barrier of the block; more arrivals than a phase has; registers of a product that were
-written without wgmma.fence since.
+is not one, or that others cannot know yet; more arrivals than a phase has; a block of a cluster that has left; weights that
+are still on their way when a product begins; registers of a product that were written without wgmma.fence since.
 
 Importing this module makes ptx.py know these instructions.
 """
@@ -17,6 +17,7 @@ import ptx
 from ptx import Fault, LANES
 
 NAN = 0x7FFF7FFF
+ELSEWHERE = 1 << 24   # times a block's rank and one: what mapa adds to an address
 GROUP, MEMBER = np.arange(LANES)[:, None] // 4, np.arange(LANES)[:, None] % 4
 NUMBER = np.arange(128)[None, :]
 ROW = GROUP + NUMBER // 2 % 2 * 8                      # (lanes, numbers) of a warp's sums of m64n256
@@ -47,6 +48,7 @@ class Background:
         self.groups = [[[]] for _ in range(block.warps)]   # of each warp: groups of products, the last one still open
         self.sums = {}                         # by warp and first register: (16, 256), not yet in registers
         self.fence = np.full(block.warps, -1)
+        self.met = np.zeros(block.threads, int)   # how often at the cluster's barrier
 
     def go_on(self):
         """The oldest copy lands; False: there is none."""
@@ -80,6 +82,14 @@ def one_of(block, values, words, who=None):
     if (values != values[0]).any():
         raise Fault(f"threads differ about {words}")
     return int(values[0])
+
+
+def place_of(block, at):
+    """The block and the address in its shared memory that an address of the cluster's stands for."""
+    its = block.cluster[at // ELSEWHERE - 1] if at >= ELSEWHERE else block
+    if its is not block and not its.groups and not its.asleep:
+        raise Fault("a block that has left")
+    return its, at % ELSEWHERE
 
 
 def barrier_of(block, at):
@@ -120,12 +130,13 @@ def build_arrive(entry, instruction):
         where = np.broadcast_to(at_of(block), block.threads)
         more = np.broadcast_to(bytes_of(block), block.threads) if expects else np.zeros(block.threads, np.uint32)
         for thread in np.nonzero(goes(block))[0]:
-            barrier = barrier_of(block, int(where[thread]))
+            its, at = place_of(block, int(where[thread]))
+            barrier = barrier_of(its, at)
             if barrier.pending == 0:
                 raise Fault("more arrivals than the mbarrier expects")
             barrier.pending -= 1
             barrier.bytes += int(more[thread])
-            barrier.settle(block)
+            barrier.settle(its)
 
     return run
 
@@ -151,6 +162,7 @@ def build_copy(entry, instruction):
     to_of, from_of = ptx.address(entry, instruction.operands[0]), ptx.address(entry, instruction.operands[1])
     size_of = ptx.source(entry, instruction.operands[2], np.uint32)
     barrier_at, goes = ptx.address(entry, instruction.operands[3]), guard_of(entry, instruction)
+    mask_of = ptx.source(entry, instruction.operands[4], np.uint16)
 
     def run(block):
         who = goes(block)
@@ -158,20 +170,58 @@ def build_copy(entry, instruction):
             return
         if who.sum() != 1:
             raise Fault("a copy by several threads")
-        to, of, size, at = (one_of(block, value(block), "a copy", who) for value in (to_of, from_of, size_of, barrier_at))
-        shared, its, barrier = block.spaces["shared"], background(block), barrier_of(block, at)
+        to, of, size, at, mask = (one_of(block, value(block), "a copy", who)
+                                  for value in (to_of, from_of, size_of, barrier_at, mask_of))
+        if mask == 0 or mask >> len(block.cluster):
+            raise Fault("a copy to blocks that there are not")
         if to % 16 or of % 16 or size % 16:
             raise Fault("addresses and bytes of a copy must be multiples of 16")
         each = np.arange(0, size, 4, np.uint64)
         begin, cells = block.memory.cells(np.uint64(of) + each, 4)
         unit = np.array([[ptx.UNITS * block.warps]], np.int32)
         block.memory.note_read(cells, unit, np.zeros((1, 1), np.int32))
-        at, cells = shared.cells((to + each.astype(np.int64)), 4)
-        shared.refuse(cells, shared.written[cells] == ptx.INPUT, "a copy over an mbarrier")
-        shared.written[cells], shared.writer[cells] = block.memory.clock.epoch, unit[0, 0]
-        barrier.copies.append((int(at[0]), block.memory.bytes[int(begin[0]):int(begin[0]) + size].copy()))
-        its.copied.append(barrier)
-        shared.views[np.uint32][at // 4] = NAN
+        for its in (other for rank, other in enumerate(block.cluster) if mask >> rank & 1):
+            shared, barrier = its.spaces["shared"], barrier_of(its, at)
+            place, cells = shared.cells((to + each.astype(np.int64)), 4)
+            shared.refuse(cells, shared.written[cells] == ptx.INPUT, "a copy over an mbarrier")
+            shared.written[cells], shared.writer[cells] = block.memory.clock.epoch, unit[0, 0]
+            barrier.copies.append((int(place[0]), block.memory.bytes[int(begin[0]):int(begin[0]) + size].copy()))
+            background(its).copied.append(barrier)
+            shared.views[np.uint32][place // 4] = NAN
+
+    return run
+
+
+# ---- clusters ----------------------------------------------------------------------------------------------------------------
+
+def run_meet(block):
+    """barrier.cluster.arrive"""
+    background(block).met[block.active] += 1
+    everyone = np.concatenate([background(other).met for other in block.cluster])
+    if (everyone == everyone[0]).all():
+        block.memory.clock.tick()
+        for other in block.cluster:
+            other.wake()
+
+
+def run_met(block):
+    """barrier.cluster.wait"""
+    least = min(background(other).met.min() for other in block.cluster)
+    late = block.active & (background(block).met > least)
+    return ptx.Asleep(late) if late.any() else None
+
+
+def build_map(entry, instruction):
+    """mapa; only of those that the guard lets the result is of use"""
+    put = ptx.target(entry, instruction.operands[0], np.uint32)
+    at_of, rank_of = (ptx.source(entry, o, np.uint32) for o in instruction.operands[1:])
+    goes = guard_of(entry, instruction)
+
+    def run(block):
+        rank = np.broadcast_to(rank_of(block), block.threads)
+        if (rank[goes(block)] >= len(block.cluster)).any():
+            raise Fault("a block that is not in the cluster")
+        put(block, at_of(block) + (rank + 1) * np.uint32(ELSEWHERE))
 
     return run
 
@@ -323,9 +373,12 @@ def nothing(block):
 
 KNOWN = [
     (r"mbarrier\.init\.shared::cta\.b64", build_init),
-    (r"mbarrier\.arrive(\.expect_tx)?\.shared::cta\.b64", build_arrive),
+    (r"mbarrier\.arrive(\.expect_tx)?\.shared::(cta|cluster)\.b64", build_arrive),
     (r"mbarrier\.try_wait\.parity\.shared::cta\.b64", build_wait),
-    (r"cp\.async\.bulk\.shared::cluster\.global\.mbarrier::complete_tx::bytes", build_copy),
+    (r"cp\.async\.bulk\.shared::cluster\.global\.mbarrier::complete_tx::bytes\.multicast::cluster", build_copy),
+    (r"mapa\.shared::cluster\.u32", build_map),
+    (r"barrier\.cluster\.arrive\.release\.aligned", lambda entry, instruction: run_meet),
+    (r"barrier\.cluster\.wait\.acquire\.aligned", lambda entry, instruction: run_met),
     (r"wgmma\.mma_async\.sync\.aligned\.m64n256k16\.f32\.bf16\.bf16", build_multiply),
     (r"wgmma\.wait_group\.sync\.aligned", build_wait_group),
     (r"wgmma\.commit_group\.sync\.aligned", lambda entry, instruction: run_commit),
@@ -339,7 +392,7 @@ KNOWN = [
 
 def build(entry, instruction):
     for form, builder in KNOWN:
-        if re.fullmatch(form, instruction.opcode) and (instruction.guard is None or builder in (build_arrive, build_copy)):
+        if re.fullmatch(form, instruction.opcode) and (instruction.guard is None or builder in (build_arrive, build_copy, build_map)):
             return builder(entry, instruction)
     return None
 
