@@ -96,7 +96,7 @@ done
 h5diff fused/checkpoints/step-*.h5 wgmma/checkpoints/step-*.h5 >out && fail "wgmma changes nothing"
 with "$DOUBLES" HET_HOST_WGMMA=wrong -- run train few.h5 "${TINY[@]}" --set train.epochs=2 --set run.log_steps=1 --set train.rate_encoder=0 \
     --set decoder.width=256 --set decoder.frequencies=32 --set train.precision=bf16 --device cuda -o wrong
-grep -q 'warning: the decoder does without wgmma: on this GPU its results and those of the other kernel are .* apart' err ||
+grep -q 'warning: the decoder does without wgmma: on this GPU its results and those of the other kernels are .* apart' err ||
     fail "wrong results of wgmma are not told"
 h5diff fused/checkpoints/step-*.h5 wrong/checkpoints/step-*.h5 >out || fail "without wgmma training goes otherwise"
 with "$DOUBLES" HET_CUDA_DECODE=fast -- ends_with 2 "${train[@]}" -o never --device cuda

@@ -84,7 +84,7 @@ static het_status check_spec(const het_cuda *c, const het_decode_spec *s)
 static int allocate(het_decode *d)
 {
     const het_decode_spec *s = &d->spec;
-    const int64_t rows = het_tiles(d->capacity, HET_DECODE_ROWS) * (int64_t)HET_DECODE_ROWS, four = sizeof(float);
+    const int64_t rows = het_decode_tiles(d) * HET_DECODE_ROWS, four = sizeof(float);
     const int64_t rows_forward = het_tiles(d->capacity_forward, HET_DECODE_ROWS) * (int64_t)HET_DECODE_ROWS;
     const int64_t element = d->cuda->narrow ? 2 : 4, params = het_decode_params_count(s->frequencies, s->width, s->layers);
     int complete = 1;
@@ -226,8 +226,7 @@ void het_cuda_decode_forward(het_decode *d, float *slice, const float *rot, cons
 {
     for (int64_t first = 0; first < b * p;) {
         const chunk k = chunk_at(d, NULL, p, first, b * p, d->capacity_forward);
-        const auto forward = d->wgmma ? het_cuda_wgmma_forward : d->fused ? het_cuda_fused_forward : het_cuda_plain_forward;
-        forward(d, &k, slice + 2 * first, rot, bias, kz);
+        (d->fused ? het_cuda_fused_forward : het_cuda_plain_forward)(d, &k, slice + 2 * first, rot, bias, kz);
         first += k.rows;
     }
 }

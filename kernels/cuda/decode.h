@@ -3,8 +3,7 @@
 #include "context.h"
 
 /** The plan of the coordinate network, and its ways: layer by layer with cuBLASLt (decode_plain.cu), which serves any shape and
- *  precision, and all layers of a tile in one kernel on tensor cores (decode_fused.cu), the forward of which has its own kernel on an
- *  H100 (decode_wgmma.cu). */
+ *  precision, and all layers of a tile in one kernel on tensor cores (decode_fused.cu; on an H100 decode_wgmma.cu). */
 
 enum { HET_DECODE_IMAGES = 512 };  /* of a chunk, at most */
 enum { HET_DECODE_ROWS = 128 };    /* of a tile of the fused kernels */
@@ -27,7 +26,7 @@ typedef struct het_decode_chunk {
 struct het_decode {
     het_cuda *cuda;
     het_decode_spec spec;
-    int fused, wgmma; /* wgmma: of the fused kernels the forward goes so */
+    int fused, wgmma; /* wgmma: the fused kernels are those for an H100 */
     int64_t capacity, capacity_forward; /* rows of a chunk */
     int32_t *reach;   /* [host] (max_points) largest |kx|, |ky| of points 0..p */
     int32_t *kxy;
@@ -42,10 +41,10 @@ struct het_decode {
     float *z, *dh, *dx, *out; /* (rows, H), (rows, H), (rows, 2F), (rows, 2) */
     uint8_t *mask[HET_DECODE_LAYERS_MAX];
     /* fused; of h all but the last */
-    uint4 *stages;        /* weights as wgmma takes them */
     uint4 *forward, *backward; /* weights in squares of W and of its transpose */
     float *turns;         /* (IMAGES, 3, F): of a step in x and in y, and of the plane's offset */
     float *slots;         /* (parts + IMAGES, 2F + H): sums of the rows of one image in a part of a tile */
+    uint4 *stages;        /* by wgmma: weights as it takes them */
 };
 
 /** Inputs of a layer, and the offset of its weights in the block; its bias follows them (l > 0). l = layers: of W_out. */
@@ -57,6 +56,12 @@ static inline int64_t het_decode_inputs(const het_decode_spec *s, int64_t l)
 static inline int64_t het_decode_layer_at(const het_decode_spec *s, int64_t l)
 {
     return l == 0 ? 0 : 2 * s->frequencies * s->width + (l - 1) * (s->width * s->width + s->width);
+}
+
+/** Tiles of the fused backward's largest chunk; in pairs, as wgmma's blocks take them. */
+static inline int64_t het_decode_tiles(const het_decode *d)
+{
+    return 2 * (int64_t)het_tiles(d->capacity, 2 * HET_DECODE_ROWS);
 }
 
 __device__ static inline int32_t het_decode_image_of(const het_decode_chunk &c, int64_t listed)
@@ -97,12 +102,10 @@ void het_cuda_fused_forward(het_decode *d, const het_decode_chunk *k, float *sli
 void het_cuda_fused_backward(het_decode *d, const het_decode_chunk *k, float *dparams, float *drot, float *dbias,
                              const float *dslice, const float *rot, const float *bias);
 
-/* ---- the forward by wgmma, where the fused kernels serve: the same ---- */
-/** Whether the GPU is of compute capability 9.0, the width 256, frequencies a multiple of 32. */
+/* ---- the fused kernels by wgmma ---- */
+/** Whether they serve where fused kernels do: compute capability 9.0, width 256, frequencies a multiple of 32. */
 int het_cuda_wgmma_fits(het_cuda *c, const het_decode_spec *s);
 int het_cuda_wgmma_allocate(het_decode *d);
 void het_cuda_wgmma_load(het_decode *d);
-void het_cuda_wgmma_forward(het_decode *d, const het_decode_chunk *k, float *slice, const float *rot, const float *bias,
-                            const float *kz);
-/** Whether it gives what the fused forward gives for a network made up; loads that one's weights. */
+/** Whether they give what the others give for a network made up; leaves its weights in the plan. */
 int het_cuda_wgmma_agrees(het_decode *d);

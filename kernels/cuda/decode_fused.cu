@@ -195,7 +195,7 @@ template <int WIDTH> __device__ static inline void sum_bias(const job &q, const 
     HET_COUNT(column);
     if (layer > 0 || slot == last) {
         const float sum = sum_rows<WIDTH, true>(t, slot);
-        if (layer > 0) q.bias_sums[((layer - 1) * PARTS * q.tiles + part) * WIDTH + column] = sum;
+        if (layer > 0) q.bias_sums[((layer - 1) * q.parts + part) * WIDTH + column] = sum;
         else q.slots[(part + slot) * t.slot_row + 2 * q.frequencies + column] = sum;
         return;
     }
@@ -315,7 +315,7 @@ __global__ void pack_squares(uint4 *to, const float *w, int columns, int64_t dow
 }
 
 /* dphase (images, 2, F) = and dbias (B, H) += the sums of each image's slots. */
-__global__ void join_slots(float *dphase, float *dbias, const float *slots, chunk c, int64_t f, int64_t width)
+__global__ void join_slots(float *dphase, float *dbias, const float *slots, chunk c, int64_t part_rows, int64_t f, int64_t width)
 {
     const int64_t all = 2 * f + width;
     HET_FOR(i, c.images * all)
@@ -324,7 +324,7 @@ __global__ void join_slots(float *dphase, float *dbias, const float *slots, chun
         int64_t begin, end;
         het_decode_rows_of(c, slot, &begin, &end);
         double sum = 0.0;
-        for (int64_t t = begin / PART; t <= (end - 1) / PART; t++) sum += slots[(t + slot) * all + j];
+        for (int64_t t = begin / part_rows; t <= (end - 1) / part_rows; t++) sum += slots[(t + slot) * all + j];
         if (j < 2 * f) dphase[slot * 2 * f + j] = (float)sum;
         else dbias[het_decode_image_of(c, c.first_image + slot) * width + j - 2 * f] += (float)sum;
     }
@@ -382,10 +382,16 @@ template <int WIDTH> static void run_backward(het_cuda *c, const job &q, int byt
     HET_LAUNCH_SHARED(c, fused_backward<WIDTH>, (unsigned)q.tiles, PARTS * WIDTH, bytes, q);
 }
 
+/* Rows of a part of a tile: a warp's where wgmma is used. */
+static int64_t part_rows(const het_decode *d)
+{
+    return d->wgmma ? 16 : (int64_t)PART;
+}
+
 int het_cuda_fused_allocate(het_decode *d)
 {
     const het_decode_spec *s = &d->spec;
-    const int64_t parts = PARTS * (int64_t)het_tiles(d->capacity, ROWS), f2 = 2 * s->frequencies, four = sizeof(float);
+    const int64_t parts = het_decode_tiles(d) * ROWS / part_rows(d), f2 = 2 * s->frequencies, four = sizeof(float);
     const int64_t squares = (f2 + (s->layers - 1) * s->width) * s->width / SQUARE, square = 32 * PIECES * sizeof(uint4);
     const int64_t sums_of_part = 2 * (s->width + 1) + (s->layers - 1) * s->width;
     d->forward = (uint4 *)het_cuda_alloc(d->cuda, (size_t)(squares * square));
@@ -409,7 +415,8 @@ void het_cuda_fused_load(het_decode *d)
     }
 }
 
-job het_cuda_fused_prepare(het_decode *d, const chunk *k, const float *rot, const float *bias, const float *kz)
+/* Rows and phases of the chunk, and what its kernel needs of the plan. */
+static job prepare(het_decode *d, const chunk *k, const float *rot, const float *bias, const float *kz)
 {
     const het_decode_spec *s = &d->spec;
     job q = job();
@@ -423,7 +430,7 @@ job het_cuda_fused_prepare(het_decode *d, const chunk *k, const float *rot, cons
     q.turns = d->turns;
     q.bias = bias;
     q.params = d->params;
-    q.forward = d->forward;
+    q.forward = d->wgmma ? d->stages : d->forward;
     q.backward = d->backward;
     q.frequencies = (int)s->frequencies;
     q.layers = (int)s->layers;
@@ -433,9 +440,10 @@ job het_cuda_fused_prepare(het_decode *d, const chunk *k, const float *rot, cons
 
 void het_cuda_fused_forward(het_decode *d, const chunk *k, float *slice, const float *rot, const float *bias, const float *kz)
 {
-    job q = het_cuda_fused_prepare(d, k, rot, bias, kz);
+    job q = prepare(d, k, rot, bias, kz);
     q.slice = slice;
-    (d->spec.width == 128 ? run_forward<128> : run_forward<256>)(d->cuda, q, shared_bytes(&d->spec, 0));
+    if (d->wgmma) het_cuda_wgmma_forward(d->cuda, q);
+    else (d->spec.width == 128 ? run_forward<128> : run_forward<256>)(d->cuda, q, shared_bytes(&d->spec, 0));
 }
 
 void het_cuda_fused_backward(het_decode *d, const chunk *k, float *dparams, float *drot, float *dbias, const float *dslice,
@@ -444,25 +452,27 @@ void het_cuda_fused_backward(het_decode *d, const chunk *k, float *dparams, floa
     het_cuda *c = d->cuda;
     const het_decode_spec *s = &d->spec;
     const int64_t width = s->width;
-    job q = het_cuda_fused_prepare(d, k, rot, bias, NULL);
+    job q = prepare(d, k, rot, bias, NULL);
     q.dslice = dslice;
     q.x = (het_narrow *)d->x;
     for (int64_t l = 0; l < s->layers; l++) {
         q.h[l] = (het_narrow *)d->h[l];
         q.dz[l] = (het_narrow *)d->dz[l];
     }
+    const int64_t parts = q.tiles * ROWS / part_rows(d);
+    q.parts = d->wgmma ? parts + parts % (2 * ROWS / 16) : parts; /* with wgmma those of a tile that makes the number of tiles even */
     q.out_sums = d->partial;
-    const int64_t parts = PARTS * q.tiles;
-    q.bias_sums = q.out_sums + parts * 2 * (width + 1);
+    q.bias_sums = q.out_sums + q.parts * 2 * (width + 1);
     q.slots = d->slots;
-    (width == 128 ? run_backward<128> : run_backward<256>)(c, q, shared_bytes(s, 1));
+    if (d->wgmma) het_cuda_wgmma_backward(c, q);
+    else (width == 128 ? run_backward<128> : run_backward<256>)(c, q, shared_bytes(s, 1));
     het_cuda_join(c, dparams + het_decode_layer_at(s, s->layers), q.out_sums, parts, 2 * (width + 1));
     for (int64_t l = 0; l < s->layers; l++) {
         float *db = dparams + het_decode_layer_at(s, l) + width * width;
-        if (l > 0) het_cuda_join(c, db, q.bias_sums + (l - 1) * parts * width, parts, width);
+        if (l > 0) het_cuda_join(c, db, q.bias_sums + (l - 1) * q.parts * width, parts, width);
         het_cuda_decode_weights(d, k, dparams, l, d->dz[l]);
     }
     HET_LAUNCH(c, join_slots, het_blocks(k->images * (2 * s->frequencies + width)), HET_BLOCK, d->dphase, dbias, d->slots, *k,
-               s->frequencies, width);
+               part_rows(d), s->frequencies, width);
     het_cuda_decode_rotations(d, k, drot);
 }

@@ -9,17 +9,19 @@ typedef het_decode_chunk chunk;
 typedef struct job {
     const row *rows;
     int64_t count, tiles, points;
+    int64_t parts; /* stretches of a backward's rows whose sums are written, of all tiles */
     const float *turns, *bias, *params;
     const uint4 *forward, *backward; /* weights in squares */
     int frequencies, layers, plain;
     float *slice; /* of the forward; the rest is of the backward */
     const float *dslice;
     het_narrow *x, *h[HET_DECODE_LAYERS_MAX], *dz[HET_DECODE_LAYERS_MAX];
-    float *out_sums, *bias_sums, *slots; /* (parts, H+1, 2), (layers - 1, parts, H), (slots, 2F + H); parts of all tiles */
+    float *out_sums, *bias_sums, *slots; /* (parts, H+1, 2), (layers - 1, parts, H), (parts + images, 2F + H) */
 } job;
 
-/** Rows and phases of the chunk, and what its kernel needs of the plan (decode_fused.cu). */
-job het_cuda_fused_prepare(het_decode *d, const chunk *k, const float *rot, const float *bias, const float *kz);
+/** The kernels of decode_wgmma.cu and decode_wgmma_back.cu on what their job says. */
+void het_cuda_wgmma_forward(het_cuda *c, const job &q);
+void het_cuda_wgmma_backward(het_cuda *c, const job &q);
 
 /* W_out (H,2), b_out (2) */
 template <int WIDTH> __device__ static inline const float *output_at(const job &q)

@@ -117,7 +117,15 @@ template <int COUNT> __device__ static inline void het_more_registers(void)
     HET_EIGHT(of, i), HET_EIGHT(of, (i) + 8), HET_EIGHT(of, (i) + 16), HET_EIGHT(of, (i) + 24), HET_EIGHT(of, (i) + 32),              \
         HET_EIGHT(of, (i) + 40), HET_EIGHT(of, (i) + 48), HET_EIGHT(of, (i) + 56)
 #define HET_SUM(i) "+f"(sums[i])
+#define HET_INPUT(i) "+r"(inputs[i])
 #define HET_SUMS HET_SIXTY_FOUR(HET_SUM, 0), HET_SIXTY_FOUR(HET_SUM, 64)
+
+/** What is to be in these registers is there from here on, so that the compiler leaves them alone while products go on. */
+__device__ static inline void het_warpgroup_settle(float sums[128], uint32_t inputs[64])
+{
+    asm volatile("" : HET_SUMS : : "memory");
+    asm volatile("" : HET_SIXTY_FOUR(HET_INPUT, 0) : : "memory");
+}
 
 /** Before the first product of a group, and whenever its registers were written since. */
 __device__ static inline void het_warpgroup_fence(void)
@@ -164,9 +172,13 @@ __device__ static inline void het_warpgroup_wait(float sums[128])
     asm volatile("wgmma.wait_group.sync.aligned 0;" : HET_SUMS : : "memory");
 }
 
-/** The sum of four neighbouring lanes' numbers, the same in each. */
-__device__ static inline float het_sum_of_four(float x)
+/** What the lane whose number differs in these bits has. */
+__device__ static inline uint32_t het_exchange(uint32_t x, int apart)
 {
-    x += __shfl_xor_sync(0xFFFFFFFFu, x, 1);
-    return x + __shfl_xor_sync(0xFFFFFFFFu, x, 2);
+    return __shfl_xor_sync(0xFFFFFFFFu, x, apart);
+}
+
+__device__ static inline float het_exchange(float x, int apart)
+{
+    return __shfl_xor_sync(0xFFFFFFFFu, x, apart);
 }

@@ -98,6 +98,7 @@ static inline void het_copy_everywhere(uint32_t to, const void *global, uint32_t
 
 template <int COUNT> static inline void het_fewer_registers(void) {}
 template <int COUNT> static inline void het_more_registers(void) {}
+static inline void het_warpgroup_settle(float *, uint32_t *) {}
 static inline void het_warpgroup_fence(void) {}
 static inline void het_warpgroup_commit(void) {}
 
@@ -139,17 +140,16 @@ static inline void het_warpgroup_multiply(float sums[128], const uint32_t a[4], 
     __syncwarp();
 }
 
-static inline float het_sum_of_four(float x)
+static inline uint32_t het_exchange(uint32_t x, int apart)
 {
-    const unsigned first = threadIdx.x / 4 * 4;
-    float sums[3];
-    memcpy(het_host_lanes[threadIdx.x], &x, sizeof x);
+    het_host_lanes[threadIdx.x][0] = x;
     __syncwarp();
-    for (unsigned of = 0; of < 4; of++) {
-        memcpy(&x, het_host_lanes[first + of], sizeof x);
-        if (of % 2 == 0) sums[of / 2] = x;
-        else sums[of / 2] += x;
-    }
+    x = het_host_lanes[threadIdx.x ^ (unsigned)apart][0];
     __syncwarp();
-    return sums[0] + sums[1];
+    return x;
+}
+
+static inline float het_exchange(float x, int apart)
+{
+    return __uint_as_float(het_exchange(__float_as_uint(x), apart));
 }

@@ -37,7 +37,7 @@ import warpgroups  # noqa: F401 - ptx knows more instructions with it
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ROWS, PARTS, STAGE, LAYERS_MAX = 128, 2, 320, 8            # decode.h, decode_tile.h, ops.h
-PART = ROWS // PARTS
+PART, WGMMA_PART = ROWS // PARTS, 16                       # rows of a part: decode_tile.h, decode_fused.cu
 WGMMA_SHARED = 12 * 16384 + 26 * 8                         # SHARED_BYTES in decode_wgmma.cu
 FLAGS = ["-O3", "-std=c++17", "-lineinfo", "-ptx"]         # kernels/cuda/CMakeLists.txt
 ROW = np.dtype([("image", "<i4"), ("slot", "<i4"), ("point", "<i4"), ("kx", "<f4"), ("ky", "<f4"), ("sign", "<f4")])
@@ -202,7 +202,8 @@ def compile_ptx(nvcc, arch):
     """Texts of the files."""
     texts = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, its_arch in (("decode_fused", arch), ("decode", arch), ("long_product", arch), ("decode_wgmma", "compute_90a")):
+        files = {name: arch for name in ("decode_fused", "decode", "long_product")}
+        for name, its_arch in {**files, "decode_wgmma": "compute_90a", "decode_wgmma_back": "compute_90a"}.items():
             out = os.path.join(folder, name + ".ptx")
             source = os.path.join(ROOT, "kernels", "cuda", name + ".cu")
             subprocess.run([nvcc, *FLAGS, "-arch=" + its_arch, source, "-o", out], check=True)
@@ -216,10 +217,10 @@ def tiles(n, size):
 
 
 class Device:
-    """What decode.cu, decode_fused.cu, decode_wgmma.cu and, but for products, long_product.cu do around the kernels."""
+    """What decode.cu, decode_fused.cu, decode_wgmma*.cu and, but for products, long_product.cu do around the kernels."""
 
     def __init__(self, modules, problem, profile=False, less_shared=0):
-        self.fused, self.shared_steps, self.long_product, self.wgmma = modules
+        self.fused, self.shared_steps, self.long_product, self.wgmma, self.wgmma_back = modules
         self.p, self.profile, self.less_shared = problem, profile, less_shared
         p, memory = problem, ptx.Global()
         self.memory = memory
@@ -244,9 +245,10 @@ class Device:
             at += 512 * count
 
         if self.has_wgmma():
-            steps = 2 * (p.frequencies // 16 + (p.layers - 1) * 8)
+            steps = 2 * (p.frequencies // 16 + 2 * (p.layers - 1) * 8 + tiles(p.frequencies, 128) * 8)
             self.stages = self.memory.room(steps * 8192)
-            self.launch(self.wgmma, "pack_stages", tiles(steps * 512, 256), (256, 1), [self.stages, self.params, p.frequencies, steps])
+            arguments = [self.stages, self.params, p.frequencies, p.layers, steps]
+            self.launch(self.wgmma, "pack_stages", tiles(steps * 512, 256), (256, 1), arguments)
 
     def has_wgmma(self):
         """het_cuda_wgmma_fits() in decode_wgmma.cu"""
@@ -266,43 +268,50 @@ class Device:
         self.chunk_images = (first + rows - 1) // p.points - first_image + 1
         return ptx.pack("QQqqqqq", which, self.kxy, p.points, first, rows, first_image, self.chunk_images)
 
-    def prepare(self, chunk, rows, kz, weights=None):
+    def prepare(self, chunk, rows, kz, wgmma, parts=0):
         """Rows and phases; the kernel's argument up to what a direction needs."""
         p, f = self.p, self.p.frequencies
         self.rows, self.turns = self.memory.room(rows * ROW.itemsize), self.memory.room(self.chunk_images * 3 * f * 4)
         self.launch(self.shared_steps, "fill_rows", tiles(rows, 256), (256, 1), [self.rows, chunk, self.rot, kz])
         self.launch(self.fused, "fill_turns", tiles(self.chunk_images * 3 * f, 256), (256, 1),
                     [self.turns, chunk, self.freq, self.rot, kz, p.box, f])
-        return ptx.pack("QqqqQQQQQiii4x", self.rows, rows, tiles(rows, ROWS), p.points, self.turns, self.bias, self.params,
-                        weights or self.forward, self.backward, f, p.layers, p.plain)
+        return ptx.pack("QqqqqQQQQQiii4x", self.rows, rows, tiles(rows, ROWS), p.points, parts, self.turns, self.bias, self.params,
+                        self.stages if wgmma else self.forward, self.backward, f, p.layers, p.plain)
 
     def run_forward(self, kz, first, rows, wgmma=False):
         """slice (rows, 2) of a chunk."""
         p = self.p
-        job = self.prepare(self.chunk(0, first, rows), rows, self.kz if kz else 0, self.stages if wgmma else None)
+        job = self.prepare(self.chunk(0, first, rows), rows, self.kz if kz else 0, wgmma)
         slices = self.memory.room(rows * 8)
         job += ptx.pack("22Q", slices, *[0] * 21)
         if wgmma:
-            blocks = 2 * min(tiles(rows, 2 * ROWS), max(1, rows // 512))   # so that some have two tiles
-            self.launch(self.wgmma, "wgmma_forward", blocks, (384, 1), [job], WGMMA_SHARED - self.less_shared)
+            self.launch(self.wgmma, "wgmma_forward", self.wgmma_blocks(rows), (384, 1), [job], WGMMA_SHARED - self.less_shared)
         else:
             self.launch(self.fused, f"fused_forwardILi{p.width}E", tiles(rows, ROWS), (PARTS * p.width, 1), [job], self.shared_bytes(0))
         return self.memory.get(slices, np.float32, (rows, 2))
 
-    def run_backward(self, first, rows):
-        """All that fused_backward writes for a chunk, by name; x, h, dz in float64, of whole tiles."""
-        p, memory, count = self.p, self.memory, tiles(rows, ROWS)
+    def wgmma_blocks(self, rows):
+        """Clusters of two, as few as to have blocks with several tiles."""
+        return 2 * min(tiles(rows, 2 * ROWS), max(1, rows // 512))
+
+    def run_backward(self, first, rows, wgmma=False):
+        """All that the backward writes for a chunk, by name; x, h, dz in float64, of whole tiles (in pairs, by wgmma)."""
+        p, memory, count = self.p, self.memory, 2 * tiles(rows, 2 * ROWS) if wgmma else tiles(rows, ROWS)
+        self.part = WGMMA_PART if wgmma else PART
+        parts = self.parts = count * ROWS // self.part
         self.of_chunk = self.chunk(self.which, first, rows)
-        job = self.prepare(self.of_chunk, rows, 0)
+        job = self.prepare(self.of_chunk, rows, 0, wgmma, parts)
         x = memory.room(count * ROWS * 2 * p.frequencies * 2)
         h, dz = ([memory.room(count * ROWS * p.width * 2) for _ in range(n)] for n in (p.layers - 1, p.layers))
-        parts = PARTS * count
         out_sums, bias_sums = memory.room(parts * 2 * (p.width + 1) * 4), memory.room((p.layers - 1) * parts * p.width * 4)
         slots = memory.room((parts + self.chunk_images) * (2 * p.frequencies + p.width) * 4)
         fill = [0] * LAYERS_MAX
         job += ptx.pack("22Q", 0, self.dslice, x, *(h + fill)[:LAYERS_MAX], *(dz + fill)[:LAYERS_MAX], out_sums, bias_sums,
                         slots)
-        self.launch(self.fused, f"fused_backwardILi{p.width}E", count, (PARTS * p.width, 1), [job], self.shared_bytes(1))
+        if wgmma:
+            self.launch(self.wgmma_back, "wgmma_backward", self.wgmma_blocks(rows), (384, 1), [job], WGMMA_SHARED + 4096 * p.layers - self.less_shared)
+        else:
+            self.launch(self.fused, f"fused_backwardILi{p.width}E", count, (PARTS * p.width, 1), [job], self.shared_bytes(1))
         self.at = {"out_sums": out_sums, "bias_sums": bias_sums, "slots": slots}
         found = {"x": self.narrow(x, (count * ROWS, 2 * p.frequencies))}
         found.update({f"h{l}": self.narrow(h[l], (count * ROWS, p.width)) for l in range(p.layers - 1)})
@@ -317,7 +326,7 @@ class Device:
 
     def join(self, rows, found):
         """dparams, drot, dbias of the chunk from what the tiles left."""
-        p, f, width, memory, parts = self.p, self.p.frequencies, self.p.width, self.memory, PARTS * tiles(rows, ROWS)
+        p, f, width, memory, parts = self.p, self.p.frequencies, self.p.width, self.memory, self.parts
         params, dphase = memory.zeroed(p.params.nbytes), memory.room(self.chunk_images * 2 * f * 4)
         drot, dbias = memory.zeroed(p.images * 36), memory.zeroed(p.images * width * 4)
         jobs = [(p.at[-1], self.at["out_sums"], 2 * (width + 1))]
@@ -326,7 +335,7 @@ class Device:
         for at, partial, n in jobs:
             self.launch(self.long_product, "join_slices", tiles(n, 32), (32, 32), [params + 4 * at, partial, parts, n])
         self.launch(self.fused, "join_slots", tiles(self.chunk_images * (2 * f + width), 256), (256, 1),
-                    [dphase, dbias, self.at["slots"], self.of_chunk, f, width])
+                    [dphase, dbias, self.at["slots"], self.of_chunk, self.part, f, width])
         self.launch(self.shared_steps, "rotation_sums", tiles(self.chunk_images * 6, 256), (256, 1),
                     [drot, dphase, self.freq, self.of_chunk, f, p.box])
         dparams = memory.get(params, np.float32, len(p.params)).astype(np.float64)
@@ -363,11 +372,10 @@ def check_forward(device, kz, first, rows):
             report(name + words, of_all(slices, net.forward()), limit)
 
 
-def check_tiles(p, net, found, images, first):
+def check_tiles(device, net, found, first):
     """Sums of the parts of tiles and of a part's rows of one image, from what the kernel wrote."""
-    rows = len(net.image)
-    part = np.arange(rows) // PART
-    count = PARTS * tiles(rows, ROWS)
+    p, images, rows, count = device.p, device.chunk_images, len(net.image), device.parts
+    part = np.arange(rows) // device.part
     out, bias = np.zeros((count, p.width + 1, 2)), np.zeros((p.layers - 1, count, p.width))
     np.add.at(out, part, np.concatenate([net.h[-1], np.ones((rows, 1))], axis=1)[:, :, None] * net.g[:, None, :])
     for l in range(1, p.layers):
@@ -383,9 +391,9 @@ def check_tiles(p, net, found, images, first):
     report("slots, of dbias", of_one(found["slots"][used, f2:], slots[used, f2:]), SUM)
 
 
-def check_backward(device, first, rows):
+def check_backward(device, first, rows, wgmma=False):
     p = device.p
-    found = device.run_backward(first, rows)
+    found = device.run_backward(first, rows, wgmma)
     beyond = max(float(np.abs(found[f"dz{l}"][rows:]).max(initial=0)) for l in range(p.layers))
     report("dz beyond the last row", beyond, 0)
     given = {name: value[:rows] for name, value in found.items() if name[0] in "xhd"}
@@ -393,7 +401,7 @@ def check_backward(device, first, rows):
     net.forward()
     net.backward(p.dslice)
     report("share of other last digits", max(net.shares), FEW)
-    check_tiles(p, net, found, device.chunk_images, first)
+    check_tiles(device, net, found, first)
     results = device.join(rows, found)
     for words, rounded, limit in (("", bf16, GRADIENT), (", not rounded", exact, GRADIENT_EXACT)):
         net = rows_of(Network(p, p.which, None, rounded), first, rows)
@@ -413,6 +421,9 @@ def check(modules, words, kz, width, frequencies, layers, images, points, plain,
     device = Device(modules, p)
     check_forward(device, kz, first, rows)
     check_backward(device, first, rows)
+    if device.has_wgmma():
+        print("  backward by wgmma")
+        check_backward(device, first, rows, wgmma=True)
     print(f"    {time.time() - start:.1f} s", flush=True)
 
 
