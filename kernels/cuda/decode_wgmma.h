@@ -141,14 +141,22 @@ __device__ static inline uint4 turn_words(uint32_t a, uint32_t b, uint32_t c, ui
     const uint32_t first = het_exchange(odd ? a : b, 1), second = het_exchange(odd ? c : d, 1);
     const uint32_t w[4] = {odd ? first : a, odd ? b : first, odd ? second : c, odd ? d : second};
     const uint32_t third = het_exchange(upper ? w[0] : w[2], 2), fourth = het_exchange(upper ? w[1] : w[3], 2);
-    return upper ? uint4{third, fourth, w[2], w[3]} : uint4{w[0], w[1], third, fourth};
+    return {upper ? third : w[0], upper ? fourth : w[1], upper ? w[2] : third, upper ? w[3] : fourth};
 }
 
 /* 32 columns from `column` on of the lane's rows to memory, by way of two steps' words. */
 __device__ static inline void put_rows(het_narrow *to, int64_t first, int columns, int column, const uint32_t a[4], const uint32_t b[4])
 {
     HET_UNROLL for (int j = 0; j < 2; j++)
-        *(uint4 *)(to + (first + 8 * j) * columns + column + 4 * lane_column()) = turn_words(a[j], a[2 + j], b[j], b[2 + j]);
+    {
+        const uint4 eight = turn_words(a[j], a[2 + j], b[j], b[2 + j]);
+        uint4 *place = (uint4 *)(to + (first + 8 * j) * columns + column + 4 * lane_column());
+#ifdef __CUDA_ARCH__ /* the compiler (13.0) would store some of them word by word */
+        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(place), "r"(eight.x), "r"(eight.y), "r"(eight.z), "r"(eight.w) : "memory");
+#else
+        *place = eight;
+#endif
+    }
 }
 
 /* The first layer's sums: a stage is cosines and sines of the same 16 frequencies, computed while the one before is multiplied. KEEP: x,
@@ -215,7 +223,8 @@ __device__ static inline void next_inputs(uint32_t h[64], const float sums[128],
             const float v = sums[2 * at] + b.x, w = sums[2 * at + 1] + b.y, pair[2] = {before.x + relu(v), before.y + relu(w)};
             h[at] = het_pack(pair);
             if (KEEP && at % 16 == 0) masks[at / 16] = 0;
-            if (KEEP) masks[at / 16] |= ((v > 0.0f ? 1u : 0u) | (w > 0.0f ? 2u : 0u)) << 2 * (at % 16);
+            if (KEEP && v > 0.0f) masks[at / 16] |= 1u << 2 * (at % 16);
+            if (KEEP && w > 0.0f) masks[at / 16] |= 2u << 2 * (at % 16);
         }
     }
 }

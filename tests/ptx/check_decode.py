@@ -448,18 +448,22 @@ def class_of(instruction):
     first, last = instruction.parts[0], instruction.parts[-1]
     if first in ("ld", "st", "wmma"):
         return "tensor" if instruction.parts[1] == "mma" else "shared" if first == "wmma" else instruction.parts[1]
+    if first in ("wgmma", "mbarrier", "shfl"):
+        return {"wgmma": "tensor", "mbarrier": "barriers", "shfl": "exchanges"}[first]
     if first in ("bra", "ret", "bar", "mov"):
         return {"bar": "barriers", "mov": "moves"}.get(first, "branches")
     return "float" if last in ("f32", "f64", "bf16") else "integer"
 
 
 def print_profile(modules):
-    """Of a full tile of the default network."""
-    device = Device(modules, Problem(256, 192, 4, 3, 70, 0, 1), profile=True)
-    device.run_forward(False, 0, ROWS)
-    device.run_backward(0, ROWS)
-    for name in ("fused_forwardILi256E", "fused_backwardILi256E"):
-        code = device.fused.entry(name).code
+    """Of a full tile of the default network; by wgmma of two, in a cluster."""
+    device = Device(modules, Problem(256, 192, 4, 3, 140, 0, 1), profile=True)
+    for wgmma, rows in (False, ROWS), (True, 2 * ROWS):
+        device.run_forward(False, 0, rows, wgmma)
+        device.run_backward(0, rows, wgmma)
+    for module, name in ((device.fused, "fused_forwardILi256E"), (device.fused, "fused_backwardILi256E"),
+                         (device.wgmma, "wgmma_forward"), (device.wgmma_back, "wgmma_backward")):
+        code = module.entry(name).code
         counts, by_line, lines = collections.Counter(), collections.Counter(), {}
         for i in code:
             counts[class_of(i)] += i.count
@@ -497,7 +501,8 @@ def without(pattern, n):
     return nth(pattern, "", n)
 
 
-FORWARD, BACKWARD, PACK, WGMMA = "fused_forwardILi128E", "fused_backwardILi128E", "pack_squares", "wgmma_forward"
+FORWARD, BACKWARD, PACK = "fused_forwardILi128E", "fused_backwardILi128E", "pack_squares"
+WGMMA, WGMMA_BACK = "wgmma_forward", "wgmma_backward"
 SKIP = r""".reg .pred %skip<9>; .reg .b32 %own<9>; mov.u32 %own1, %tid.x; setp.lt.u32 %skip1, %own1, 64;
 @%skip1 bra $skip;
 \1
@@ -550,6 +555,13 @@ FAULTS += [
     ("wgmma: no meeting at the end", WGMMA, without(r"barrier\.cluster\.wait[^;]*;", 1), "has left"),
     ("wgmma: sums of other lanes", WGMMA, each(r"(shfl\.sync\.bfly\.b32[^,]*, %r\d+, )%r\d+", r"\g<1>3"), "differ"),
 ]
+FAULTS += [
+    ("wgmma back: words for other lanes", WGMMA_BACK, nth(r"(shfl\.sync\.bfly\.b32[^,]*, %r\d+, )%r\d+", r"\g<1>3", 0), "differ"),
+    ("wgmma back: x read before all have written", WGMMA_BACK, without(r"bar\.warp\.sync[^;]*;", 0), "race"),
+    ("wgmma back: a word of masks for another", WGMMA_BACK, nth(r"(ld\.shared\.u32[^;]*\[%r\d+\+)(\d+)\]", r"\g<1>196816]", 1), "differ"),
+    ("wgmma back: dz not waited for", WGMMA_BACK, without(r"wgmma\.wait_group[^;]*0;", 3), "differ"),
+    ("wgmma back: dh changed without fence", WGMMA_BACK, without(r"wgmma\.fence[^;]*;", 10), "fence"),
+]
 # Not found: a wait left out just before another one, as the tenth is, with no time for the slot to be filled.
 WITHOUT = [("wait", r"wgmma\.wait_group[^;]*;", "differ", (0, 1, 2, 10), (3, 4, 5, 6, 7, 8)),
            ("fence", r"wgmma\.fence[^;]*;", "fence", (0, 1, 2), ()),
@@ -567,7 +579,7 @@ def module_of(text):
 
 def what_is_said(texts, kernel, change, less_shared=0):
     """About a file with this change in one kernel."""
-    its = 3 if kernel == WGMMA else 0
+    its = {WGMMA: 3, WGMMA_BACK: 4}.get(kernel, 0)
     begin = re.search(r"\.entry \w*" + kernel, texts[its]).start()
     end = texts[its].index("\n}\n", begin)
     changed = change(texts[its][begin:end])
@@ -575,13 +587,16 @@ def what_is_said(texts, kernel, change, less_shared=0):
         return "the change changes nothing"
     modules = [module_of(text) for text in texts]
     modules[its] = ptx.Module(texts[its][:begin] + changed + texts[its][end:])
-    problem = Problem(256, 64, 2, 8, 50, 0, 1) if kernel == WGMMA else Problem(128, 32, 2, 3, 50, 0, 1)
+    problem = {WGMMA: (256, 64, 2, 8, 50, 0, 1), WGMMA_BACK: (256, 32, 2, 5, 50, 0, 1)}.get(kernel, (128, 32, 2, 3, 50, 0, 1))
+    problem = Problem(*problem)
     failures.clear()
     try:
         device = Device(modules, problem, less_shared=less_shared)
         if kernel == WGMMA:   # four tiles: each block's second one takes every slot of the ring once more
             slices = device.run_forward(False, 0, 400, wgmma=True)
             report("slice", of_all(slices, Network(problem, np.arange(8), None, bf16).forward()), SLICE)
+        elif kernel == WGMMA_BACK:
+            check_backward(device, 0, 200, wgmma=True)
         elif kernel == BACKWARD:
             check_backward(device, 0, 100)
         else:
