@@ -5,7 +5,8 @@
 # There:
 #   DIR/check                     tests/gpu.sh; HET_GPU_QUICK=1 without compute-sanitizer
 #   DIR/compare --device cuda     bench/compare beside PyTorch; see bench/pytorch/compare.py --help. Where time is short, in three calls:
-#                                 --skip-timing; --skip-agreement --variant fair winners both launches; --skip-agreement --variant compile
+#                                 --skip-timing; --skip-agreement --variant fair winners both launches fused layers;
+#                                 --skip-agreement --variant compile
 # CUDA's libraries are found by the machine's loader, in /usr/local/cuda, or beside python3's torch.
 set -euo pipefail
 kit=${1:?usage: scripts/gpu_kit.sh DIR [BUILD]}

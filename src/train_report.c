@@ -22,6 +22,10 @@ void het_report_start(het_report *r, const het_model *m, const het_survey *surve
              m->config.train.snr > 0.0 ? " (given)" : "", m->spec.shift_range, (long long)m->spec.global_batch,
              (long long)m->spec.global_groups);
     het_info("%s", het_device_name(m->dev));
+    if (het_schedule_frozen(&m->config, (1.0 - 1e-9) * m->config.train.epochs, c->count))
+        het_info("all images count as one conformation: z is frozen for %g epochs (train.freeze_epochs, train.freeze_images) and "
+                 "train.epochs is %g", fmax(m->config.train.freeze_epochs, m->config.train.freeze_images / (double)c->count),
+                 m->config.train.epochs);
     const double last = het_schedule_radius(&m->config, m->config.train.epochs, c->box), full = (double)(c->box / 2 - 1);
     if (last < full - 0.5)
         het_warn("the disc grows to %.1f of %.0f Fourier pixels by the last epoch, details of %.1f A: for finer maps raise "

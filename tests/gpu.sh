@@ -53,6 +53,7 @@ for name in test_ops_conv test_decode; do
 done
 
 step "test_decode layer by layer" env HET_CUDA_DECODE=plain "${limit[@]}" "$build/tests/test_decode"
+step "test_decode without wgmma" env HET_CUDA_DECODE=fused "${limit[@]}" "$build/tests/test_decode"
 # Each library where it can be, and without.
 for way in columns cudnn; do step "test_ops_conv by $way" env HET_CUDA_CONV=$way "${limit[@]}" "$build/tests/test_ops_conv"; done
 for way in sums cufft; do step "test_ops_physics by $way" env HET_CUDA_FFT=$way "${limit[@]}" "$build/tests/test_ops_physics"; done
@@ -65,7 +66,7 @@ awk 'BEGIN { s = 1234; for (i = 1; i <= 200; i++) { s = (s * 16807) % 2147483647
 program=$build/hetacumn
 "$program" simulate --atoms "$work/a.pdb" --apix 4 --snr-db 3 --shift 0.5 -n 512 -D 32 --seed 5 -o "$work/stack.h5" || exit 1
 common=("$program" train "$work/stack.h5" --set init.method=none --set train.batch=32 --set train.epochs=1 --set run.log_steps=1
-        --set z_dim=2 --set encoder.width=32 --set decoder.width=128 --set decoder.frequencies=64)
+        --set z_dim=2 --set encoder.width=32 --set decoder.width=256 --set decoder.frequencies=64)
 slow=(--set train.rate_encoder=1e-6 --set train.rate_decoder=1e-6)
 
 train() # train NAME DEVICE ARGUMENTS..
@@ -100,7 +101,8 @@ train fp32 cuda --set train.precision=fp32 "${slow[@]}"
 train again cuda --set train.precision=fp32 "${slow[@]}"
 train bf16 cuda --set train.precision=bf16 "${slow[@]}"
 train bf16-again cuda --set train.precision=bf16 "${slow[@]}"
-HET_CUDA_DECODE=plain train bf16-plain cuda --set train.precision=bf16 "${slow[@]}"
+for way in plain fused; do HET_CUDA_DECODE=$way train bf16-$way cuda --set train.precision=bf16 "${slow[@]}"; done
+step "wgmma gives what the other kernels give" [ -z "$(grep 'does without wgmma' "$work/bf16.err")" ]
 within "fp32 on the GPU against the CPU" cpu fp32 1e-4
 
 # Convolutions, Fourier points and, on one rank as it is, the sum over ranks, by library and without.
@@ -161,7 +163,8 @@ launch=()
 train cpu-group cpu --set train.precision=fp32 --set encoder.norm=group "${slow[@]}"
 train bf16-group cuda --set train.precision=bf16 --set encoder.norm=group "${slow[@]}"
 within "bf16 on the GPU against fp32 on the CPU" cpu-group bf16-group 1e-2
-within "the fused decoder against the plain one, bf16" bf16-plain bf16 1e-2
+within "the fused decoder against the plain one, bf16" bf16-plain bf16-fused 1e-2
+within "the decoder by wgmma against the plain one, bf16" bf16-plain bf16 1e-2
 step "the same bits twice" h5diff "$(ls "$work"/fp32/checkpoints/*.h5)" "$(ls "$work"/again/checkpoints/*.h5)"
 step "the same bits twice, fused" h5diff "$(ls "$work"/bf16/checkpoints/*.h5)" "$(ls "$work"/bf16-again/checkpoints/*.h5)"
 

@@ -29,7 +29,10 @@ program, no spinning threads, the data set on the device. Variants:
 and what savings are worth (ablations):
     full       fair, the slice evaluated at k and -k
     both       no PyTorch: the program as it is against itself with the decoder's backward pass for losers too
-    launches   the same, with the work of a step launched kernel by kernel (HET_CUDA_GRAPH=off), on a GPU
+and, on a GPU, the program against itself with
+    launches   the work of a step launched kernel by kernel (HET_CUDA_GRAPH=off)
+    fused      the decoder in one kernel by mma in place of wgmma (HET_CUDA_DECODE=fused), in bf16 on an H100
+    layers     the decoder layer by layer (HET_CUDA_DECODE=plain)
 in float32, or bfloat16 autocast against the program's bf16."""
 import argparse
 import os
@@ -258,6 +261,13 @@ def in_turn(args, program, other, learner, word):
     return ours, theirs
 
 
+LEFT_OUT = {   # variants of the program: what they are called, and how they are had
+    "launches": ("kernel by kernel", {"HET_CUDA_GRAPH": "off"}),
+    "fused": ("without wgmma", {"HET_CUDA_DECODE": "fused"}),
+    "layers": ("layer by layer", {"HET_CUDA_DECODE": "plain"}),
+}
+
+
 def compare(args, box, threads, precision, variant):
     c = Config(box=box, batch=args.batch)
     data = inputs(c)
@@ -265,10 +275,10 @@ def compare(args, box, threads, precision, variant):
     program = Program(args, c, data, threads, precision)
     other = program
     try:
-        if variant == "launches":
-            other = Program(args, c, data, threads, precision, HET_CUDA_GRAPH="off")
+        if variant in LEFT_OUT:
+            other = Program(args, c, data, threads, precision, **LEFT_OUT[variant][1])
         learner = None
-        if variant not in ("both", "launches"):
+        if variant != "both" and variant not in LEFT_OUT:
             learner = Learner(c, data, program.parameters(), mixed=precision == "bf16", variant=variant, args=args)
         ours, theirs = in_turn(args, program, other, learner, "both" if variant == "both" else "cycle")
     finally:
@@ -285,7 +295,7 @@ def compare(args, box, threads, precision, variant):
         rate = gflop / (1e-3 * np.median(ms))
         return f"{spread(ms)} ms, {1e3 * c.batch / np.median(ms):.1f} images/s, {rate:.0f} GFLOP/s ({100 * rate / most:.0f} %)"
     ratio = np.array(theirs) / np.array(ours)
-    against = {"both": "with losers", "launches": "kernel by kernel"}.get(variant, "PyTorch")
+    against = LEFT_OUT[variant][0] if variant in LEFT_OUT else "with losers" if variant == "both" else "PyTorch"
     print(f"{name}: program {speed(ours)}; {against} {speed(theirs)}; "
           f"ratio {spread(ratio)}, {len(ours)} of {args.rounds} samples; matrix product {most:.0f} GFLOP/s", flush=True)
 
@@ -299,7 +309,7 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, nargs="+", default=[len(os.sched_getaffinity(0))])
     parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
-    parser.add_argument("--variant", nargs="+", choices=["reference", "fair", "winners", "compile", "full", "both", "launches"],
+    parser.add_argument("--variant", nargs="+", choices=["reference", "fair", "winners", "compile", "full", "both", *LEFT_OUT],
                         default=["reference", "fair", "winners", "compile", "full", "both"])
     parser.add_argument("--compile-of", choices=["fair", "winners"], default="winners")
     parser.add_argument("--compile-mode", default="max-autotune", help="as torch.compile(mode=...)")

@@ -133,8 +133,8 @@ __device__ static inline void features_of(uint32_t cosines[4], uint32_t sines[4]
     }
 }
 
-/* Of four lanes with the same rows each has two of every eight columns, four such words: to it the eighth part of them that it is the
-   first to own, all eight columns. */
+/* Four lanes with the same rows have two columns of every eight each, a word; here of four times eight columns. To each all columns of one of
+   the four. */
 __device__ static inline uint4 turn_words(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
     const bool odd = threadIdx.x % 2 == 1, upper = threadIdx.x % 4 >= 2;

@@ -56,20 +56,31 @@ __device__ static inline void het_mbarrier_arrive(uint32_t barrier)
                  : "memory");
 }
 
+__device__ static inline bool het_mbarrier_is_over(uint32_t barrier, uint32_t parity)
+{
+    uint32_t over;
+    asm volatile("{ .reg .pred %%over; mbarrier.try_wait.parity.shared::cta.b64 %%over, [%1], %2; selp.u32 %0, 1, 0, %%over; }"
+                 : "=r"(over)
+                 : "r"(barrier), "r"(parity)
+                 : "memory");
+    return over != 0;
+}
+
+__device__ static inline uint64_t het_nanoseconds(void)
+{
+    uint64_t now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    return now;
+}
+
 /** Until the phase of that parity is over; the one before the first counts as over, with parity 1. Should a fault keep it from ending, an
  *  error is better than a job that hangs. */
 __device__ static inline void het_mbarrier_wait(uint32_t barrier, uint32_t parity)
 {
-    const int most = 1 << 26;
-    for (int tries = 0;; tries++) {
-        uint32_t over;
-        asm volatile("{ .reg .pred %%over; mbarrier.try_wait.parity.shared::cta.b64 %%over, [%1], %2; selp.u32 %0, 1, 0, %%over; }"
-                     : "=r"(over)
-                     : "r"(barrier), "r"(parity)
-                     : "memory");
-        if (over != 0) return;
-        if (tries == most) __trap();
-    }
+    const uint64_t most = 60000000000;
+    if (het_mbarrier_is_over(barrier, parity)) return;
+    for (const uint64_t begun = het_nanoseconds(); !het_mbarrier_is_over(barrier, parity);)
+        if (het_nanoseconds() - begun > most) __trap();
 }
 
 /** The same at this place in each block of the cluster. */

@@ -461,8 +461,8 @@ def print_profile(modules):
     for wgmma, rows in (False, ROWS), (True, 2 * ROWS):
         device.run_forward(False, 0, rows, wgmma)
         device.run_backward(0, rows, wgmma)
-    for module, name in ((device.fused, "fused_forwardILi256E"), (device.fused, "fused_backwardILi256E"),
-                         (device.wgmma, "wgmma_forward"), (device.wgmma_back, "wgmma_backward")):
+    for module, name, words in ((device.fused, "fused_forwardILi256E", "a tile"), (device.fused, "fused_backwardILi256E", "a tile"),
+                                (device.wgmma, "wgmma_forward", "two tiles"), (device.wgmma_back, "wgmma_backward", "two tiles")):
         code = module.entry(name).code
         counts, by_line, lines = collections.Counter(), collections.Counter(), {}
         for i in code:
@@ -471,7 +471,7 @@ def print_profile(modules):
             if i.accesses and class_of(i) in ("shared", "global"):
                 sums = lines.setdefault((class_of(i), i.line, i.opcode), [0, 0, 0])
                 sums[:] = sums[0] + i.accesses, sums[1] + i.pieces, sums[2] + i.least
-        print(f"{name}: {sum(counts.values())} instructions of warps in a tile; "
+        print(f"{name}: {sum(counts.values())} instructions of warps in {words}; "
               + ", ".join(f"{kind} {count}" for kind, count in counts.most_common()))
         print("  " + ", ".join(f"{line} {count}" for line, count in by_line.most_common(12)))
         for space, unit in (("shared", "wavefronts"), ("global", "sectors of 32 bytes")):

@@ -314,6 +314,7 @@ class Block:
         special = {"%tid.x": index % threads[0], "%tid.y": index // threads[0], "%ntid.x": threads[0], "%ctaid.x": place[0],
                    "%nctaid.x": place[1], "%cluster_ctarank": self.rank}
         self.special = {name: np.broadcast_to(np.uint32(value), count) for name, value in special.items()}
+        self.special["%globaltimer"] = np.zeros(count, np.uint64)   # no time passes
         self.warp_of = np.arange(count) // LANES
         self.unit = ((self.rank * self.warps + self.warp_of) * UNITS + np.arange(count) % LANES).astype(np.int32)
         self.syncs = np.zeros(self.warps, np.int32)   # how often each warp has met
