@@ -155,6 +155,10 @@ het_status het_cuda_decode_new(het_device *dev, het_decode **dec, const het_deco
     }
     d->spec.kxy = NULL; /* the caller's */
     d->wgmma = d->wgmma && het_cuda_wgmma_agrees(d);
+    if (c->status != HET_OK) {
+        het_cuda_decode_free(d);
+        return c->host->fail(c->status, "%s", c->fault);
+    }
     *dec = d;
     return HET_OK;
 }

@@ -159,10 +159,10 @@ static double apart(const float *a, const float *b, int64_t n)
     return sqrt(difference / whole);
 }
 
-/* As many images as to give each block several tiles, so that rings turn. */
+/* As many images as to give some blocks a second tile. */
 static int64_t images_to_ask(const het_decode *d, int64_t points)
 {
-    return het_least(1 + 2 * d->cuda->processors * HET_DECODE_ROWS / points, HET_DECODE_IMAGES);
+    return het_least(1 + (d->cuda->processors + 1) * HET_DECODE_ROWS / points, HET_DECODE_IMAGES);
 }
 
 int het_cuda_wgmma_agrees(het_decode *d)
@@ -200,7 +200,8 @@ int het_cuda_wgmma_agrees(het_decode *d)
     }
     het_cuda_free(c, memory);
     free(host);
-    if (agree == 4) return 1;
+    if (c->status != HET_OK) c->host->warn("the decoder's kernels by wgmma fail on this GPU: HET_CUDA_DECODE=fused does without them");
+    if (agree == 4 || c->status != HET_OK) return agree == 4;
     c->host->warn("the decoder does without wgmma: on this GPU its results and those of the other kernels are %.1g apart", most);
     return 0;
 }

@@ -46,10 +46,11 @@ static inline float2 make_float2(float x, float y)
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 void __syncthreads(void);
 void __syncwarp(void);
-/* For barriers of shared memory (warpgroup_host.h): let other warps go on; something that they wait for has moved; has come. */
-void het_host_wait(void);
-void het_host_moved(void *barrier);
-void het_host_waited(void *barrier);
+/* Barriers of 8 bytes in shared memory (warpgroup_host.h): with so many arrivals a phase; arrivals, and bytes to come or (negative) that
+   have; until the phase of that parity is over, meanwhile other warps go on. Bytes are multiples of 16. */
+void het_host_barrier_make(void *barrier, unsigned arrivals);
+void het_host_barrier_arrive(void *barrier, unsigned arrivals, int64_t bytes);
+void het_host_barrier_wait(void *barrier, unsigned parity);
 
 static inline float __uint_as_float(uint32_t bits)
 {

@@ -114,22 +114,37 @@ HET_UNWATCHED void __syncwarp(void)
     wait_at(AT_WARP);
 }
 
-/* For another look at a barrier in shared memory, and around it what races.h is told. */
-HET_UNWATCHED void het_host_wait(void)
+typedef struct counted {
+    uint16_t arrivals, pending;
+    uint32_t bytes_phase; /* sixteenths of the bytes to come, and above them the parity of the phase */
+} counted;
+
+HET_UNWATCHED void het_host_barrier_make(void *barrier, unsigned arrivals)
 {
-    if (current == NULL) stop("a barrier in a kernel that was launched without MEET");
-    current->stand = WAITS;
-    leave_fiber();
+    *(counted *)barrier = {(uint16_t)arrivals, (uint16_t)arrivals, 0};
 }
 
-void het_host_moved(void *barrier)
+HET_UNWATCHED void het_host_barrier_arrive(void *barrier, unsigned arrivals, int64_t bytes)
 {
+    counted *b = (counted *)barrier;
+    if (b->pending < arrivals) stop("more arrivals than a barrier expects");
+    b->pending = (uint16_t)(b->pending - arrivals);
+    b->bytes_phase += (uint32_t)(bytes / 16);
+    if (b->pending == 0 && (b->bytes_phase & 0x7FFFFFFF) == 0) {
+        b->pending = b->arrivals;
+        b->bytes_phase ^= 0x80000000u;
+    }
     moves++;
     het_races_before(barrier);
 }
 
-void het_host_waited(void *barrier)
+HET_UNWATCHED void het_host_barrier_wait(void *barrier, unsigned parity)
 {
+    if (current == NULL) stop("a barrier in a kernel that was launched without MEET");
+    while (((counted *)barrier)->bytes_phase >> 31 == parity) {
+        current->stand = WAITS;
+        leave_fiber();
+    }
     het_races_after(barrier);
 }
 

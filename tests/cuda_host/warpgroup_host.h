@@ -22,20 +22,9 @@ static inline uint32_t het_cluster_rank(void)
     return 0;
 }
 
-/* In 8 bytes of shared memory. */
-typedef struct het_host_barrier {
-    uint16_t arrivals, pending;
-    uint32_t bytes_phase; /* bytes to come, in multiples of 16, and above them the parity of the phase */
-} het_host_barrier;
-
 static inline uint32_t het_shared_at(const void *memory)
 {
     return (uint32_t)((const char *)memory - het_host_shared);
-}
-
-static inline het_host_barrier *het_host_barrier_at(uint32_t at)
-{
-    return (het_host_barrier *)(void *)(het_host_shared + at);
 }
 
 static inline unsigned het_host_lane(void)
@@ -45,38 +34,19 @@ static inline unsigned het_host_lane(void)
 
 static inline void het_mbarrier_make(uint32_t at, uint32_t arrivals)
 {
-    *het_host_barrier_at(at) = {(uint16_t)arrivals, (uint16_t)arrivals, 0};
+    het_host_barrier_make(het_host_shared + at, arrivals);
 }
 
 static inline void het_mbarriers_made(void) {}
 
-/* One has arrived with bytes to come, or bytes (negative) have. */
-static inline void het_host_arrive(uint32_t at, int arrivals, int64_t bytes)
-{
-    het_host_barrier *b = het_host_barrier_at(at);
-    if (b->pending < arrivals) {
-        fprintf(stderr, "cuda_host: more arrivals than an mbarrier expects\n");
-        abort();
-    }
-    b->pending = (uint16_t)(b->pending - arrivals);
-    b->bytes_phase += (uint32_t)(bytes / 16);
-    if (b->pending == 0 && (b->bytes_phase & 0x7FFFFFFF) == 0) {
-        b->pending = b->arrivals;
-        b->bytes_phase ^= 0x80000000u;
-    }
-    het_host_moved(b);
-}
-
 static inline void het_mbarrier_arrive(uint32_t at)
 {
-    if (het_host_lane() == 0) het_host_arrive(at, 1, 0);
+    if (het_host_lane() == 0) het_host_barrier_arrive(het_host_shared + at, 1, 0);
 }
 
 static inline void het_mbarrier_wait(uint32_t at, uint32_t parity)
 {
-    het_host_barrier *b = het_host_barrier_at(at);
-    while (b->bytes_phase >> 31 == parity) het_host_wait();
-    het_host_waited(b);
+    het_host_barrier_wait(het_host_shared + at, parity);
 }
 
 static inline void het_mbarrier_arrive_everywhere(uint32_t at)
@@ -86,14 +56,14 @@ static inline void het_mbarrier_arrive_everywhere(uint32_t at)
 
 static inline void het_mbarrier_expect(uint32_t at, uint32_t bytes)
 {
-    if (het_host_lane() == 0) het_host_arrive(at, 1, bytes);
+    if (het_host_lane() == 0) het_host_barrier_arrive(het_host_shared + at, 1, bytes);
 }
 
 static inline void het_copy_everywhere(uint32_t to, const void *global, uint32_t bytes, uint32_t at)
 {
     if (het_host_lane() != 0) return;
     memcpy(het_host_shared + to, global, bytes);
-    het_host_arrive(at, 0, -(int64_t)bytes);
+    het_host_barrier_arrive(het_host_shared + at, 0, -(int64_t)bytes);
 }
 
 template <int COUNT> static inline void het_fewer_registers(void) {}
