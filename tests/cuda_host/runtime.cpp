@@ -56,7 +56,8 @@ HET_UNWATCHED __attribute__((noinline)) static void jump(jump_point to)
     __builtin_longjmp(to, 1);
 }
 
-HET_UNWATCHED __attribute__((noinline)) static void leave_fiber(void)
+/* (noipa: when it returns no register is what it was, whatever its own code leaves alone) */
+HET_UNWATCHED __attribute__((noipa)) static void leave_fiber(void)
 {
     het_races_switch(host);
     if (__builtin_setjmp(current->at) == 0) jump(scheduler);
@@ -82,7 +83,7 @@ HET_UNWATCHED __attribute__((noinline)) static void start_fiber(fiber *f)
     setcontext(&f->start);
 }
 
-HET_UNWATCHED __attribute__((noinline)) static void resume(fiber *f)
+HET_UNWATCHED __attribute__((noipa)) static void resume(fiber *f)
 {
     current = f;
     threadIdx = f->thread;
