@@ -5,9 +5,8 @@
  * that a lane has both of each. What the warp's 16 rows sum up to - a part, here - leaves its lanes by halves: eight lanes with the same columns
  * exchange half of theirs, a quarter, an eighth. No warp waits for another one; parts are joined as those of the fused kernels.
  *
- * Computed, not measured, for the default network, a tile: 152 products of a group or 38,900 cycles of the tensor cores, a tenth of them for
- * columns that 192 frequencies leave empty; from L2 0.6 MB of weights for each block of a cluster, to and from it 0.7 MB: 54,000 cycles at
- * 24 bytes a cycle; counted in the PTX 172,000 instructions of warps. (decode_fused.cu: 59,400 cycles, 1.9 MB, 205,000.) */
+ * Computed, not measured, for the default network, a tile: 152 products of a group, 8 of them for columns that 192 frequencies leave empty, or
+ * 38,900 cycles of the tensor cores; from L2 0.6 MB of weights for each block of a cluster, to and from it 0.7 MB: 54,000 cycles at 24 bytes a cycle; counted in the PTX 172,000 instructions of warps. (decode_fused.cu: 59,400 cycles, 1.9 MB, 205,000.) */
 #include "decode_wgmma.h"
 
 /* The lane's masks of a layer, at the end of the block's shared memory. */
@@ -42,7 +41,7 @@ __device__ static inline float2 sum_lanes(float v[16])
     return make_float2(v[0], v[1]);
 }
 
-/* h_l, of whole rows. */
+/* A layer's inputs, or dz, to memory. */
 __device__ static inline void put_inputs(het_narrow *to, int64_t first, const uint32_t h[64])
 {
     HET_UNROLL for (int s = 0; s < COLUMNS / 32; s++) put_rows(to, first, COLUMNS, 32 * s, h + 8 * s, h + 8 * s + 4);
