@@ -84,18 +84,16 @@ agree slow double
 # The decoder's ways on a GPU train it alike - the encoder stands still, as a rounding there changes the path - and not to the
 # same bits: so each was taken. Where wgmma gives wrong results, the next one is.
 run simulate --atoms atoms.pdb --apix 6 --snr-db 3 --shift 0.5 -n 16 -D 16 --seed 5 -o few.h5
-for way in plain fused wgmma; do
-    with "$DOUBLES" HET_CUDA_DECODE=$way -- run train few.h5 "${TINY[@]}" --set train.epochs=2 --set run.log_steps=1 \
-        --set train.rate_encoder=0 --set decoder.width=256 --set decoder.frequencies=32 --set train.precision=bf16 --device cuda -o $way
-done
+few=(train few.h5 "${TINY[@]}" --set train.epochs=2 --set run.log_steps=1 --set train.rate_encoder=0 --set decoder.width=256
+     --set decoder.frequencies=32 --set train.precision=bf16 --device cuda)
+for way in plain fused wgmma; do with "$DOUBLES" HET_CUDA_DECODE=$way -- run "${few[@]}" -o $way; done
 for way in fused wgmma; do
     h5diff plain/checkpoints/step-*.h5 $way/checkpoints/step-*.h5 >out && fail "HET_CUDA_DECODE=$way changes nothing"
     paste <(jq .image_loss plain/log.jsonl) <(jq .image_loss $way/log.jsonl) | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 1e-4 * $1) bad++; if (!n++) first = $1; print }
         END { exit n < 4 || bad || $1 > 0.95 * first }' >out || fail "the decoder does not train by $way as it does layer by layer"
 done
 h5diff fused/checkpoints/step-*.h5 wgmma/checkpoints/step-*.h5 >out && fail "wgmma changes nothing"
-with "$DOUBLES" HET_HOST_WGMMA=wrong -- run train few.h5 "${TINY[@]}" --set train.epochs=2 --set run.log_steps=1 --set train.rate_encoder=0 \
-    --set decoder.width=256 --set decoder.frequencies=32 --set train.precision=bf16 --device cuda -o wrong
+with "$DOUBLES" HET_HOST_WGMMA=wrong -- run "${few[@]}" -o wrong
 grep -q 'warning: the decoder does without wgmma: on this GPU its results and those of the other kernels are .* apart' err ||
     fail "wrong results of wgmma are not told"
 h5diff fused/checkpoints/step-*.h5 wrong/checkpoints/step-*.h5 >out || fail "without wgmma training goes otherwise"

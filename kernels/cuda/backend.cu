@@ -289,6 +289,7 @@ static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
     HET_CUDA(c, cudaSetDevice(index));
     HET_CUDA(c, cudaGetDeviceProperties(&chip, index));
     HET_CUDA(c, cudaDeviceGetAttribute(&c->coherent, cudaDevAttrPageableMemoryAccess, index));
+    HET_CUDA(c, cudaDeviceGetAttribute(&c->shared_most, cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
     HET_CUDA(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
     if (c->status != HET_OK) return c->host->fail(c->status, "--device cuda: %s", c->fault);
     if (chip.major < 8)
@@ -296,6 +297,7 @@ static het_status start(het_cuda *c, const het_plugin_wish *wish, int index)
                              chip.name, chip.major, chip.minor);
     memcpy(c->uuid, &chip.uuid, sizeof c->uuid);
     c->processors = chip.multiProcessorCount;
+    c->capability = 10 * chip.major + chip.minor;
     c->rows_most = number("HET_CUDA_ROWS", 1 << 17);
     c->columns_most = number("HET_CUDA_COLUMNS", 256 << 20);
     c->narrow = wish->precision != HET_PRECISION_F32;

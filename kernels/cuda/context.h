@@ -45,6 +45,7 @@ typedef struct het_cuda {
     het_graph *recording;   /* what the stream captures for, or NULL */
     int64_t rows_most, columns_most; /* of the decoder's chunks; bytes of columns of convolutions */
     int processors;         /* multiprocessors of the GPU */
+    int capability, shared_most; /* 10 major + minor; bytes of shared memory that a block may ask for */
     char name[320];
     uint8_t uuid[16]; /* of the GPU */
 } het_cuda;

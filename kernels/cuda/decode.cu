@@ -167,8 +167,7 @@ void het_cuda_decode_free(het_decode *d)
 {
     if (d == NULL) return;
     void *pieces[] = {d->kxy, d->freq, d->params, d->weights, d->rows, d->x, d->partial, d->dphase, d->tables, d->z, d->dh,
-                      d->dx, d->out, d->forward, d->backward, d->turns, d->slots,
-                      d->stages};
+                      d->dx, d->out, d->forward, d->backward, d->turns, d->slots, d->stages};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_cuda_free(d->cuda, pieces[i]);
     for (int l = 0; l < HET_DECODE_LAYERS_MAX; l++) {
         het_cuda_free(d->cuda, d->h[l]);
@@ -186,8 +185,8 @@ void het_cuda_decode_load(het_decode *d, const float *params, const float *freq)
     HET_LAUNCH(c, convert<float>, het_blocks(n), HET_BLOCK, d->params, params, n);
     if (d->weights != NULL) HET_LAUNCH(c, convert<het_narrow>, het_blocks(n), HET_BLOCK, d->weights, params, n);
     HET_LAUNCH(c, convert<float>, het_blocks(3 * d->spec.frequencies), HET_BLOCK, d->freq, freq, 3 * d->spec.frequencies);
-    if (d->fused) het_cuda_fused_load(d);
     if (d->wgmma) het_cuda_wgmma_load(d);
+    else if (d->fused) het_cuda_fused_load(d);
 }
 
 /* ---- steps of both ways ---- */

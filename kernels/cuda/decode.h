@@ -104,7 +104,7 @@ void het_cuda_fused_backward(het_decode *d, const het_decode_chunk *k, float *dp
 
 /* ---- the fused kernels by wgmma ---- */
 /** Whether they serve where fused kernels do: compute capability 9.0, width 256, frequencies a multiple of 32. */
-int het_cuda_wgmma_fits(het_cuda *c, const het_decode_spec *s);
+int het_cuda_wgmma_fits(const het_cuda *c, const het_decode_spec *s);
 int het_cuda_wgmma_allocate(het_decode *d);
 void het_cuda_wgmma_load(het_decode *d);
 /** Whether they give what the others give for a network made up; leaves its weights in the plan. */

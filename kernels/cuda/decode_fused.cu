@@ -362,11 +362,8 @@ static int squares_lie_right(het_cuda *c)
 
 int het_cuda_fused_fits(het_cuda *c, const het_decode_spec *s)
 {
-    int device = 0, most = 0;
     if (!c->narrow || (s->width != 128 && s->width != 256) || s->frequencies > 1024 || !squares_lie_right(c)) return 0;
-    HET_CUDA(c, cudaGetDevice(&device));
-    HET_CUDA(c, cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    return shared_bytes(s, 1) <= most;
+    return shared_bytes(s, 1) <= c->shared_most;
 }
 
 /* Kernels get more than 48 KiB of shared memory only when that is asked for. */

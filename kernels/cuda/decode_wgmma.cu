@@ -118,15 +118,9 @@ static int64_t steps_of(const het_decode *d)
     return 2 * (stages_of(frequencies, layers) + stages_back(frequencies, layers));
 }
 
-int het_cuda_wgmma_fits(het_cuda *c, const het_decode_spec *s)
+int het_cuda_wgmma_fits(const het_cuda *c, const het_decode_spec *s)
 {
-    int device = 0, most = 0;
-    cudaDeviceProp chip;
-    HET_CUDA(c, cudaGetDevice(&device));
-    HET_CUDA(c, cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    HET_CUDA(c, cudaGetDeviceProperties(&chip, device));
-    return c->status == HET_OK && chip.major == 9 && chip.minor == 0 && s->width == COLUMNS && s->frequencies % 32 == 0 &&
-           wgmma_shared((int)s->layers) <= most;
+    return c->capability == 90 && s->width == COLUMNS && s->frequencies % 32 == 0 && wgmma_shared((int)s->layers) <= c->shared_most;
 }
 
 int het_cuda_wgmma_allocate(het_decode *d)
@@ -182,10 +176,11 @@ int het_cuda_wgmma_agrees(het_decode *d)
     }
     int agree = 0;
     double most = 0.0;
-    if (host != NULL && memory != NULL) {
+    const int asked = host != NULL && memory != NULL;
+    if (asked) {
         het_cuda_upload(c, memory, host, (size_t)given * sizeof *host);
-        het_cuda_decode_load(d, memory, memory + freq);
         for (d->wgmma = 0; d->wgmma < 2; d->wgmma++) {
+            het_cuda_decode_load(d, memory, memory + freq);
             float *slice = memory + given + d->wgmma * answer, *drot = slice + sizes[0], *dbias = drot + sizes[1], *dparams = dbias + sizes[2];
             het_cuda_decode_forward(d, slice, memory + rot, memory + bias, NULL, images, points);
             het_cuda_decode_backward(d, dparams, drot, dbias, slice, memory + rot, memory + bias, NULL, images, images, points);
@@ -201,7 +196,8 @@ int het_cuda_wgmma_agrees(het_decode *d)
     het_cuda_free(c, memory);
     free(host);
     if (c->status != HET_OK) c->host->warn("the decoder's kernels by wgmma fail on this GPU: HET_CUDA_DECODE=fused does without them");
-    if (agree == 4 || c->status != HET_OK) return agree == 4;
-    c->host->warn("the decoder does without wgmma: on this GPU its results and those of the other kernels are %.1g apart", most);
-    return 0;
+    else if (!asked) c->host->warn("the decoder does without wgmma: there is no memory to try whether it agrees with the other kernels");
+    else if (agree < 4)
+        c->host->warn("the decoder does without wgmma: on this GPU its results and those of the other kernels are %.1g apart", most);
+    return agree == 4;
 }

@@ -84,8 +84,14 @@ __device__ static inline void take_turn(turns *t)
 
 /* ---- products ------------------------------------------------------------------------------------------------------- */
 
-/* A stage: once its weights are there, two steps are begun. */
-__device__ static inline void multiply_stage(float sums[128], const uint32_t first[4], const uint32_t second[4], const ring *r, int add)
+/* The slot before that of the ring has been read. */
+__device__ static inline void leave_former(const ring *r)
+{
+    het_mbarrier_arrive_everywhere(r->empty + 8 * (r->slot == 0 ? STAGES - 1 : r->slot - 1));
+}
+
+/* A stage: once its weights are there, two steps are begun; then those of the stage before, where there is one, are over. */
+__device__ static inline void multiply_stage(float sums[128], const uint32_t first[4], const uint32_t second[4], ring *r, bool follows, int add)
 {
     const uint32_t weights = r->stages + r->slot * STAGE_BYTES;
     het_mbarrier_wait(r->full + 8 * r->slot, r->parity);
@@ -93,12 +99,18 @@ __device__ static inline void multiply_stage(float sums[128], const uint32_t fir
     het_warpgroup_multiply(sums, first, weights, add);
     het_warpgroup_multiply(sums, second, weights + STEP_BYTES, 1);
     het_warpgroup_commit();
+    if (follows) {
+        het_warpgroup_wait_former();
+        leave_former(r);
+    }
+    go_on(r);
 }
 
-/* The slot before that of the ring has been read. */
-__device__ static inline void leave_former(const ring *r)
+/* The stage given last is over. */
+__device__ static inline void end_stages(float sums[128], const ring *r)
 {
-    het_mbarrier_arrive_everywhere(r->empty + 8 * (r->slot == 0 ? STAGES - 1 : r->slot - 1));
+    het_warpgroup_wait(sums);
+    leave_former(r);
 }
 
 /* ---- layers --------------------------------------------------------------------------------------------------------- */
@@ -169,43 +181,24 @@ __device__ static inline void first_layer(float sums[128], const job &q, const r
     features_of(cosines, sines, q, at, 0);
     for (int s = 0; s < stages; s += 2) {
         if (s % TURN == 0) take_turn(t);
-        multiply_stage(sums, cosines, sines, r, s > 0);
-        if (s > 0) {
-            het_warpgroup_wait_former();
-            leave_former(r);
-        }
-        go_on(r);
+        multiply_stage(sums, cosines, sines, r, s > 0, s > 0);
         features_of(next_cosines, next_sines, q, at, 16 * s + 16);
         if (KEEP) put_rows(q.x, first, 2 * q.frequencies, 16 * s, cosines, next_cosines);
         if (KEEP) put_rows(q.x, first, 2 * q.frequencies, q.frequencies + 16 * s, sines, next_sines);
-        multiply_stage(sums, next_cosines, next_sines, r, 1);
-        het_warpgroup_wait_former();
-        leave_former(r);
-        go_on(r);
+        multiply_stage(sums, next_cosines, next_sines, r, true, 1);
         if (s % TURN == TURN - 2 || s + 2 == stages) het_mbarrier_arrive(t->others);
         if (s + 2 < stages) features_of(cosines, sines, q, at, 16 * s + 32);
     }
-    het_warpgroup_wait(sums);
-    leave_former(r);
+    end_stages(sums, r);
 }
 
 /* sums = [sums +] h times the weights of the next stages */
-__device__ static inline void multiply_layer(float sums[128], uint32_t h[64], ring *r, turns *t, int add)
+__device__ static inline void multiply_layer(float sums[128], const uint32_t h[64], ring *r, turns *t, int add)
 {
-    het_warpgroup_settle(sums, h);
     take_turn(t);
-    HET_UNROLL for (int s = 0; s < LAYER_STAGES; s++)
-    {
-        multiply_stage(sums, h + 8 * s, h + 8 * s + 4, r, s > 0 ? 1 : add);
-        if (s > 0) {
-            het_warpgroup_wait_former();
-            leave_former(r);
-        }
-        go_on(r);
-    }
+    HET_UNROLL for (int s = 0; s < LAYER_STAGES; s++) multiply_stage(sums, h + 8 * s, h + 8 * s + 4, r, s > 0, s > 0 ? 1 : add);
     het_mbarrier_arrive(t->others);
-    het_warpgroup_wait(sums);
-    leave_former(r);
+    end_stages(sums, r);
 }
 
 /* h = [h +] relu(sum + bias), a bias for each of the lane's rows. KEEP: bit n of the lane's masks is whether its number n was let through. */

@@ -56,6 +56,15 @@ __device__ static inline void het_mbarrier_arrive(uint32_t barrier)
                  : "memory");
 }
 
+/** The same, at this place in each block of the cluster. */
+__device__ static inline void het_mbarrier_arrive_everywhere(uint32_t barrier)
+{
+    asm volatile("{ .reg .pred %%one; .reg .b32 %%its; setp.lt.u32 %%one, %1, %2; @%%one mapa.shared::cluster.u32 %%its, %0, %1; "
+                 "@%%one mbarrier.arrive.shared::cluster.b64 _, [%%its]; }" ::"r"(barrier),
+                 "r"(threadIdx.x % 32), "n"((int)HET_CLUSTER)
+                 : "memory");
+}
+
 __device__ static inline bool het_mbarrier_is_over(uint32_t barrier, uint32_t parity)
 {
     uint32_t over;
@@ -81,15 +90,6 @@ __device__ static inline void het_mbarrier_wait(uint32_t barrier, uint32_t parit
     if (het_mbarrier_is_over(barrier, parity)) return;
     for (const uint64_t begun = het_nanoseconds(); !het_mbarrier_is_over(barrier, parity);)
         if (het_nanoseconds() - begun > most) __trap();
-}
-
-/** The same at this place in each block of the cluster. */
-__device__ static inline void het_mbarrier_arrive_everywhere(uint32_t barrier)
-{
-    asm volatile("{ .reg .pred %%one; .reg .b32 %%its; setp.lt.u32 %%one, %1, %2; @%%one mapa.shared::cluster.u32 %%its, %0, %1; "
-                 "@%%one mbarrier.arrive.shared::cluster.b64 _, [%%its]; }" ::"r"(barrier),
-                 "r"(threadIdx.x % 32), "n"((int)HET_CLUSTER)
-                 : "memory");
 }
 
 /** A warp: its first lane arrives and tells of bytes to come. */
@@ -128,15 +128,7 @@ template <int COUNT> __device__ static inline void het_more_registers(void)
     HET_EIGHT(of, i), HET_EIGHT(of, (i) + 8), HET_EIGHT(of, (i) + 16), HET_EIGHT(of, (i) + 24), HET_EIGHT(of, (i) + 32),              \
         HET_EIGHT(of, (i) + 40), HET_EIGHT(of, (i) + 48), HET_EIGHT(of, (i) + 56)
 #define HET_SUM(i) "+f"(sums[i])
-#define HET_INPUT(i) "+r"(inputs[i])
 #define HET_SUMS HET_SIXTY_FOUR(HET_SUM, 0), HET_SIXTY_FOUR(HET_SUM, 64)
-
-/** What is to be in these registers is there from here on, so that the compiler leaves them alone while products go on. */
-__device__ static inline void het_warpgroup_settle(float sums[128], uint32_t inputs[64])
-{
-    asm volatile("" : HET_SUMS : : "memory");
-    asm volatile("" : HET_SIXTY_FOUR(HET_INPUT, 0) : : "memory");
-}
 
 /** Before the first product of a group, and whenever its registers were written since. */
 __device__ static inline void het_warpgroup_fence(void)

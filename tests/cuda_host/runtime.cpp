@@ -210,7 +210,8 @@ static void run_together(unsigned threads, int backwards)
     unsigned left = 0, at_barrier = 0;
     while (left < warps) {
         const unsigned long before = moves;
-        const unsigned stood = left + at_barrier % warps, together = at_barrier == warps;
+        const int together = at_barrier == warps;
+        const unsigned stood = together ? left : left + at_barrier;
         left = at_barrier = 0;
         for (unsigned n = 0; n < warps; n++) {
             const unsigned first = WARP * (backwards ? warps - 1 - n : n), end = first + WARP;

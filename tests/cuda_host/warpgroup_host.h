@@ -68,7 +68,6 @@ static inline void het_copy_everywhere(uint32_t to, const void *global, uint32_t
 
 template <int COUNT> static inline void het_fewer_registers(void) {}
 template <int COUNT> static inline void het_more_registers(void) {}
-static inline void het_warpgroup_settle(float *, uint32_t *) {}
 static inline void het_warpgroup_fence(void) {}
 static inline void het_warpgroup_commit(void) {}
 

@@ -14,11 +14,10 @@ import re
 import numpy as np
 
 import ptx
-from ptx import Fault, LANES
+from ptx import Fault, GROUP, LANES, MEMBER
 
 NAN = 0x7FFF7FFF
 ELSEWHERE = 1 << 24   # times a block's rank and one: what mapa adds to an address
-GROUP, MEMBER = np.arange(LANES)[:, None] // 4, np.arange(LANES)[:, None] % 4
 NUMBER = np.arange(128)[None, :]
 ROW = GROUP + NUMBER // 2 % 2 * 8                      # (lanes, numbers) of a warp's sums of m64n256
 COLUMN = NUMBER // 4 * 8 + 2 * MEMBER + NUMBER % 2
