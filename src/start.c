@@ -10,8 +10,9 @@
 #include "data/predictions.h"
 #include "log.h"
 #include "run_stage.h"
-#include "stop.h"
+#include "start_fine.h"
 #include "start_volume.h"
+#include "stop.h"
 
 enum { FIELDS = 2, CHUNK = 512, JSON = 512 };
 
@@ -84,10 +85,11 @@ static void describe(char json[JSON], const het_stack_info *stack, const het_sta
     snprintf(json, JSON,
              "{\"images\": %lld, \"box\": %lld, \"apix\": %.9g, \"mean\": %.9g, \"std\": %.9g, \"seed\": %llu, \"shift\": %.9g, "
              "\"init.images\": %lld, \"init.starts\": %lld, \"init.search_images\": %lld, \"init.search_rounds\": %lld, "
-             "\"init.radius\": %.9g, \"init.rounds\": %lld}",
+             "\"init.radius\": %.9g, \"init.rounds\": %lld, \"init.fine_rounds\": %lld}",
              (long long)stack->count, (long long)stack->box, stack->apix, stack->mean, stack->std,
              (unsigned long long)spec->seed, spec->shift_range, (long long)init->images, (long long)init->starts,
-             (long long)init->search_images, (long long)init->search_rounds, spec->radius, (long long)init->rounds);
+             (long long)init->search_images, (long long)init->search_rounds, spec->radius, (long long)init->rounds,
+             (long long)init->fine_rounds);
 }
 
 /* Whether the file is there and was found just as this start would be. */
@@ -130,7 +132,7 @@ static het_status search(het_start *s, het_comm *comm, het_device *dev, const he
     het_comm_share(comm, s->count, &first, &own);
     for (int i = 0; i <= FIELDS; i++)
         HET_TRY(het_comm_unite_rows(comm, field[i].tensor.data, s->count, het_tensor_count(&field[i].tensor) / s->count, first, own));
-    if (stopped && count_found(found, s->count) > before) het_stage_keep(&stage);
+    if (count_found(found, s->count) > before) het_stage_keep(&stage);
     if (stopped) status = het_stop_status();
 done:
     het_first_volume_free(&volume);
@@ -160,6 +162,7 @@ het_status het_start_find(het_start *s, het_run *run, het_device *dev, const het
         goto done;
     }
     HET_TRY(search(s, run->comm, dev, stack, &spec));
+    HET_TRY(het_start_fine(s, run->comm, dev, stack, &spec));
     if (het_comm_rank(run->comm) == 0) status = het_checkpoint_save(path, field, FIELDS, json);
     status = het_comm_agree(run->comm, status);
     if (status == HET_OK) het_stage_forget(run->comm, run->path);

@@ -7,6 +7,7 @@
 #include "host_memory.h"
 #include "log.h"
 #include "physics/search.h"
+#include "start_fine.h"
 #include "start_search.h"
 
 static const double MIB = 1048576.0;
@@ -41,9 +42,15 @@ het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root
     memory.images += kept;
     const int64_t few = count < c->init.images ? count : c->init.images;
     memory.start = started ? start_bytes(m, few) : 0;
+    memory.fine = started ? het_start_fine_bytes(&c->init, count, m->spec.box, m->spec.parts) : 0;
     const size_t map = f * d * d * d + f * 2 * d * d * (d / 2 + 1) + 2 * f * 2 * (size_t)(m->spec.batch * m->points.count);
     memory.checkpoint = root ? bytes[0] + bytes[2] + kept + map : map;
     return memory;
+}
+
+static size_t start_of(const het_train_memory *m)
+{
+    return m->start > m->fine ? m->start : m->fine;
 }
 
 size_t het_train_memory_device(const het_train_memory *m)
@@ -53,7 +60,7 @@ size_t het_train_memory_device(const het_train_memory *m)
 
 size_t het_train_memory_host(const het_train_memory *m, int device_is_host)
 {
-    const size_t last = m->start > m->checkpoint ? m->start : m->checkpoint;
+    const size_t start = start_of(m), last = start > m->checkpoint ? start : m->checkpoint;
     return m->plans + m->batches + m->images + last + (device_is_host ? het_train_memory_device(m) : 0);
 }
 
@@ -66,7 +73,7 @@ static void report(const het_train_memory *m, const het_model *model)
     het_info("memory: parameters %.1f, gradients %.1f, optimiser %.1f, workspace %.1f, %splans %.1f, batches %.1f, data set %.1f, "
              "start %.1f, checkpoint %.1f MiB (%.2f million parameters)",
              (double)m->parameters / MIB, (double)m->gradients / MIB, (double)m->optimiser / MIB, (double)m->workspace / MIB,
-             stored, (double)m->plans / MIB, (double)m->batches / MIB, (double)m->images / MIB, (double)m->start / MIB,
+             stored, (double)m->plans / MIB, (double)m->batches / MIB, (double)m->images / MIB, (double)start_of(m) / MIB,
              (double)m->checkpoint / MIB, (double)model->layout.total / 1e6);
     het_info("memory: in all %s%.1f MiB per rank", device, (double)het_train_memory_host(m, !own) / MIB);
 }
@@ -120,7 +127,10 @@ static het_status refuse(const het_trainer *t, const het_model_spec *spec, const
     const int host = t->model->dev->on_host, on_device = !host && het_train_memory_device(m) > r->device;
     const int64_t batch = largest_batch(t, spec, r, copy);
     char advice[120] = "no batch is small enough: take a smaller network or box, or more memory";
-    if (batch > 0) snprintf(advice, sizeof advice, "train.batch=%lld would fit", (long long)batch);
+    het_train_memory without = *m;
+    without.fine = 0;
+    if (fits(&without, r, host)) snprintf(advice, sizeof advice, "init.fine_rounds=0, which leaves poses of the start as they are, would fit");
+    else if (batch > 0) snprintf(advice, sizeof advice, "train.batch=%lld would fit", (long long)batch);
     else if (m->stored > 0)
         snprintf(advice, sizeof advice, "the images are %.1f of them, which run.device_data=no leaves in their file", (double)m->stored / MIB);
     return het_fail(HET_E_MEMORY, "training needs %.1f MiB %s and there are %.1f for each of %d rank(s): %s",

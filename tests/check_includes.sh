@@ -24,7 +24,7 @@ function layer_of(path)
     if (path ~ /^kernels\/cuda\//) return "cuda"
     if (path ~ /^kernels\//) return "kernels"
     if (path ~ /^src\/(mpi|data|nn|physics|cli)\//) { split(path, part, "/"); return part[2] }
-    if (path ~ /^src\/(model|train|run|survey|start|first_volume|refine|given|latents|searched|frames|join|watch|observe|kept)/) return "core"
+    if (path ~ /^src\/(model|train|run|survey|start|first_volume|refine|given|latents|searched|frames|join|watch|observe|kept|reconstruct|progress)/) return "core"
     return path ~ /^src\// ? "foundation" : "outside"
 }
 function resolve(file, name,    path)

@@ -5,9 +5,9 @@
 make_atoms atoms.pdb
 run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,60 -n 230 -D 16 --apix 6 --snr-db 3 --shift 0.5 \
     --seed 4 -o stack.h5
-# 230 images are not equal parts, neither for the survey nor for searches.
+# 230 images are not equal parts, neither for the survey nor for searches. A radius of 4 of 7 leaves something for finer poses.
 settings=("${TINY[@]}" --set encoder.stem_stride=1 --set encoder.stem_pool=false --set train.batch=32 --set train.epochs=2
-          --set train.freeze_epochs=0.5 --set run.log_steps=1 --set run.keep=1 --set init.method=search --set init.starts=2
+          --set train.freeze_epochs=0.5 --set run.log_steps=1 --set run.keep=1 --set init.method=search --set init.radius=4 --set init.starts=2
           --set init.search_rounds=2 --set init.rounds=1 --set init.epochs=0.4 --set init.join_epoch=0.5 --set refine.rounds=1
           --set refine.epochs=1)
 
@@ -28,6 +28,7 @@ trained()
 
 trained 1 one --deterministic --refine
 grep -q 'poses searched anew' err || fail "no pose search in the midst of training"
+grep -q 'start: finer poses, round 1' err || fail "no finer poses"
 for file in start.h5 kept.h5 checkpoints/step-42.h5 refined/checkpoints/step-42.h5 refined/predictions.h5; do
     [ -s "one/$file" ] || fail "$file is not there to be compared"
 done

@@ -1,12 +1,12 @@
 # A start and a refinement that are stopped or killed go on with their finished pieces, and end in the same bits: killed after the first
-# random starts; stopped in the midst of the search of all poses, of the decoder's first steps, of the search in mid-training, of that before refinement, of its
+# random starts; stopped in the midst of the search of all poses, while poses are made finer, in the midst of the decoder's first steps, of the search in mid-training, of that before refinement, of its
 # rounds; stopped again and again because the time is up.
 . "$(dirname "$0")/support.sh"
 
 make_atoms atoms.pdb
 run simulate --atoms atoms.pdb --apix 6 --snr-db -20 --shift 0.1 -n 1100 -D 16 --seed 5 -o stack.h5
 # Noise, in which no two of the starts agree: all are made. 1100 images are three chunks of the search, and three pieces of later ones.
-settings=("${TINY[@]}" --set init.method=search --set init.radius=6 --set init.search_images=150 --set init.search_rounds=2
+settings=("${TINY[@]}" --set init.method=search --set init.radius=4 --set init.fine_rounds=2 --set init.search_images=150 --set init.search_rounds=2
           --set init.images=300 --set init.rounds=2 --set init.starts=4 --set init.epochs=2 --set train.epochs=0.1 --set init.join_epoch=0.05
           --set train.freeze_epochs=0 --set refine.rounds=2 --set refine.epochs=0.2)
 launch=()
@@ -80,8 +80,10 @@ all_of()
     goes_on "random-1|random-3|volume"
     interrupt $b USR1 stages/volume.h5 poses
     goes_on "random-3|volume"
-    interrupt $b USR1 'start: the decoder before' decoder
+    interrupt $b USR1 'finer poses, round 1' fine
     goes_on poses
+    interrupt $b USR1 'start: the decoder before' decoder
+    goes_on fine
     grep -q 'finished pieces of the start are kept' err || fail "the stop is not explained"
     h5diff -q $a/start.h5 $b/start.h5 || fail "the start differs"
     # in the midst of the search in mid-training; two ranks have half of the images each: one piece

@@ -70,6 +70,16 @@ run train one.h5 -o one "${settings[@]}" --set train.epochs=2.1
 grep -q 'frames: all conformations lie in one' err || fail "noise was given frames of its own: $(cat err)"
 fi
 
+# the start's poses are as fine as the images allow, not as its radius (8 of 15 Fourier pixels) does
+run simulate --atoms atoms.pdb -n 320 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 6 -o rigid.h5
+for rounds in 6 0; do
+    run train rigid.h5 -o fine$rounds "${settings[@]}" --set init.fine_rounds=$rounds --set train.epochs=0.1
+    run predict fine$rounds rigid.h5
+    run evaluate fine$rounds --truth rigid.h5 --per-image 0 --json fine$rounds.json
+done
+jq -en --slurpfile fine fine6.json --slurpfile rough fine0.json '$fine[0].rot < 0.5 * $rough[0].rot and $fine[0].trans_corrected < 0.5 * $rough[0].trans_corrected' >/dev/null ||
+    fail "poses made finer: $(jq -c '[.rot, .trans_corrected]' fine6.json), and before: $(jq -c '[.rot, .trans_corrected]' fine0.json)"
+
 # images that training has not seen: placed in its conformations, on two ranks as on one
 run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,40 -n 40 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 9 -o new.h5
 run predict whole new.h5 -o new-out.h5

@@ -7,13 +7,13 @@
 
 #include "../arena.h"
 #include "../log.h"
+#include "../progress.h"
 #include "../run.h"
 #include "cli.h"
 #include "conformations.h"
 #include "figures.h"
 #include "measures.h"
 #include "options.h"
-#include "progress.h"
 
 enum { USUAL_EACH = 100, MOST_MAPS = 1000 }; /* images whose own maps are compared: of each class, in all */
 

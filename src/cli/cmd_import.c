@@ -14,9 +14,9 @@
 #include "../data/stack.h"
 #include "../log.h"
 #include "../physics/rotation.h"
+#include "../progress.h"
 #include "cli.h"
 #include "options.h"
-#include "progress.h"
 
 static const char usage[] =
     "usage: hetacumn import IN.star|IN.cs|IN.mrcs -o stack.h5 [options]\n"

@@ -7,13 +7,13 @@
 #include "../data/predictions.h"
 #include "../kept.h"
 #include "../log.h"
+#include "../progress.h"
 #include "../refine_poses.h"
 #include "../run.h"
 #include "../schedule.h"
 #include "cli.h"
 #include "options.h"
 #include "poses.h"
-#include "progress.h"
 
 enum { BATCH = 64 };
 

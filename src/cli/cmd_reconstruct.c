@@ -6,11 +6,11 @@
 #include "../data/out_file.h"
 #include "../log.h"
 #include "../physics/fsc.h"
+#include "../reconstruct.h"
 #include "cli.h"
 #include "figures.h"
 #include "map_file.h"
 #include "options.h"
-#include "reconstruct.h"
 #include "selection.h"
 
 static const char usage[] =
@@ -153,7 +153,7 @@ static het_status make_map(const job *j, het_comm *comm, het_reconstructor *from
 {
     het_status status = HET_OK;
     het_reconstruction made = {0};
-    HET_TRY(het_reconstruct(&made, from, j->group, number));
+    HET_TRY(het_reconstruct(&made, from, j->group, number, "reconstruct"));
     HET_TRY(het_comm_agree(comm, het_comm_rank(comm) == 0 ? write_maps(j, &made, number) : HET_OK));
 done:
     het_reconstruction_free(&made);
@@ -194,6 +194,7 @@ static het_status make_all(job *j, het_comm *comm)
     het_status status = HET_OK;
     const int root = het_comm_rank(comm) == 0;
     het_reconstructor *from = NULL;
+    het_device dev = {0};
     HET_TRY(het_stack_open_together(&j->stack, comm, j->stack_path));
     const size_t n = (size_t)het_stack_get_info(j->stack)->count;
     HET_TRY(het_comm_agree(comm, room(j)));
@@ -203,10 +204,12 @@ static het_status make_all(job *j, het_comm *comm)
     HET_TRY(het_comm_broadcast(comm, j->group, n * sizeof *j->group, 0));
     HET_TRY(het_comm_broadcast(comm, &j->groups, sizeof j->groups, 0));
     HET_TRY(het_comm_agree(comm, root ? het_figures_folder(j->out) : HET_OK));
-    HET_TRY(het_reconstructor_new(&from, comm, j->stack, j->rotation, j->shift));
+    HET_TRY(het_comm_agree(comm, het_device_open_cpu(&dev, 0, HET_PRECISION_F32)));
+    HET_TRY(het_reconstructor_new(&from, comm, &dev, j->stack, j->rotation, j->shift, 0.5 * (double)het_stack_get_info(j->stack)->box - 1.0));
     status = make_maps(j, comm, from);
 done:
     het_reconstructor_free(from);
+    if (dev.ops != NULL) het_device_close(&dev);
     return status;
 }
 

@@ -11,11 +11,11 @@
 #include "../data/stack.h"
 #include "../log.h"
 #include "../physics/simulate.h"
+#include "../progress.h"
 #include "cli.h"
 #include "conformations.h"
 #include "map_file.h"
 #include "options.h"
-#include "progress.h"
 
 enum { CHUNK = 256, LEVEL_IMAGES = 1000 };
 

@@ -1,7 +1,7 @@
 #pragma once
 #include <stdint.h>
 
-#include "../mpi/comm.h"
+#include "mpi/comm.h"
 
 /** A progress line for long work, from the root rank: rewritten in place every second on a terminal, a plain
  *  line every 30 s elsewhere; nothing for work that ends sooner. */

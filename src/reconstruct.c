@@ -3,13 +3,14 @@
 #include <math.h>
 #include <string.h>
 
-#include "../arena.h"
-#include "../host_memory.h"
-#include "../observe.h"
-#include "../physics/backproject.h"
-#include "../physics/fsc.h"
-#include "../rng.h"
+#include "arena.h"
+#include "host_memory.h"
+#include "mpi/fold.h"
+#include "observe.h"
+#include "physics/backproject.h"
+#include "physics/fsc.h"
 #include "progress.h"
+#include "rng.h"
 
 static const double LEAST = 1e-3;    /* of a shell's mean weight, in the halves: what hardly any image has seen stays small */
 static const double NOTHING = 1e-30; /* no prior, and no division by zero where no image has been */
@@ -19,63 +20,79 @@ struct het_reconstructor {
     het_comm *comm;
     const het_stack *stack;
     const float *rotation, *shift;
-    het_device dev;
+    het_device *dev;
+    double radius;
+    int64_t p;                       /* points within it */
     het_points points;
     het_observer observer;
     float *images, *transform, *ctf; /* of a block */
     het_backproject back, *part;     /* a part for each thread */
-    int threads;
+    het_fold fold;
     double *first;                   /* the sums of the first half */
     double *prior;                   /* (box/2 + 1) */
     int64_t *chosen;                 /* (N) images of a half */
 };
 
+/* Voxels that hold the points within the radius, over the length of d pixels. */
+static int64_t box_for(int64_t d, double radius)
+{
+    const int64_t least = 2 * ((int64_t)ceil(radius) + 2);
+    return least < d ? least : d;
+}
+
 static het_status allocate(het_reconstructor *r)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(r->stack);
-    const int64_t d = info->box;
-    HET_TRY(het_device_open_cpu(&r->dev, 0, HET_PRECISION_F32));
-    r->threads = r->dev.threads;
+    const int64_t d = info->box, box = box_for(d, r->radius);
     HET_TRY(het_points_new(&r->points, d));
-    HET_TRY(het_observer_new(&r->observer, &r->dev, &r->points, info->apix, (double)(d / 2 - 1)));
-    HET_TRY(het_backproject_new(&r->back, d, d));
-    const size_t p = (size_t)r->points.count;
+    r->p = het_points_within(&r->points, r->radius);
+    HET_TRY(het_observer_new(&r->observer, r->dev, &r->points, info->apix, r->radius));
+    HET_TRY(het_backproject_new(&r->back, box, d));
+    HET_TRY(het_fold_open(&r->fold, r->comm, (size_t)het_backproject_numbers(box), sizeof(double)));
+    const size_t p = (size_t)r->p;
     r->images = het_alloc((size_t)(HET_OBSERVED * d * d) * sizeof *r->images);
     r->transform = het_alloc(HET_OBSERVED * 2 * p * sizeof *r->transform);
     r->ctf = het_alloc(HET_OBSERVED * p * sizeof *r->ctf);
-    r->part = het_alloc((size_t)r->threads * sizeof *r->part);
+    r->part = het_alloc((size_t)r->dev->threads * sizeof *r->part);
     r->first = het_alloc((size_t)het_backproject_numbers(r->back.box) * sizeof *r->first);
-    r->prior = het_alloc((size_t)(d / 2 + 1) * sizeof *r->prior);
+    r->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *r->prior);
     r->chosen = het_alloc((size_t)info->count * sizeof *r->chosen);
     if (r->images == NULL || r->transform == NULL || r->ctf == NULL || r->part == NULL || r->first == NULL || r->prior == NULL ||
         r->chosen == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory to reconstruct maps of box %lld", (long long)d));
-    status = het_backproject_parts(r->part, r->threads, &r->back);
+        HET_TRY(het_fail(HET_E_MEMORY, "no memory to reconstruct maps of box %lld", (long long)box));
+    status = het_backproject_parts(r->part, r->dev->threads, &r->back);
 done:
     return status;
 }
 
 /* The grid, the sums of one half, and the three maps. */
-static het_status check_memory(const het_comm *comm, int64_t box)
+size_t het_reconstructor_bytes(int64_t box, double radius, int64_t parts)
 {
-    const double gib = 1073741824.0, maps = 3.0 * (double)(box * box * box) * sizeof(float);
-    const double need = (double)het_backproject_bytes(box) + (double)het_backproject_numbers(box) * sizeof(double) + maps;
+    const int64_t d = box_for(box, radius);
+    int64_t sums = 1; /* of the first half; and of parts */
+    for (; parts > 1; parts /= 2) sums++;
+    return (size_t)(het_backproject_bytes(d) + sums * het_backproject_numbers(d) * (int64_t)sizeof(double) + 3 * d * d * d * (int64_t)sizeof(float));
+}
+
+static het_status check_memory(const het_comm *comm, int64_t box, double radius)
+{
+    const double gib = 1073741824.0, need = (double)het_reconstructor_bytes(box, radius, het_comm_parts(comm));
     const double have = (double)het_host_memory("") / het_comm_local_size(comm);
     if (need <= have) return HET_OK;
     return het_fail(HET_E_MEMORY, "maps of box %lld take %.1f GiB on each rank, and there are %.1f: use fewer ranks on this node, or import the "
-                    "stack with a smaller -D", (long long)box, need / gib, have / gib);
+                    "stack with a smaller -D", (long long)box_for(box, radius), need / gib, have / gib);
 }
 
-het_status het_reconstructor_new(het_reconstructor **made, het_comm *comm, const het_stack *stack, const float *rotation,
-                                 const float *shift)
+het_status het_reconstructor_new(het_reconstructor **made, het_comm *comm, het_device *dev, const het_stack *stack, const float *rotation,
+                                 const float *shift, double radius)
 {
     het_status status = HET_OK;
     het_reconstructor *r = NULL;
     *made = NULL;
-    HET_TRY(het_comm_agree(comm, check_memory(comm, het_stack_get_info(stack)->box)));
+    HET_TRY(het_comm_agree(comm, check_memory(comm, het_stack_get_info(stack)->box, radius)));
     r = het_alloc(sizeof *r);
-    if (r != NULL) *r = (het_reconstructor){.comm = comm, .stack = stack, .rotation = rotation, .shift = shift};
+    if (r != NULL) *r = (het_reconstructor){.comm = comm, .stack = stack, .rotation = rotation, .shift = shift, .dev = dev, .radius = radius};
     HET_TRY(het_comm_agree(comm, r != NULL ? allocate(r) : het_fail(HET_E_MEMORY, "no memory to reconstruct maps")));
     *made = r;
 done:
@@ -88,11 +105,11 @@ void het_reconstructor_free(het_reconstructor *r)
     if (r == NULL) return;
     het_observer_free(&r->observer);
     het_points_free(&r->points);
-    if (r->part != NULL) het_backproject_parts_free(r->part, r->threads);
+    if (r->part != NULL) het_backproject_parts_free(r->part, r->dev->threads);
+    het_fold_close(&r->fold);
     het_backproject_free(&r->back);
     void *const pieces[] = {r->images, r->transform, r->ctf, r->part, r->first, r->prior, r->chosen};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
-    if (r->dev.ops != NULL) het_device_close(&r->dev);
     het_release(r);
 }
 
@@ -107,16 +124,16 @@ void het_reconstruct_count(int64_t images[2], const het_reconstructor *r, const 
 {
     images[0] = images[1] = 0;
     for (int64_t i = 0; i < het_stack_get_info(r->stack)->count; i++)
-        if (group[i] == number) images[half_of(i)]++;
+        if (group == NULL || group[i] == number) images[half_of(i)]++;
 }
 
 static het_status add_block(het_reconstructor *r, const int64_t *image, int64_t n)
 {
     het_status status = HET_OK;
-    const int64_t p = r->points.count;
+    const int64_t p = r->p;
     HET_TRY(het_observe_stack(&r->observer, r->transform, r->ctf, r->images, r->stack, image, n));
-#pragma omp parallel for num_threads(r->threads) schedule(static, 1)
-    for (int t = 0; t < r->threads; t++)
+#pragma omp parallel for num_threads(r->dev->threads) schedule(static, 1)
+    for (int t = 0; t < r->dev->threads; t++)
         for (int64_t i = 0; i < n; i++)
             het_backproject_image(&r->part[t], r->transform + i * 2 * p, r->ctf + i * p, r->rotation + 9 * image[i], r->shift + 2 * image[i],
                                   1.0, r->points.kxy, p);
@@ -128,15 +145,19 @@ done:
 static het_status add_half(het_reconstructor *r, const int64_t *group, int64_t number, int half, int64_t before, het_progress *progress)
 {
     het_status status = HET_OK;
-    int64_t n = 0, first, own;
+    int64_t n = 0, done = 0;
     for (int64_t i = 0; i < het_stack_get_info(r->stack)->count; i++)
-        if (group[i] == number && half_of(i) == half) r->chosen[n++] = i;
+        if ((group == NULL || group[i] == number) && half_of(i) == half) r->chosen[n++] = i;
     if (n == 0) return het_fail(HET_E_INPUT, "reconstruct: group %lld has too few images for two half maps", (long long)number);
-    het_backproject_clear(&r->back);
-    het_comm_share(r->comm, n, &first, &own);
-    for (int64_t i = first; status == HET_OK && i < first + own; i += HET_OBSERVED) {
-        status = add_block(r, r->chosen + i, first + own - i < HET_OBSERVED ? first + own - i : HET_OBSERVED);
-        het_progress_step(progress, before + (i - first) * het_comm_size(r->comm));
+    for (int64_t part = 0; part < het_comm_parts(r->comm); part++) {
+        int64_t first, own;
+        het_comm_part(r->comm, part, n, &first, &own);
+        het_backproject_clear(&r->back);
+        for (int64_t i = first; status == HET_OK && i < first + own; i += HET_OBSERVED, done += HET_OBSERVED) {
+            status = add_block(r, r->chosen + i, first + own - i < HET_OBSERVED ? first + own - i : HET_OBSERVED);
+            het_progress_step(progress, before + done * het_comm_size(r->comm));
+        }
+        het_fold_add(&r->fold, r->back.sum);
     }
     HET_TRY(het_comm_agree(r->comm, status));
     HET_TRY(het_comm_sum_f64(r->comm, r->back.sum, (size_t)het_backproject_numbers(r->back.box)));
@@ -162,23 +183,25 @@ static void set_prior(het_reconstructor *r, const double *fsc)
 static het_status solve(het_reconstructor *r, het_volume *map, const double *fsc)
 {
     het_status status = HET_OK;
-    HET_TRY(het_comm_agree(r->comm, het_volume_new(map, r->back.box, het_stack_get_info(r->stack)->apix)));
+    const het_stack_info *info = het_stack_get_info(r->stack);
+    HET_TRY(het_comm_agree(r->comm, het_volume_new(map, r->back.box, info->apix * (double)info->box / (double)r->back.box)));
     set_prior(r, fsc);
     het_backproject_solve(&r->back, map, r->prior);
 done:
     return status;
 }
 
-het_status het_reconstruct(het_reconstruction *made, het_reconstructor *r, const int64_t *group, int64_t number)
+het_status het_reconstruct(het_reconstruction *made, het_reconstructor *r, const int64_t *group, int64_t number, const char *what)
 {
     het_status status = HET_OK;
     const size_t numbers = (size_t)het_backproject_numbers(r->back.box);
+    const double finer = (double)het_stack_get_info(r->stack)->box / (double)r->back.box;
     het_progress progress;
-    *made = (het_reconstruction){0};
+    *made = (het_reconstruction){.slice_scale = finer * finer};
     het_reconstruct_count(made->images, r, group, number);
     made->fsc = het_alloc((size_t)(r->back.box / 2) * sizeof *made->fsc);
     HET_TRY(het_comm_agree(r->comm, made->fsc != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for a curve")));
-    het_progress_start(&progress, r->comm, "reconstruct", made->images[0] + made->images[1]);
+    het_progress_start(&progress, r->comm, what, made->images[0] + made->images[1]);
     for (int half = 0; half < 2; half++) {
         HET_TRY(add_half(r, group, number, half, half == 0 ? 0 : made->images[0], &progress));
         HET_TRY(solve(r, &made->half[half], NULL));

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "../clock.h"
-#include "../log.h"
+#include "clock.h"
+#include "log.h"
 
 void het_progress_start(het_progress *progress, const het_comm *comm, const char *what, int64_t total)
 {
