@@ -55,7 +55,7 @@ typedef struct het_config_init {
     double join_epoch;    /* epochs after conformations were released: poses searched anew, one frame; 0: never, -1: in mid-training */
     double keep_epochs;   /* then: epochs in which task one uses the poses found, while task two teaches the encoder */
     double lambda_z;      /* weight of the conformation of synthetic images, which the encoder learns meanwhile */
-    double prior_z;       /* weight of |z|^2/2 of each image's conformation meanwhile */
+    double prior_z;       /* weight of |z|^2/2 of each image's conformation meanwhile; -1: het_latents_prior() */
     double rate_z;        /* Adam's rate for the conformation of each image meanwhile */
 } het_config_init;
 

@@ -46,6 +46,12 @@ void het_latents_fields(het_field field[HET_LATENTS_FIELDS], const het_latents *
     field[4] = (het_field){"images/loss", {s->loss, HET_F32, 1, {s->count}}};
 }
 
+double het_latents_prior(const het_model *m)
+{
+    const double pixels = (double)(m->spec.box * m->spec.box);
+    return m->config.init.prior_z >= 0.0 ? m->config.init.prior_z : 4.0 * m->noise_variance / pixels;
+}
+
 /* Adam on one image's z; it is visited once per epoch, so the means are short. */
 static void learn_one(het_latents *s, int64_t at, const float *dz, double lambda, double rate)
 {
@@ -111,11 +117,12 @@ void het_latents_put(het_latents *s, const float *z)
 het_status het_latents_learn(het_latents *s, het_comm *comm, const het_batch *batch, het_model *m, double rate)
 {
     if (batch->rotation == NULL || s->count == 0) return HET_OK; /* a search has poses but no conformations of its own */
+    const double prior = het_latents_prior(m);
     het_model_answers_given(m, s->batch_dz, s->batch_loss);
     for (int64_t i = 0; i < batch->count; i++) {
         if (!isfinite(s->batch_loss[i])) continue;
         s->loss[batch->index[i]] = s->batch_loss[i];
-        if (batch->z != NULL) learn_one(s, batch->index[i], s->batch_dz + i * s->z_dim, m->config.init.prior_z, rate);
+        if (batch->z != NULL) learn_one(s, batch->index[i], s->batch_dz + i * s->z_dim, prior, rate);
     }
     return share_rows(s, comm, batch);
 }

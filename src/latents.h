@@ -30,8 +30,11 @@ void het_latents_free(het_latents *latents);
 void het_latents_fields(het_field fields[HET_LATENTS_FIELDS], const het_latents *latents);
 /** Conformations z (count,Z) from elsewhere; those that are new begin without Adam's moments. */
 void het_latents_put(het_latents *latents, const float *z);
+/** Weight lambda of |z|^2/2 against the loss of an image: init.prior_z, or by default 4 s^2/D^2. With noise of variance s^2 a pixel the loss
+ *  is -2 s^2/D^2 times the log-likelihood, so that z ~ N(0,1) has half of that: twice its weight was best where it was tried (docs/poses.md). */
+double het_latents_prior(const het_model *model);
 /** After the step of task one on a batch with given poses: each image's loss, and one step of Adam on its conformation,
- *      dL/dz_i (of the image's own loss) + init.prior_z z_i,
+ *      dL/dz_i (of the image's own loss) + lambda z_i,   lambda = het_latents_prior(),
  *  unless conformations are frozen, so that none were given, or the loss is not finite. Collective. */
 het_status het_latents_learn(het_latents *latents, het_comm *comm, const het_batch *batch, het_model *model,
                              double rate);

@@ -1,4 +1,5 @@
 /* Conformations of images at given poses, without the encoder. */
+#include "latents.h"
 #include "physics/conform.h"
 #include "refine_poses.h"
 
@@ -20,7 +21,7 @@ static het_status conform_batch(void *context, int64_t n)
     const het_conform_spec spec = {.points = &s->model->points,
                                    .row = s->model->active,
                                    .z_dim = (int)z,
-                                   .prior = s->model->config.init.prior_z,
+                                   .prior = het_latents_prior(s->model),
                                    .noise_variance = s->noise_variance,
                                    .steps = STEPS,
                                    .threads = s->model->dev->threads,

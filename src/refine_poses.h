@@ -73,7 +73,7 @@ void het_poses_warn(const het_poses *poses);
 het_status het_poses_relocate(het_poses *poses, int *stopped);
 
 /** Conformations brought to their minima at the present poses (physics/conform.h), with their deviations; the prior is
- *  that of training (init.prior_z). Collective; *stopped as above. Errors: HET_E_MEMORY,
+ *  that of training (het_latents_prior). Collective; *stopped as above. Errors: HET_E_MEMORY,
  *  those of reading. */
 het_status het_poses_conform(het_poses *poses, int *stopped);
 /** Poses and conformations of all images as if nothing were known of them: searched as by het_poses_relocate, all of them, in conformations

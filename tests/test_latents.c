@@ -63,7 +63,8 @@ static void test_steps_of_adam(void **state)
     world w;
     world_open(&w);
     het_latents *l = &w.latents;
-    const double rate = 0.02, lambda = w.f.config.init.prior_z;
+    const double rate = 0.02, lambda = het_latents_prior(w.f.model);
+    assert_float_equal(lambda, 4.0 * 0.7 / (double)(w.f.spec.box * w.f.spec.box), 1e-9); /* by the noise */
     double z[COUNT * Z], m[COUNT * Z] = {0}, v[COUNT * Z] = {0};
     for (int i = 0; i < COUNT * Z; i++) z[i] = l->z[i];
     for (int step = 1; step <= 4; step++) {
