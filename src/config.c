@@ -75,6 +75,8 @@ static const row rows[] = {
      "rounds of expectation-maximisation from the best random start", NULL},
     {"init.fine_rounds", WHOLE, AT(init.fine_rounds), 6, 0, 1000, FIXED,
      "rounds at most that make the poses found as fine as the images allow, where the box has 1.5 times init.radius Fourier pixels", NULL},
+    {"init.components", WHOLE, AT(init.components), 4, 0, 8, FIXED,
+     "components of a linear model of the images that gives the first conformations; 0: random ones", NULL},
     {"init.epochs", NUMBER, AT(init.epochs), 8, 0, 1e6, FIXED,
      "passes of the decoder over the start's images at the poses found", NULL},
     {"init.join_epoch", NUMBER, AT(init.join_epoch), -1, -1, 1e6, FIXED,

@@ -51,6 +51,7 @@ typedef struct het_config_init {
     double radius;        /* Fourier pixels: of the start, and where frequency marching then begins */
     int64_t rounds;       /* of expectation-maximisation from there */
     int64_t fine_rounds;  /* at most, of poses and maps at the box's full radius (start_fine.h) */
+    int64_t components;   /* of a linear model that gives the first conformations (start_components.h); 0: random ones */
     double epochs;        /* passes of the decoder over these images at the poses found */
     double join_epoch;    /* epochs after conformations were released: poses searched anew, one frame; 0: never, -1: in mid-training */
     double keep_epochs;   /* then: epochs in which task one uses the poses found, while task two teaches the encoder */

@@ -10,11 +10,12 @@
 #include "data/predictions.h"
 #include "log.h"
 #include "run_stage.h"
+#include "start_components.h"
 #include "start_fine.h"
 #include "start_volume.h"
 #include "stop.h"
 
-enum { FIELDS = 2, CHUNK = 512, JSON = 512 };
+enum { FIELDS = 3, CHUNK = 512, JSON = 512 };
 
 static int64_t count_found(const float *found, int64_t n)
 {
@@ -79,17 +80,17 @@ done:
 }
 
 /* All that the poses depend on. */
-static void describe(char json[JSON], const het_stack_info *stack, const het_start_volume_spec *spec)
+static void describe(char json[JSON], const het_stack_info *stack, const het_start_volume_spec *spec, int64_t z_dim)
 {
     const het_config_init *init = spec->init;
     snprintf(json, JSON,
              "{\"images\": %lld, \"box\": %lld, \"apix\": %.9g, \"mean\": %.9g, \"std\": %.9g, \"seed\": %llu, \"shift\": %.9g, "
              "\"init.images\": %lld, \"init.starts\": %lld, \"init.search_images\": %lld, \"init.search_rounds\": %lld, "
-             "\"init.radius\": %.9g, \"init.rounds\": %lld, \"init.fine_rounds\": %lld}",
+             "\"init.radius\": %.9g, \"init.rounds\": %lld, \"init.fine_rounds\": %lld, \"init.components\": %lld, \"z_dim\": %lld}",
              (long long)stack->count, (long long)stack->box, stack->apix, stack->mean, stack->std,
              (unsigned long long)spec->seed, spec->shift_range, (long long)init->images, (long long)init->starts,
              (long long)init->search_images, (long long)init->search_rounds, spec->radius, (long long)init->rounds,
-             (long long)init->fine_rounds);
+             (long long)init->fine_rounds, (long long)init->components, (long long)z_dim);
 }
 
 /* Whether the file is there and was found just as this start would be. */
@@ -105,6 +106,7 @@ static void fields_of(het_field field[FIELDS], const het_start *s)
 {
     field[0] = (het_field){"rotation", {s->rotation, HET_F32, 3, {s->count, 3, 3}}};
     field[1] = (het_field){"shift", {s->shift, HET_F32, 2, {s->count, 2}}};
+    field[2] = (het_field){"z", {s->latents.z, HET_F32, 2, {s->count, s->latents.z_dim}}};
 }
 
 static het_status search(het_start *s, het_comm *comm, het_device *dev, const het_stack *stack,
@@ -152,7 +154,7 @@ het_status het_start_find(het_start *s, het_run *run, het_device *dev, const het
                                         .shift_range = model->shift_range, .noise_variance = survey->noise_variance};
     HET_TRY(het_comm_agree(run->comm, het_start_new(s, info->count, config, model)));
     snprintf(path, sizeof path, "%s/start.h5", run->path);
-    describe(json, info, &spec);
+    describe(json, info, &spec, config->z_dim);
     fields_of(field, s);
     int64_t there = het_comm_rank(run->comm) == 0 && found_before(path, json);
     HET_TRY(het_comm_sum_i64(run->comm, &there, 1));
@@ -163,6 +165,7 @@ het_status het_start_find(het_start *s, het_run *run, het_device *dev, const het
     }
     HET_TRY(search(s, run->comm, dev, stack, &spec));
     HET_TRY(het_start_fine(s, run->comm, dev, stack, &spec));
+    HET_TRY(het_start_components(s, run->comm, dev, stack, &spec));
     if (het_comm_rank(run->comm) == 0) status = het_checkpoint_save(path, field, FIELDS, json);
     status = het_comm_agree(run->comm, status);
     if (status == HET_OK) het_stage_forget(run->comm, run->path);

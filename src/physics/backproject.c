@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "../arena.h"
+#include "solve.h"
 
-enum { PAD = 2, SHELLS_MAX = 513 }; /* a map has at most 1024 voxels (volume.h) */
+enum { PAD = 2, SHELLS_MAX = 513, JOINT_MAX = 16 }; /* a map has at most 1024 voxels (volume.h) */
 
 /* A sample among the eight points of the grid around it. */
 typedef struct sample {
@@ -259,4 +260,33 @@ void het_backproject_solve(het_backproject *back, het_volume *map, const double 
                     (float)(back->real[((z + offset) * side + y + offset) * side + x + offset] *
                             restore(x - d / 2, side) * restore(y - d / 2, side) * restore(z - d / 2, side));
     het_volume_mask_sphere(map, 0.45 * (double)d, 0.05 * (double)d);
+}
+
+/* One point of the joint maps: their values take the place of the sums a, with b = 1. */
+static void solve_point(het_backproject *sums, int n, int64_t at, double prior, const double *share)
+{
+    double matrix[JOINT_MAX * JOINT_MAX], part[2][JOINT_MAX], value[JOINT_MAX];
+    for (int k = 0; k < n; k++) {
+        for (int l = 0; l <= k; l++) matrix[k * n + l] = matrix[l * n + k] = sums[k * (k + 1) / 2 + l].sum[3 * at + 2];
+        matrix[k * n + k] += prior / share[k];
+        for (int i = 0; i < 2; i++) part[i][k] = sums[k * (k + 1) / 2].sum[3 * at + i];
+    }
+    for (int i = 0; i < 2; i++) {
+        const int solved = het_solve_damped(value, matrix, part[i], n, 0.0);
+        for (int k = 0; k < n; k++) sums[k * (k + 1) / 2].sum[3 * at + i] = solved ? value[k] : 0.0;
+    }
+    for (int k = 0; k < n; k++) sums[k * (k + 1) / 2].sum[3 * at + 2] = 1.0;
+}
+
+void het_backproject_solve_joint(het_backproject *sums, int n, het_volume *maps, const double *prior, const double *share)
+{
+    const het_backproject *back = sums;
+    const int64_t side = PAD * back->box;
+    static const double none[SHELLS_MAX] = {0};
+    HET_ASSERT(n <= JOINT_MAX);
+    for (int64_t z = 0; z < side; z++)
+        for (int64_t y = 0; y < side; y++)
+            for (int64_t x = 0; x <= side / 2; x++)
+                solve_point(sums, n, place(side, x, y, z), prior[shell_of(back, x, y, z)], share);
+    for (int k = 0; k < n; k++) het_backproject_solve(&sums[k * (k + 1) / 2], &maps[k], none);
 }

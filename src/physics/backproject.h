@@ -45,3 +45,6 @@ void het_backproject_weights(const het_backproject *back, double *mean);
  *  round(|k|): noise over signal variance per point. The density is such that its slices on a grid of image_box
  *  voxels are those of the images (slicer.h); on its own grid they are (box / image_box)^2 times that. */
 void het_backproject_solve(het_backproject *back, het_volume *map, const double *prior);
+/** n maps from sums that belong together: in every point of the grid they solve sum_l (B_kl + delta_kl prior/share_k) V_l = a_k, B_kl the sum
+ *  b and a_k the sum a of sums[k (k + 1)/2 + l], l <= k, and of l = 0. share (n). The sums are lost. */
+void het_backproject_solve_joint(het_backproject *sums, int n, het_volume *maps, const double *prior, const double *share);

@@ -1,0 +1,293 @@
+#include "components.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "../arena.h"
+#include "eigen.h"
+#include "solve.h"
+
+enum { ORDER = HET_COMPONENTS_MOST + 1 };
+static const double CONTRAST = 0.1;        /* standard deviation of c */
+static const double SHARE = 0.1;           /* of the signal's variance in a component, at most, as its prior has it */
+static const double SIGNAL_LEAST = 0.01;   /* of the noise */
+
+static const double TOLD_MOST = 0.999;
+
+static int place(int k, int l)
+{
+    return k >= l ? k * (k + 1) / 2 + l : l * (l + 1) / 2 + k;
+}
+
+int het_components_sums(const het_components *c)
+{
+    return place(c->count, c->count) + 1;
+}
+
+het_status het_components_new(het_components *c, int count, int64_t box, int64_t image_box, double noise)
+{
+    het_status status = HET_OK;
+    const double finer = (double)image_box / (double)box;
+    *c = (het_components){.count = count, .noise = noise, .slice_scale = finer * finer};
+    HET_ASSERT(count >= 1 && count <= HET_COMPONENTS_MOST);
+    c->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *c->prior);
+    if (c->prior == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for %d components", count));
+    for (int k = 0; k <= count; k++) HET_TRY(het_volume_new(&c->map[k], box, 1.0));
+    for (int i = 0; i < het_components_sums(c); i++) HET_TRY(het_backproject_new(&c->sum[i], box, image_box));
+done:
+    return status;
+}
+
+void het_components_free(het_components *c)
+{
+    for (int k = 0; k <= c->count; k++) {
+        het_slicer_free(&c->slicer[k]);
+        het_volume_free(&c->map[k]);
+    }
+    for (int i = 0; i < het_components_sums(c); i++) het_backproject_free(&c->sum[i]);
+    het_release(c->prior);
+    *c = (het_components){0};
+}
+
+void het_components_observe(float *a, float *b, const float *transform, const float *ctf, const float *shift, const het_points *points,
+                            int64_t p)
+{
+    const double unit = 2.0 * M_PI / (double)points->box;
+    for (int64_t i = 0; i < p; i++) {
+        const int32_t *k = points->kxy + 2 * i;
+        const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
+        const float re = ctf[i] * (float)cos(angle), im = ctf[i] * (float)sin(angle), x = transform[2 * i], y = transform[2 * i + 1];
+        a[2 * i] = re * x - im * y;
+        a[2 * i + 1] = re * y + im * x;
+        b[i] = ctf[i] * ctf[i];
+    }
+}
+
+het_status het_components_measure(het_components *c, const het_components_images *images)
+{
+    const int64_t shells = c->map[0].box / 2 + 1;
+    double *sum = het_alloc((size_t)(3 * shells) * sizeof *sum), *data = sum, *weight = sum + shells, *square = sum + 2 * shells;
+    if (sum == NULL) return het_fail(HET_E_MEMORY, "no memory for the images' power");
+    for (int64_t i = 0; i < images->count; i++) {
+        for (int64_t j = 0; j < images->p; j++) {
+            const int32_t *k = images->points->kxy + 2 * j;
+            const int64_t s = lround(hypot((double)k[0], (double)k[1]));
+            const double re = (double)images->a[2 * (i * images->p + j)], im = (double)images->a[2 * (i * images->p + j) + 1],
+                         b = (double)images->b[i * images->p + j];
+            data[s] += re * re + im * im;
+            weight[s] += b;
+            square[s] += b * b;
+        }
+    }
+    for (int64_t s = 0; s < shells; s++) {
+        const double signal = square[s] > 0.0 ? (data[s] - c->noise * weight[s]) / square[s] : 0.0;
+        c->prior[s] = c->noise / fmax(signal, SIGNAL_LEAST * c->noise);
+    }
+    het_release(sum);
+    return HET_OK;
+}
+
+/* A (K+1,K+1) = sum w b Re(conj(v_k) v_l)/noise and y (K+1) = sum w Re(conj(v_k) (a - b v_0))/noise of one image's slices v (K+1,p,2). */
+static void normal(double *matrix, double *y, const het_components *c, const het_components_images *images, int64_t image, const float *slice)
+{
+    const int n = c->count + 1;
+    const int64_t p = images->p;
+    const float *a = images->a + image * 2 * p, *b = images->b + image * p;
+    for (int k = 0; k < n; k++) {
+        const float *v = slice + k * 2 * p;
+        double cross = 0.0;
+        for (int64_t j = 0; j < p; j++)
+            cross += (double)(images->points->weight[j] * (v[2 * j] * a[2 * j] + v[2 * j + 1] * a[2 * j + 1]));
+        for (int l = 0; l <= k; l++) {
+            const float *u = slice + l * 2 * p;
+            double both = 0.0;
+            for (int64_t j = 0; j < p; j++)
+                both += (double)(images->points->weight[j] * b[j] * (v[2 * j] * u[2 * j] + v[2 * j + 1] * u[2 * j + 1]));
+            matrix[k * n + l] = matrix[l * n + k] = both / c->noise;
+        }
+        y[k] = cross / c->noise - matrix[k * n];
+    }
+}
+
+static void expect_one(const het_components *c, het_components_answer *answer, const het_components_images *images, int64_t image,
+                       const float *slice)
+{
+    const int n = c->count + 1;
+    double matrix[ORDER * ORDER] = {0}, y[ORDER] = {0}, column[ORDER];
+    *answer = (het_components_answer){.mean = {1.0}};
+    normal(matrix, y, c, images, image, slice);
+    matrix[0] += 1.0 / (CONTRAST * CONTRAST);
+    for (int k = 1; k < n; k++) matrix[k * n + k] += 1.0;
+    if (!het_solve_damped(column, matrix, y, n, 0.0)) { /* the image holds NaN: it says nothing */
+        for (int k = 0; k < n; k++) answer->covariance[k * n + k] = k == 0 ? 0.0 : 1.0;
+        return;
+    }
+    for (int k = 0; k < n; k++) answer->mean[k] += column[k];
+    for (int k = 0; k < n; k++) {
+        double unit[ORDER] = {0};
+        unit[k] = 1.0;
+        het_solve_damped(answer->covariance + k * n, matrix, unit, n, 0.0);
+    }
+}
+
+het_status het_components_expect(const het_components *c, het_components_answer *answer, const het_components_images *images,
+                                 int64_t first, int64_t n, int threads)
+{
+    const int64_t row = (c->count + 1) * 2 * images->p;
+    float *slices = het_alloc((size_t)(threads * row) * sizeof *slices);
+    if (slices == NULL) return het_fail(HET_E_MEMORY, "no memory for slices");
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int t = 0; t < threads; t++) {
+        float *slice = slices + t * row;
+        for (int64_t i = first + n * t / threads; i < first + n * (t + 1) / threads; i++) {
+            for (int k = 0; k <= c->count; k++)
+                het_slicer_slices(&c->slicer[k], slice + k * 2 * images->p, images->rotation + 9 * i, 1, images->points->kxy, images->p, 1);
+            for (int64_t j = 0; j < row; j++) slice[j] *= (float)c->slice_scale;
+            expect_one(c, answer + i, images, i, slice);
+        }
+    }
+    het_release(slices);
+    return HET_OK;
+}
+
+het_status het_components_add(het_components *c, int which, const het_components_answer *answer, const het_components_images *images)
+{
+    int k = 0;
+    while (place(k + 1, 0) <= which) k++;
+    const int l = which - place(k, 0), n = c->count + 1;
+    const int64_t p = images->p;
+    float *one = het_alloc((size_t)(3 * p) * sizeof *one);
+    if (one == NULL) return het_fail(HET_E_MEMORY, "no memory for an image");
+    het_backproject_clear(&c->sum[which]);
+    for (int64_t i = 0; i < images->count; i++) {
+        const double ek = answer[i].mean[k], both = ek * answer[i].mean[l] + answer[i].covariance[k * n + l];
+        for (int64_t j = 0; j < 2 * p; j++) one[j] = l == 0 ? (float)ek * images->a[i * 2 * p + j] : 0.0F;
+        for (int64_t j = 0; j < p; j++) one[2 * p + j] = (float)both * images->b[i * p + j];
+        het_backproject_add(&c->sum[which], one, one + 2 * p, images->rotation + 9 * i, 1.0, images->points->kxy, p);
+    }
+    het_release(one);
+    return HET_OK;
+}
+
+het_status het_components_solve(het_components *c)
+{
+    het_status status = HET_OK;
+    double share[ORDER];
+    for (int k = 0; k <= c->count; k++) share[k] = k == 0 ? 1.0 : SHARE;
+    het_backproject_solve_joint(c->sum, c->count + 1, c->map, c->prior, share);
+    for (int k = 0; k <= c->count; k++) {
+        het_slicer_free(&c->slicer[k]);
+        HET_TRY(het_slicer_new(&c->slicer[k], &c->map[k]));
+    }
+done:
+    return status;
+}
+
+/* x (K) <- L^-1 x, L (K,K) lower */
+static void forward(double *x, const double *lower, int k)
+{
+    for (int i = 0; i < k; i++) {
+        for (int j = 0; j < i; j++) x[i] -= lower[i * k + j] * x[j];
+        x[i] /= lower[i * k + i];
+    }
+}
+
+/* L with L L^T = A (K,K), positive definite. */
+static void factor(double *lower, const double *a, int k)
+{
+    for (int i = 0; i < k; i++) {
+        for (int j = 0; j <= i; j++) {
+            double sum = a[i * k + j];
+            for (int l = 0; l < j; l++) sum -= lower[i * k + l] * lower[j * k + l];
+            lower[i * k + j] = i == j ? sqrt(fmax(sum, 1e-12)) : sum / lower[j * k + j];
+        }
+    }
+}
+
+void het_components_whiten(const het_components *c, het_components_answer *answer, int64_t n)
+{
+    const int k = c->count, order = k + 1;
+    double mean[HET_COMPONENTS_MOST] = {0}, spread[HET_COMPONENTS_MOST * HET_COMPONENTS_MOST] = {0},
+           lower[HET_COMPONENTS_MOST * HET_COMPONENTS_MOST] = {0};
+    for (int64_t i = 0; i < n; i++)
+        for (int r = 0; r < k; r++) mean[r] += answer[i].mean[1 + r] / (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        for (int r = 0; r < k; r++) answer[i].mean[1 + r] -= mean[r];
+        for (int r = 0; r < k; r++)
+            for (int s = 0; s < k; s++)
+                spread[r * k + s] += (answer[i].mean[1 + r] * answer[i].mean[1 + s] + answer[i].covariance[(1 + r) * order + 1 + s]) / (double)n;
+    }
+    factor(lower, spread, k);
+    for (int64_t i = 0; i < n; i++) {
+        double *covariance = answer[i].covariance;
+        forward(answer[i].mean + 1, lower, k);
+        for (int r = 0; r < order; r++) forward(covariance + r * order + 1, lower, k); /* C L^-T, row by row */
+        for (int s = 0; s < order; s++) {
+            double column[HET_COMPONENTS_MOST];
+            for (int r = 0; r < k; r++) column[r] = covariance[(1 + r) * order + s];
+            forward(column, lower, k);
+            for (int r = 0; r < k; r++) covariance[(1 + r) * order + s] = column[r];
+        }
+    }
+}
+
+/* x (K) <- L^-T x */
+static void backward(double *x, const double *lower, int k)
+{
+    for (int i = k - 1; i >= 0; i--) {
+        for (int j = i + 1; j < k; j++) x[i] -= lower[j * k + i] * x[j];
+        x[i] /= lower[i * k + i];
+    }
+}
+
+/* Of the covariance of an image's posterior mean, z alone, that which its noise makes: C A C = C - C P C, P the prior's inverse. */
+static double noise_of(const double *covariance, int order, int r, int s)
+{
+    double sum = covariance[r * order + s];
+    for (int k = 0; k < order; k++)
+        sum -= covariance[r * order + k] * covariance[k * order + s] * (k == 0 ? 1.0 / (CONTRAST * CONTRAST) : 1.0);
+    return sum;
+}
+
+void het_components_axes(het_components_axis *axis, const het_components *c, const het_components_answer *answer, int64_t n)
+{
+    const int k = c->count, order = k + 1;
+    double mean[HET_COMPONENTS_MOST] = {0}, lower[HET_COMPONENTS_MOST * HET_COMPONENTS_MOST] = {0}, told[HET_COMPONENTS_MOST],
+           spread[HET_COMPONENTS_MOST * HET_COMPONENTS_MOST] = {0}, noise[HET_COMPONENTS_MOST * HET_COMPONENTS_MOST] = {0},
+           vector[HET_COMPONENTS_MOST * HET_COMPONENTS_MOST];
+    for (int64_t i = 0; i < n; i++)
+        for (int r = 0; r < k; r++) mean[r] += answer[i].mean[1 + r] / (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        for (int r = 0; r < k; r++) {
+            for (int s = 0; s < k; s++) {
+                spread[r * k + s] += (answer[i].mean[1 + r] - mean[r]) * (answer[i].mean[1 + s] - mean[s]) / (double)n;
+                noise[r * k + s] += noise_of(answer[i].covariance, order, 1 + r, 1 + s) / (double)n;
+            }
+        }
+    }
+    factor(lower, spread, k);
+    for (int r = 0; r < k; r++) forward(noise + r * k, lower, k); /* N L^-T, and then L^-1 of it, as N is symmetric */
+    for (int s = 0; s < k; s++) {
+        double column[HET_COMPONENTS_MOST];
+        for (int r = 0; r < k; r++) column[r] = noise[r * k + s];
+        forward(column, lower, k);
+        for (int r = 0; r < k; r++) noise[r * k + s] = (r == s ? 1.0 : 0.0) - column[r];
+    }
+    het_eigen_symmetric(noise, told, vector, k);
+    for (int j = 0; j < k; j++) {
+        double *turn = vector + j * k;
+        backward(turn, lower, k);
+        axis[j] = (het_components_axis){.told = fmin(told[j], TOLD_MOST)};
+        for (int r = 0; r < k; r++) {
+            axis[j].turn[r] = turn[r];
+            axis[j].mean += turn[r] * mean[r];
+        }
+    }
+}
+
+double het_components_along(const het_components_axis *axis, const het_components *c, const het_components_answer *answer)
+{
+    double sum = -axis->mean;
+    for (int k = 0; k < c->count; k++) sum += axis->turn[k] * answer->mean[1 + k];
+    return sum;
+}
