@@ -11,8 +11,11 @@
 #include "rng.h"
 #include "stop.h"
 
-enum { ROUNDS = 30, IMAGES = 16000, WORDS = sizeof(het_components_answer) / sizeof(float) };
+enum { ROUNDS = 15, IMAGES = 16000, WORDS = sizeof(het_components_answer) / sizeof(float) };
 static const double GROWTH = 1.5; /* times the start's radius */
+static const double NOISE_LEAST = 1e-3; /* of images of variance 1 */
+static const double MOVED = 0.3;       /* px: poses that were found are right to this, or better, */
+static const double TURNED = 1.0;      /* and to this many pixels at the rim of a disc as wide as the box */
 static const double TOLD = 0.25;  /* of an axis's variance: those of which images tell less are left */
 
 typedef struct finder {
@@ -32,16 +35,39 @@ typedef struct finder {
     het_components_answer *answer;
 } finder;
 
+static double radius_for(const het_config_init *init, int64_t box)
+{
+    return fmin(GROWTH * init->radius, (double)(box / 2 - 1));
+}
+
+static int64_t voxels_for(double radius)
+{
+    return 2 * ((int64_t)ceil(radius) + 2);
+}
+
+static int64_t asked_of(int64_t images)
+{
+    return images < IMAGES ? images : IMAGES;
+}
+
+size_t het_start_components_bytes(const het_config_init *init, int64_t images, int64_t box)
+{
+    const double radius = radius_for(init, box), points = 0.5 * M_PI * radius * radius;
+    const size_t n = (size_t)asked_of(images), k = (size_t)init->components,
+                 each = (size_t)(3.0 * points) * sizeof(float) + 9 * sizeof(float) + sizeof(het_components_answer);
+    return k == 0 ? 0 : n * each + (k + 1) * (k + 2) / 2 * (size_t)het_backproject_bytes(voxels_for(radius));
+}
+
 static het_status prepare(finder *f, int count, double noise, uint64_t seed)
 {
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(f->stack);
     const size_t pixels = (size_t)(info->box * info->box);
-    const int64_t box = 2 * ((int64_t)ceil(f->radius) + 2), n = f->start->count < IMAGES ? f->start->count : IMAGES, half = n / 2;
+    const int64_t box = voxels_for(f->radius), n = asked_of(f->start->count), half = n / 2;
     HET_TRY(het_points_new(&f->points, info->box));
     const int64_t p = het_points_within(&f->points, f->radius);
     HET_TRY(het_observer_new(&f->observer, f->dev, &f->points, info->apix, f->radius));
-    HET_TRY(het_components_new(&f->model, count, box, info->box, noise));
+    HET_TRY(het_components_new(&f->model, count, box, info->box, noise, TURNED / (0.5 * (double)info->box), MOVED));
     f->pixels = het_alloc(HET_OBSERVED * pixels * sizeof *f->pixels);
     f->transform = het_alloc((size_t)(HET_OBSERVED * 2 * p) * sizeof *f->transform);
     f->ctf = het_alloc((size_t)(HET_OBSERVED * p) * sizeof *f->ctf);
@@ -206,11 +232,10 @@ het_status het_start_components(het_start *start, het_comm *comm, het_device *de
 {
     het_status status = HET_OK;
     const int64_t most = spec->init->components < start->latents.z_dim ? spec->init->components : start->latents.z_dim;
-    const double full = (double)(het_stack_get_info(stack)->box / 2 - 1);
-    finder f = {.start = start, .comm = comm, .dev = dev, .stack = stack, .radius = fmin(GROWTH * spec->radius, full)};
+    finder f = {.start = start, .comm = comm, .dev = dev, .stack = stack, .radius = radius_for(spec->init, het_stack_get_info(stack)->box)};
     het_components_axis axis[HET_COMPONENTS_MOST];
     if (most == 0) return HET_OK;
-    HET_TRY(het_comm_agree(comm, prepare(&f, (int)most, spec->noise_variance, spec->seed)));
+    HET_TRY(het_comm_agree(comm, prepare(&f, (int)most, fmax(spec->noise_variance, NOISE_LEAST), spec->seed)));
     HET_TRY(read_images(&f));
     HET_TRY(het_comm_agree(comm, het_components_measure(&f.model, &f.images)));
     first_answers(&f, spec->seed);

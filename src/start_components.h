@@ -8,3 +8,5 @@
  *  its z; the rest is as it was. The same bits on any number of ranks. Collective. Errors: HET_E_STOPPED on a signal, HET_E_MEMORY,
  *  those of reading. Test: tests/test_components.c, tests/cli_start.sh */
 het_status het_start_components(het_start *start, het_comm *comm, het_device *dev, const het_stack *stack, const het_start_volume_spec *spec);
+/** What it takes on the host, about. */
+size_t het_start_components_bytes(const het_config_init *init, int64_t images, int64_t box);

@@ -7,6 +7,7 @@
 #include "host_memory.h"
 #include "log.h"
 #include "physics/search.h"
+#include "start_components.h"
 #include "start_fine.h"
 #include "start_search.h"
 
@@ -41,7 +42,10 @@ het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root
     const size_t kept = searching ? 11 * n * f : started ? (11 + 3 * z + 2) * n * f : 0;
     memory.images += kept;
     const int64_t few = count < c->init.images ? count : c->init.images;
-    memory.start = started ? start_bytes(m, few) : 0;
+    if (started) {
+        const size_t poses = start_bytes(m, few), linear = het_start_components_bytes(&c->init, count, m->spec.box);
+        memory.start = poses > linear ? poses : linear;
+    }
     memory.fine = started ? het_start_fine_bytes(&c->init, count, m->spec.box, m->spec.parts) : 0;
     const size_t map = f * d * d * d + f * 2 * d * d * (d / 2 + 1) + 2 * f * 2 * (size_t)(m->spec.batch * m->points.count);
     memory.checkpoint = root ? bytes[0] + bytes[2] + kept + map : map;

@@ -80,6 +80,15 @@ done
 jq -en --slurpfile fine fine6.json --slurpfile rough fine0.json '$fine[0].rot < 0.5 * $rough[0].rot and $fine[0].trans_corrected < 0.5 * $rough[0].trans_corrected' >/dev/null ||
     fail "poses made finer: $(jq -c '[.rot, .trans_corrected]' fine6.json), and before: $(jq -c '[.rot, .trans_corrected]' fine0.json)"
 
+# the two states are apart before the first step, by the linear model alone
+for components in 4 0; do
+    run train stack.h5 -o linear$components "${settings[@]}" --set init.components=$components --set train.freeze_epochs=0 --set train.epochs=0.1
+    run predict linear$components stack.h5
+    run evaluate linear$components --truth stack.h5 --per-image 0 --json linear$components.json
+done
+jq -en --slurpfile with linear4.json --slurpfile without linear0.json '$with[0].err < 0.02 and $without[0].err > 0.3' >/dev/null ||
+    fail "first conformations: Err $(jq -c .err linear4.json), of random ones $(jq -c .err linear0.json)"
+
 # images that training has not seen: placed in its conformations, on two ranks as on one
 run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,40 -n 40 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 9 -o new.h5
 run predict whole new.h5 -o new-out.h5

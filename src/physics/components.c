@@ -5,14 +5,17 @@
 
 #include "../arena.h"
 #include "eigen.h"
+#include "rotation.h"
 #include "solve.h"
 
-enum { ORDER = HET_COMPONENTS_MOST + 1 };
-static const double CONTRAST = 0.1;        /* standard deviation of c */
+/* Columns of an image's model: slices of the K+1 maps, and what errors of its pose change of that of V_0. */
+enum { TURNS = 3, SHIFTS = 2, POSE = TURNS + SHIFTS, ORDER = HET_COMPONENTS_MOST + 1, COLUMNS = ORDER + POSE };
+static const double CONTRAST = 0.3;        /* standard deviation of c: more than images have, lest the maps take up a part */
 static const double SHARE = 0.1;           /* of the signal's variance in a component, at most, as its prior has it */
 static const double SIGNAL_LEAST = 0.01;   /* of the noise */
 
 static const double TOLD_MOST = 0.999;
+static const double STEP = 0.1;            /* of the deviation of turns: between slices whose difference is a derivative */
 
 static int place(int k, int l)
 {
@@ -24,11 +27,11 @@ int het_components_sums(const het_components *c)
     return place(c->count, c->count) + 1;
 }
 
-het_status het_components_new(het_components *c, int count, int64_t box, int64_t image_box, double noise)
+het_status het_components_new(het_components *c, int count, int64_t box, int64_t image_box, double noise, double turn, double shift)
 {
     het_status status = HET_OK;
     const double finer = (double)image_box / (double)box;
-    *c = (het_components){.count = count, .noise = noise, .slice_scale = finer * finer};
+    *c = (het_components){.count = count, .noise = noise, .turn = turn, .shift = shift, .slice_scale = finer * finer};
     HET_ASSERT(count >= 1 && count <= HET_COMPONENTS_MOST);
     c->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *c->prior);
     if (c->prior == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for %d components", count));
@@ -53,6 +56,7 @@ void het_components_observe(float *a, float *b, const float *transform, const fl
                             int64_t p)
 {
     const double unit = 2.0 * M_PI / (double)points->box;
+    float sum = 0.0F;
     for (int64_t i = 0; i < p; i++) {
         const int32_t *k = points->kxy + 2 * i;
         const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
@@ -60,7 +64,11 @@ void het_components_observe(float *a, float *b, const float *transform, const fl
         a[2 * i] = re * x - im * y;
         a[2 * i + 1] = re * y + im * x;
         b[i] = ctf[i] * ctf[i];
+        sum += a[2 * i] + a[2 * i + 1] + b[i];
     }
+    if (isfinite(sum)) return;
+    memset(a, 0, (size_t)(2 * p) * sizeof *a);
+    memset(b, 0, (size_t)p * sizeof *b);
 }
 
 het_status het_components_measure(het_components *c, const het_components_images *images)
@@ -87,66 +95,103 @@ het_status het_components_measure(het_components *c, const het_components_images
     return HET_OK;
 }
 
-/* A (K+1,K+1) = sum w b Re(conj(v_k) v_l)/noise and y (K+1) = sum w Re(conj(v_k) (a - b v_0))/noise of one image's slices v (K+1,p,2). */
-static void normal(double *matrix, double *y, const het_components *c, const het_components_images *images, int64_t image, const float *slice)
+/* The columns (K+1+POSE, p, 2) of an image. */
+static void fill_columns(float *column, const het_components *c, const het_components_images *images, const float *rotation)
 {
     const int n = c->count + 1;
     const int64_t p = images->p;
+    const int32_t *kxy = images->points->kxy;
+    const double unit = 2.0 * M_PI / (double)images->points->box, step = STEP * c->turn;
+    double r[9], turn[9], turned[9];
+    float *pose = column + n * 2 * p;
+    for (int i = 0; i < 9; i++) r[i] = (double)rotation[i];
+    for (int k = 0; k < n; k++) het_slicer_slice(&c->slicer[k], column + k * 2 * p, r, kxy, p);
+    for (int a = 0; a < TURNS; a++) {
+        const double axis[3] = {a == 0, a == 1, a == 2};
+        het_rotation_about(turn, axis, step);
+        het_rotation_multiply(turned, turn, r);
+        het_slicer_slice(&c->slicer[0], pose + a * 2 * p, turned, kxy, p);
+        for (int64_t j = 0; j < 2 * p; j++) pose[a * 2 * p + j] = (pose[a * 2 * p + j] - column[j]) / (float)step;
+    }
+    for (int a = 0; a < SHIFTS; a++) {
+        float *to = pose + (TURNS + a) * 2 * p;
+        for (int64_t j = 0; j < p; j++) { /* d/dt of exp(-2 pi i k.t/D) V_0 */
+            const float k = (float)unit * (float)kxy[2 * j + a];
+            to[2 * j] = k * column[2 * j + 1];
+            to[2 * j + 1] = -k * column[2 * j];
+        }
+    }
+    for (int64_t j = 0; j < (n + POSE) * 2 * p; j++) column[j] *= (float)c->slice_scale;
+}
+
+/* A = sum w b Re(conj(v_k) v_l)/noise and y = sum w Re(conj(v_k) (a - b v_0))/noise of n columns v. */
+static void normal(double *matrix, double *y, int n, const het_components *c, const het_components_images *images, int64_t image,
+                   const float *column, float *weighted)
+{
+    const int64_t p = images->p;
     const float *a = images->a + image * 2 * p, *b = images->b + image * p;
     for (int k = 0; k < n; k++) {
-        const float *v = slice + k * 2 * p;
+        const float *v = column + k * 2 * p;
         double cross = 0.0;
-        for (int64_t j = 0; j < p; j++)
-            cross += (double)(images->points->weight[j] * (v[2 * j] * a[2 * j] + v[2 * j + 1] * a[2 * j + 1]));
-        for (int l = 0; l <= k; l++) {
-            const float *u = slice + l * 2 * p;
-            double both = 0.0;
-            for (int64_t j = 0; j < p; j++)
-                both += (double)(images->points->weight[j] * b[j] * (v[2 * j] * u[2 * j] + v[2 * j + 1] * u[2 * j + 1]));
-            matrix[k * n + l] = matrix[l * n + k] = both / c->noise;
+        for (int64_t j = 0; j < p; j++) {
+            const float w = images->points->weight[j];
+            cross += (double)(w * (v[2 * j] * a[2 * j] + v[2 * j + 1] * a[2 * j + 1]));
+            weighted[2 * j] = w * b[j] * v[2 * j];
+            weighted[2 * j + 1] = w * b[j] * v[2 * j + 1];
         }
+        for (int l = 0; l <= k; l++) matrix[k * n + l] = matrix[l * n + k] = het_dot(weighted, column + l * 2 * p, 2 * p) / c->noise;
         y[k] = cross / c->noise - matrix[k * n];
     }
 }
 
-static void expect_one(const het_components *c, het_components_answer *answer, const het_components_images *images, int64_t image,
-                       const float *slice)
+/* The prior's inverse variance of each column's coefficient. */
+static double sure_of(const het_components *c, int column)
 {
-    const int n = c->count + 1;
-    double matrix[ORDER * ORDER] = {0}, y[ORDER] = {0}, column[ORDER];
+    if (column > 0 && column <= c->count) return 1.0;
+    const double deviation = column == 0 ? CONTRAST : column <= c->count + TURNS ? c->turn : c->shift;
+    return 1.0 / (deviation * deviation);
+}
+
+static void expect_one(const het_components *c, het_components_answer *answer, const het_components_images *images, int64_t image,
+                       const float *column, float *weighted)
+{
+    const int order = c->count + 1, n = order + POSE;
+    double matrix[COLUMNS * COLUMNS] = {0}, y[COLUMNS] = {0}, found[COLUMNS], covariance[COLUMNS * COLUMNS];
     *answer = (het_components_answer){.mean = {1.0}};
-    normal(matrix, y, c, images, image, slice);
-    matrix[0] += 1.0 / (CONTRAST * CONTRAST);
-    for (int k = 1; k < n; k++) matrix[k * n + k] += 1.0;
-    if (!het_solve_damped(column, matrix, y, n, 0.0)) { /* the image holds NaN: it says nothing */
-        for (int k = 0; k < n; k++) answer->covariance[k * n + k] = k == 0 ? 0.0 : 1.0;
-        return;
-    }
-    for (int k = 0; k < n; k++) answer->mean[k] += column[k];
+    normal(matrix, y, n, c, images, image, column, weighted);
+    for (int k = 0; k < n; k++) matrix[k * n + k] += sure_of(c, k);
+    if (!het_solve_damped(found, matrix, y, n, 0.0)) HET_ASSERT(!"a prior is positive definite");
+    for (int k = 0; k < order; k++) answer->mean[k] += found[k];
     for (int k = 0; k < n; k++) {
-        double unit[ORDER] = {0};
-        unit[k] = 1.0;
-        het_solve_damped(answer->covariance + k * n, matrix, unit, n, 0.0);
+        double one[COLUMNS] = {0};
+        one[k] = 1.0;
+        het_solve_damped(covariance + k * n, matrix, one, n, 0.0);
+    }
+    for (int r = 0; r < order; r++) {
+        for (int s = 0; s < order; s++) {
+            double noise = covariance[r * n + s]; /* C A C = C - C P C, P the prior's inverse */
+            for (int k = 0; k < n; k++) noise -= covariance[r * n + k] * sure_of(c, k) * covariance[k * n + s];
+            answer->covariance[r * order + s] = covariance[r * n + s];
+            answer->noise[r * order + s] = noise;
+        }
     }
 }
 
 het_status het_components_expect(const het_components *c, het_components_answer *answer, const het_components_images *images,
                                  int64_t first, int64_t n, int threads)
 {
-    const int64_t row = (c->count + 1) * 2 * images->p;
-    float *slices = het_alloc((size_t)(threads * row) * sizeof *slices);
-    if (slices == NULL) return het_fail(HET_E_MEMORY, "no memory for slices");
+    const int64_t columns = c->count + 1 + POSE, row = (columns + 1) * 2 * images->p;
+    float *work = het_alloc((size_t)(threads * row) * sizeof *work);
+    if (work == NULL) return het_fail(HET_E_MEMORY, "no memory for slices");
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int t = 0; t < threads; t++) {
-        float *slice = slices + t * row;
+        float *column = work + t * row;
         for (int64_t i = first + n * t / threads; i < first + n * (t + 1) / threads; i++) {
-            for (int k = 0; k <= c->count; k++)
-                het_slicer_slices(&c->slicer[k], slice + k * 2 * images->p, images->rotation + 9 * i, 1, images->points->kxy, images->p, 1);
-            for (int64_t j = 0; j < row; j++) slice[j] *= (float)c->slice_scale;
-            expect_one(c, answer + i, images, i, slice);
+            fill_columns(column, c, images, images->rotation + 9 * i);
+            expect_one(c, answer + i, images, i, column, column + columns * 2 * images->p);
         }
     }
-    het_release(slices);
+    het_release(work);
     return HET_OK;
 }
 
@@ -240,15 +285,6 @@ static void backward(double *x, const double *lower, int k)
     }
 }
 
-/* Of the covariance of an image's posterior mean, z alone, that which its noise makes: C A C = C - C P C, P the prior's inverse. */
-static double noise_of(const double *covariance, int order, int r, int s)
-{
-    double sum = covariance[r * order + s];
-    for (int k = 0; k < order; k++)
-        sum -= covariance[r * order + k] * covariance[k * order + s] * (k == 0 ? 1.0 / (CONTRAST * CONTRAST) : 1.0);
-    return sum;
-}
-
 void het_components_axes(het_components_axis *axis, const het_components *c, const het_components_answer *answer, int64_t n)
 {
     const int k = c->count, order = k + 1;
@@ -261,7 +297,7 @@ void het_components_axes(het_components_axis *axis, const het_components *c, con
         for (int r = 0; r < k; r++) {
             for (int s = 0; s < k; s++) {
                 spread[r * k + s] += (answer[i].mean[1 + r] - mean[r]) * (answer[i].mean[1 + s] - mean[s]) / (double)n;
-                noise[r * k + s] += noise_of(answer[i].covariance, order, 1 + r, 1 + s) / (double)n;
+                noise[r * k + s] += answer[i].noise[(1 + r) * order + 1 + s] / (double)n;
             }
         }
     }

@@ -4,11 +4,12 @@
 #include "slicer.h"
 
 /** Images at known poses as sums of a few maps: with e_0 = c, e_k = z_k,
- *      X = C T_t S_R(sum_k e_k V_k) + noise,   c ~ N(1, 0.01),  z_k ~ N(0, 1),  k = 1 .. K
+ *      X = C T_t S_R(sum_k e_k V_k) + noise,   c ~ N(1, 0.09),  z_k ~ N(0, 1),  k = 1 .. K
  *  by expectation-maximisation (Tipping & Bishop 1999, J. R. Stat. Soc. B 61:611; of particle images: Punjani & Fleet 2021, J. Struct.
  *  Biol. 213:107702): every image's e has a normal posterior, solved from K+1 slices, and in every Fourier voxel the maps solve
  *      sum_i b_i <e e^T>_i V = sum_i a_i <e>_i,   a = C conj(T) X, b = C^2.
- *  c takes up what images differ by in contrast, which is no conformation. Test: tests/test_components.c */
+ *  c takes up what images differ by in contrast, which is no conformation, and so do five more unknowns of each image with small errors
+ *  of its pose, to first order: turns about its axes, slices of V_0 turned by little, and moves. Test: tests/test_components.c */
 
 enum { HET_COMPONENTS_MOST = 8 };
 
@@ -23,6 +24,7 @@ typedef struct het_components_images {
 typedef struct het_components {
     int count;                  /* K */
     double noise;               /* variance of a Fourier point */
+    double turn, shift;         /* standard deviations of poses: rad about each axis, px */
     double slice_scale;         /* times a slicer's numbers: those of the images */
     het_volume map[HET_COMPONENTS_MOST + 1];
     het_slicer slicer[HET_COMPONENTS_MOST + 1];
@@ -30,18 +32,19 @@ typedef struct het_components {
     double *prior;              /* (box/2 + 1) */
 } het_components;
 
-/** An image's posterior. */
+/** An image's posterior of e, (K+1) and (K+1,K+1), and the covariance that its noise alone gives `mean`. */
 typedef struct het_components_answer {
-    double mean[HET_COMPONENTS_MOST + 1], covariance[(HET_COMPONENTS_MOST + 1) * (HET_COMPONENTS_MOST + 1)]; /* (K+1), (K+1,K+1) */
+    double mean[HET_COMPONENTS_MOST + 1];
+    double covariance[(HET_COMPONENTS_MOST + 1) * (HET_COMPONENTS_MOST + 1)], noise[(HET_COMPONENTS_MOST + 1) * (HET_COMPONENTS_MOST + 1)];
 } het_components_answer;
 
-/** Maps of `box` voxels (backproject.h) for images of image_box pixels. Free with het_components_free, also after an error. Errors:
+/** Maps of `box` voxels (backproject.h) for images of image_box pixels; turn, shift: as above. Free with het_components_free, also after an error. Errors:
  *  HET_E_MEMORY. */
-het_status het_components_new(het_components *components, int count, int64_t box, int64_t image_box, double noise);
+het_status het_components_new(het_components *components, int count, int64_t box, int64_t image_box, double noise, double turn, double shift);
 void het_components_free(het_components *components);
 /** How many sums there are, each a piece of work of its own. */
 int het_components_sums(const het_components *components);
-/** a, b of an image: transform (p,2), ctf (p), shift (2) px. */
+/** a, b of an image: transform (p,2), ctf (p), shift (2) px. One that holds NaN says nothing: all 0. */
 void het_components_observe(float *a, float *b, const float *transform, const float *ctf, const float *shift, const het_points *points,
                             int64_t p);
 /** The prior of the maps, noise over signal by shells: S = (sum |a|^2 - noise sum b) / sum b^2. Errors: HET_E_MEMORY. */
@@ -49,7 +52,7 @@ het_status het_components_measure(het_components *components, const het_componen
 /** answer[first .. first + n) of these images. Errors: HET_E_MEMORY. */
 het_status het_components_expect(const het_components *components, het_components_answer *answer, const het_components_images *images,
                                  int64_t first, int64_t n, int threads);
-/** z of n answers to mean 0 and <z z^T> = 1, as their prior has it; the maps that are made of them next have the scale instead (parameter
+/** z of n answers to mean 0 and <z z^T> = 1, as their prior has it (`noise` stays as it was); the maps that are made of them next have the scale instead (parameter
  *  expansion: Liu, Rubin & Wu 1998, Biometrika 85:755). */
 void het_components_whiten(const het_components *components, het_components_answer *answer, int64_t n);
 /** The one sum `which` over all images. Errors: HET_E_MEMORY. */
