@@ -345,7 +345,7 @@ static void work_free(work *w)
 het_status het_first_volume_blank(het_first_volume *volume, het_device *dev, int64_t box, double apix, double radius)
 {
     het_status status = HET_OK;
-    const int64_t small = 2 * ((int64_t)ceil(radius) + 2);
+    const int64_t small = het_backproject_box(radius);
     const double d = (double)box;
     *volume = (het_first_volume){.threads = dev->threads, .slice_scale = d * d / (double)(small * small)};
     HET_TRY(het_points_new(&volume->points, box));

@@ -33,10 +33,10 @@ struct het_reconstructor {
     int64_t *chosen;                 /* (N) images of a half */
 };
 
-/* Voxels that hold the points within the radius, over the length of d pixels. */
+/* At most the images' own. */
 static int64_t box_for(int64_t d, double radius)
 {
-    const int64_t least = 2 * ((int64_t)ceil(radius) + 2);
+    const int64_t least = het_backproject_box(radius);
     return least < d ? least : d;
 }
 

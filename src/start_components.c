@@ -26,7 +26,7 @@ typedef struct finder {
     double radius;
     het_points points;
     het_observer observer;
-    float *pixels, *transform, *ctf, *shift; /* of a block */
+    float *pixels, *transform, *ctf; /* of a block */
     het_components model;
     het_components_images images; /* of those that the model is made from */
     float *rotation;              /* theirs */
@@ -40,11 +40,6 @@ static double radius_for(const het_config_init *init, int64_t box)
     return fmin(GROWTH * init->radius, (double)(box / 2 - 1));
 }
 
-static int64_t voxels_for(double radius)
-{
-    return 2 * ((int64_t)ceil(radius) + 2);
-}
-
 static int64_t asked_of(int64_t images)
 {
     return images < IMAGES ? images : IMAGES;
@@ -55,7 +50,7 @@ size_t het_start_components_bytes(const het_config_init *init, int64_t images, i
     const double radius = radius_for(init, box), points = 0.5 * M_PI * radius * radius;
     const size_t n = (size_t)asked_of(images), k = (size_t)init->components,
                  each = (size_t)(3.0 * points) * sizeof(float) + 9 * sizeof(float) + sizeof(het_components_answer);
-    return k == 0 ? 0 : n * each + (k + 1) * (k + 2) / 2 * (size_t)het_backproject_bytes(voxels_for(radius));
+    return k == 0 ? 0 : n * each + (k + 1) * (k + 2) / 2 * (size_t)het_backproject_bytes(het_backproject_box(radius));
 }
 
 static het_status prepare(finder *f, int count, double noise, uint64_t seed)
@@ -63,7 +58,7 @@ static het_status prepare(finder *f, int count, double noise, uint64_t seed)
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(f->stack);
     const size_t pixels = (size_t)(info->box * info->box);
-    const int64_t box = voxels_for(f->radius), n = asked_of(f->start->count), half = n / 2;
+    const int64_t box = het_backproject_box(f->radius), n = asked_of(f->start->count), half = n / 2;
     HET_TRY(het_points_new(&f->points, info->box));
     const int64_t p = het_points_within(&f->points, f->radius);
     HET_TRY(het_observer_new(&f->observer, f->dev, &f->points, info->apix, f->radius));

@@ -22,6 +22,11 @@ static het_status new_masks(het_backproject *back)
     return back->mine == NULL || back->row == NULL ? het_fail(HET_E_MEMORY, "no memory to share the work of a map") : HET_OK;
 }
 
+int64_t het_backproject_box(double radius)
+{
+    return 2 * ((int64_t)ceil(radius) + 2);
+}
+
 het_status het_backproject_new(het_backproject *back, int64_t box, int64_t image_box)
 {
     het_status status = HET_OK;

@@ -16,6 +16,8 @@ typedef struct het_backproject {
     uint8_t *row;    /* (box + 1) |z|: where there is any of it */
 } het_backproject;
 
+/** Voxels that hold points with |k| <= radius, with a margin. */
+int64_t het_backproject_box(double radius);
 /** For maps of `box` voxels over the same length as images of image_box pixels; what is added must have
  *  |k| <= box/2 - 1. Errors: HET_E_SHAPE, HET_E_MEMORY. */
 het_status het_backproject_new(het_backproject *back, int64_t box, int64_t image_box);
