@@ -75,12 +75,12 @@ for what in 'poses, round 1' 'poses at the last volumes'; do
         awk '{ exit NF != 2 || $1 - $2 > 0.02 * $1 || $2 - $1 > 0.02 * $1 }' || fail "two ranks have other losses: $what, $(loss_of "$what" one), $(loss_of "$what" err)"
 done
 
-# conformations that training learned image by image go on learning, and tell two states apart better; or stay
+# conformations that training learned image by image, from random ones, go on learning, and tell two states apart better; or stay
 size=(-n 320 -D 32 --apix 3)
 [ -z "${HET_SHORT:-}" ] || size=(-n 200 -D 16 --apix 6) # minutes under a sanitizer
 run simulate --atoms atoms.pdb --rotate chain:B --about com --angles 0,50 "${size[@]}" --snr-db 10 --shift 1 --seed 3 -o two.h5
 train=(train two.h5 -o learned "${TINY[@]}" --set decoder.width=64 --set decoder.frequencies=48 --set ablation.cpp=false
-       --set init.method=search --set init.search_images=300 --set init.radius=8 --set init.rounds=4 --set init.epochs=2
+       --set init.method=search --set init.search_images=300 --set init.radius=8 --set init.rounds=4 --set init.components=0 --set init.epochs=2
        --set train.epochs=15 --set train.freeze_epochs=2 --set refine.rounds=1 --set refine.epochs=2)
 run "${train[@]}"
 cp -r learned kept
