@@ -15,7 +15,7 @@
 #include "start_volume.h"
 #include "stop.h"
 
-enum { FIELDS = 3, CHUNK = 512, JSON = 512 };
+enum { POSES = 2, FIELDS = 3, CHUNK = 512, JSON = 1024 }; /* fields: of poses, of the start; images at a time; bytes */
 
 static int64_t count_found(const float *found, int64_t n)
 {
@@ -79,7 +79,7 @@ done:
     return status;
 }
 
-/* All that the poses depend on. */
+/* All that poses and first conformations depend on. */
 static void describe(char json[JSON], const het_stack_info *stack, const het_start_volume_spec *spec, int64_t z_dim)
 {
     const het_config_init *init = spec->init;
@@ -117,11 +117,11 @@ static het_status search(het_start *s, het_comm *comm, het_device *dev, const he
     int there;
     int64_t first, own;
     float *found = het_alloc((size_t)s->count * sizeof *found); /* 1: this image's pose is */
-    het_field field[FIELDS + 1];
+    het_field field[FIELDS];
     fields_of(field, s);
-    field[FIELDS] = (het_field){"found", {found, HET_F32, 1, {s->count}}};
+    field[POSES] = (het_field){"found", {found, HET_F32, 1, {s->count}}};
     const het_stage stage = {.comm = comm, .folder = spec->folder, .name = "poses", .about = spec->about, .field = field,
-                             .count = FIELDS + 1};
+                             .count = FIELDS};
     HET_TRY(het_comm_agree(comm, found != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the start")));
     HET_TRY(het_start_volume(&volume, comm, dev, stack, spec));
     HET_TRY(het_stage_recall(&stage, &there));
@@ -132,7 +132,7 @@ static het_status search(het_start *s, het_comm *comm, het_device *dev, const he
     if (status != HET_OK && status != HET_E_STOPPED) goto done;
     const int stopped = status == HET_E_STOPPED;
     het_comm_share(comm, s->count, &first, &own);
-    for (int i = 0; i <= FIELDS; i++)
+    for (int i = 0; i < FIELDS; i++)
         HET_TRY(het_comm_unite_rows(comm, field[i].tensor.data, s->count, het_tensor_count(&field[i].tensor) / s->count, first, own));
     if (count_found(found, s->count) > before) het_stage_keep(&stage);
     if (stopped) status = het_stop_status();

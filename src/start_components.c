@@ -204,7 +204,7 @@ static het_status answer_all(finder *f, const het_components_axis *axis, int axe
         status = answer_block(f, z, axis, axes, at, first + own - at < HET_OBSERVED ? first + own - at : HET_OBSERVED);
     HET_TRY(het_comm_agree(f->comm, status));
     HET_TRY(het_comm_unite_rows(f->comm, z, count, dim, first, own));
-    memcpy(f->start->latents.z, z, (size_t)(count * dim) * sizeof *z);
+    het_latents_put(&f->start->latents, z);
 done:
     het_release(z);
     return status;

@@ -8,10 +8,12 @@
 #include "observe.h"
 #include "physics/fit.h"
 #include "physics/fsc.h"
+#include "physics/rotation.h"
 #include "physics/slicer.h"
 #include "physics/stats.h"
 #include "progress.h"
 #include "reconstruct.h"
+#include "refine_poses.h"
 #include "run_stage.h"
 #include "stop.h"
 
@@ -45,14 +47,14 @@ static void slices_of_map(void *context, float *slices, const float *rot, const 
 }
 
 /* This round's map, and to which radius its halves agree: at least the last one. */
-static het_status make_map(finer *f, const char *what)
+static het_status make_map(finer *f)
 {
     het_status status = HET_OK;
     const double reach = fmin(GROWTH * f->radius, f->full);
     het_reconstructor *from = NULL;
     het_reconstruction made = {0};
     HET_TRY(het_reconstructor_new(&from, f->comm, f->dev, f->stack, f->start->rotation, f->start->shift, reach));
-    HET_TRY(het_reconstruct(&made, from, NULL, 0, what));
+    HET_TRY(het_reconstruct(&made, from, NULL, 0, "start: a finer map"));
     het_reconstructor_free(from);
     from = NULL;
     f->radius = fmin(reach, fmax(f->radius, het_fsc_shell(made.fsc, made.map.box, AGREED, NULL)));
@@ -63,14 +65,6 @@ done:
     het_reconstructor_free(from);
     het_reconstruction_free(&made);
     return status;
-}
-
-/* How far a pose went: rad. */
-static double turned(const float *a, const float *b)
-{
-    double trace = 0.0;
-    for (int i = 0; i < 9; i++) trace += (double)a[i] * (double)b[i];
-    return acos(fmax(-1.0, fmin(1.0, 0.5 * (trace - 1.0))));
 }
 
 typedef struct block {
@@ -122,7 +116,7 @@ static het_status fit_block(finer *f, block *b, int64_t first, int64_t n)
         float *rotation = s->rotation + 9 * (first + i), *shift = s->shift + 2 * (first + i);
         const het_fit_pose *to = &b->pose[i];
         if (!isfinite(to->loss)) continue; /* the pose stays */
-        f->moved[2 * (first + i)] = (float)turned(rotation, to->rotation);
+        f->moved[2 * (first + i)] = (float)het_rotation_angle(het_poses_distance2(rotation, to->rotation));
         f->moved[2 * (first + i) + 1] = hypotf(to->shift[0] - shift[0], to->shift[1] - shift[1]);
         memcpy(rotation, to->rotation, sizeof to->rotation);
         memcpy(shift, to->shift, sizeof to->shift);
@@ -132,13 +126,13 @@ done:
 }
 
 /* This rank's images. */
-static het_status fit_own(finer *f, const char *what)
+static het_status fit_own(finer *f)
 {
     het_status status = HET_OK;
     block *b = NULL;
     het_progress progress;
     int64_t done = 0;
-    het_progress_start(&progress, f->comm, what, f->start->count);
+    het_progress_start(&progress, f->comm, "start: finer poses", f->start->count);
     HET_TRY(block_new(&b, f));
     for (int64_t part = 0; part < het_comm_parts(f->comm); part++) {
         int64_t first, count;
@@ -190,7 +184,7 @@ static het_status fit_all(finer *f, double before)
     double turn = 0.0, shift = 0.0;
     const het_stack_info *info = het_stack_get_info(f->stack);
     memset(f->moved, 0, (size_t)f->start->count * 2 * sizeof *f->moved);
-    HET_TRY(het_comm_agree(f->comm, fit_own(f, "start: finer poses")));
+    HET_TRY(het_comm_agree(f->comm, fit_own(f)));
     HET_TRY(share(f));
     HET_TRY(het_comm_agree(f->comm, median_moved(&turn, f, 0)));
     HET_TRY(het_comm_agree(f->comm, median_moved(&shift, f, 1)));
@@ -216,7 +210,7 @@ static het_status do_rounds(finer *f, const het_start_volume_spec *spec)
     HET_TRY(het_stage_recall(&stage, &there));
     while (!f->arrived && f->rounds < spec->init->fine_rounds) {
         const double before = f->radius;
-        status = make_map(f, "start: a finer map");
+        status = make_map(f);
         if (status == HET_E_MEMORY) {
             het_warn("%s: the start's poses stay as fine as they are", het_status_message());
             status = HET_OK;

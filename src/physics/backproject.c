@@ -183,6 +183,24 @@ void het_backproject_add(het_backproject *back, const float *a, const float *b, 
         if (locate(back, &s, rotation, kxy + 2 * i)) spread(back, &s, a + 2 * i, b[i], weight);
 }
 
+/* a = C exp(i unit k.t) X */
+static void move_back(float a[2], const float x[2], float ctf, const float shift[2], const int32_t k[2], double unit)
+{
+    const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
+    const float re = ctf * (float)cos(angle), im = ctf * (float)sin(angle);
+    a[0] = re * x[0] - im * x[1];
+    a[1] = re * x[1] + im * x[0];
+}
+
+void het_backproject_terms(float *a, float *b, const float *transform, const float *ctf, const float *shift, int64_t image_box,
+                           const int32_t *kxy, int64_t p)
+{
+    for (int64_t i = 0; i < p; i++) {
+        move_back(a + 2 * i, transform + 2 * i, ctf[i], shift, kxy + 2 * i, 2.0 * M_PI / (double)image_box);
+        b[i] = ctf[i] * ctf[i];
+    }
+}
+
 void het_backproject_image(het_backproject *back, const float *transform, const float *ctf, const float *rotation,
                            const float *shift, double weight, const int32_t *kxy, int64_t p)
 {
@@ -191,10 +209,8 @@ void het_backproject_image(het_backproject *back, const float *transform, const 
     for (int64_t i = 0; i < p; i++) {
         const int32_t *k = kxy + 2 * i;
         if (!locate(back, &s, rotation, k)) continue;
-        const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
-        const float re = ctf[i] * (float)cos(angle), im = ctf[i] * (float)sin(angle);
-        const float *x = transform + 2 * i;
-        const float a[2] = {re * x[0] - im * x[1], re * x[1] + im * x[0]};
+        float a[2];
+        move_back(a, transform + 2 * i, ctf[i], shift, k, unit);
         spread(back, &s, a, ctf[i] * ctf[i], weight);
     }
 }

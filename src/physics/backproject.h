@@ -37,8 +37,11 @@ void het_backproject_clear(het_backproject *back);
 /** Add one slice: a (P,2), b (P) at the points kxy (P,2), rotation (9), times `weight`. */
 void het_backproject_add(het_backproject *back, const float *a, const float *b, const float *rotation,
                          double weight, const int32_t *kxy, int64_t p);
-/** The same of one image: its points `transform` (P,2) and CTF (P), moved back by its shift (2) px:
+/** What an image adds: a (P,2), b (P) [out] of its points `transform` (P,2) and CTF (P), moved back by its shift (2) px:
  *      a = C exp(2 pi i k.t / image_box) X,  b = C^2. */
+void het_backproject_terms(float *a, float *b, const float *transform, const float *ctf, const float *shift, int64_t image_box,
+                           const int32_t *kxy, int64_t p);
+/** Add the slice that an image's terms are. */
 void het_backproject_image(het_backproject *back, const float *transform, const float *ctf, const float *rotation,
                            const float *shift, double weight, const int32_t *kxy, int64_t p);
 /** mean (box/2 + 1) [out]: the mean of sum b over the grid's points of each shell round(|k|). */

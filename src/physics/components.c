@@ -13,18 +13,18 @@ enum { TURNS = 3, SHIFTS = 2, POSE = TURNS + SHIFTS, ORDER = HET_COMPONENTS_MOST
 static const double CONTRAST = 0.3;        /* standard deviation of c: more than images have, lest the maps take up a part */
 static const double SHARE = 0.1;           /* of the signal's variance in a component, at most, as its prior has it */
 static const double SIGNAL_LEAST = 0.01;   /* of the noise */
-
 static const double TOLD_MOST = 0.999;
 static const double STEP = 0.1;            /* of the deviation of turns: between slices whose difference is a derivative */
 
-static int place(int k, int l)
+/* Where the sums of e_k begin. */
+static int place(int k)
 {
-    return k >= l ? k * (k + 1) / 2 + l : l * (l + 1) / 2 + k;
+    return k * (k + 1) / 2;
 }
 
 int het_components_sums(const het_components *c)
 {
-    return place(c->count, c->count) + 1;
+    return place(c->count + 1);
 }
 
 het_status het_components_new(het_components *c, int count, int64_t box, int64_t image_box, double noise, double turn, double shift)
@@ -55,17 +55,9 @@ void het_components_free(het_components *c)
 void het_components_observe(float *a, float *b, const float *transform, const float *ctf, const float *shift, const het_points *points,
                             int64_t p)
 {
-    const double unit = 2.0 * M_PI / (double)points->box;
     float sum = 0.0F;
-    for (int64_t i = 0; i < p; i++) {
-        const int32_t *k = points->kxy + 2 * i;
-        const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
-        const float re = ctf[i] * (float)cos(angle), im = ctf[i] * (float)sin(angle), x = transform[2 * i], y = transform[2 * i + 1];
-        a[2 * i] = re * x - im * y;
-        a[2 * i + 1] = re * y + im * x;
-        b[i] = ctf[i] * ctf[i];
-        sum += a[2 * i] + a[2 * i + 1] + b[i];
-    }
+    het_backproject_terms(a, b, transform, ctf, shift, points->box, points->kxy, p);
+    for (int64_t i = 0; i < p; i++) sum += a[2 * i] + a[2 * i + 1] + b[i];
     if (isfinite(sum)) return;
     memset(a, 0, (size_t)(2 * p) * sizeof *a);
     memset(b, 0, (size_t)p * sizeof *b);
@@ -156,16 +148,19 @@ static void expect_one(const het_components *c, het_components_answer *answer, c
                        const float *column, float *weighted)
 {
     const int order = c->count + 1, n = order + POSE;
-    double matrix[COLUMNS * COLUMNS] = {0}, y[COLUMNS] = {0}, found[COLUMNS], covariance[COLUMNS * COLUMNS];
+    double matrix[COLUMNS * COLUMNS] = {0}, found[COLUMNS] = {0}, lower[COLUMNS * COLUMNS], covariance[COLUMNS * COLUMNS] = {0};
     *answer = (het_components_answer){.mean = {1.0}};
-    normal(matrix, y, n, c, images, image, column, weighted);
+    normal(matrix, found, n, c, images, image, column, weighted);
     for (int k = 0; k < n; k++) matrix[k * n + k] += sure_of(c, k);
-    if (!het_solve_damped(found, matrix, y, n, 0.0)) HET_ASSERT(!"a prior is positive definite");
+    const int definite = het_cholesky(lower, matrix, n, 0.0);
+    HET_ASSERT(definite); /* by the prior */
+    het_cholesky_forward(found, lower, n);
+    het_cholesky_backward(found, lower, n);
     for (int k = 0; k < order; k++) answer->mean[k] += found[k];
     for (int k = 0; k < n; k++) {
-        double one[COLUMNS] = {0};
-        one[k] = 1.0;
-        het_solve_damped(covariance + k * n, matrix, one, n, 0.0);
+        covariance[k * n + k] = 1.0;
+        het_cholesky_forward(covariance + k * n, lower, n);
+        het_cholesky_backward(covariance + k * n, lower, n);
     }
     for (int r = 0; r < order; r++) {
         for (int s = 0; s < order; s++) {
@@ -198,8 +193,8 @@ het_status het_components_expect(const het_components *c, het_components_answer 
 het_status het_components_add(het_components *c, int which, const het_components_answer *answer, const het_components_images *images)
 {
     int k = 0;
-    while (place(k + 1, 0) <= which) k++;
-    const int l = which - place(k, 0), n = c->count + 1;
+    while (place(k + 1) <= which) k++;
+    const int l = which - place(k), n = c->count + 1;
     const int64_t p = images->p;
     float *one = het_alloc((size_t)(3 * p) * sizeof *one);
     if (one == NULL) return het_fail(HET_E_MEMORY, "no memory for an image");
@@ -228,24 +223,16 @@ done:
     return status;
 }
 
-/* x (K) <- L^-1 x, L (K,K) lower */
-static void forward(double *x, const double *lower, int k)
+/* A (n,n), symmetric, becomes L^-1 A L^-T, for the last n of `order` rows and columns; of the others the rows become A L^-T, the columns L^-1 A. */
+static void change_base(double *a, int order, const double *lower, int n)
 {
-    for (int i = 0; i < k; i++) {
-        for (int j = 0; j < i; j++) x[i] -= lower[i * k + j] * x[j];
-        x[i] /= lower[i * k + i];
-    }
-}
-
-/* L with L L^T = A (K,K), positive definite. */
-static void factor(double *lower, const double *a, int k)
-{
-    for (int i = 0; i < k; i++) {
-        for (int j = 0; j <= i; j++) {
-            double sum = a[i * k + j];
-            for (int l = 0; l < j; l++) sum -= lower[i * k + l] * lower[j * k + l];
-            lower[i * k + j] = i == j ? sqrt(fmax(sum, 1e-12)) : sum / lower[j * k + j];
-        }
+    const int before = order - n;
+    for (int r = 0; r < order; r++) het_cholesky_forward(a + r * order + before, lower, n);
+    for (int s = 0; s < order; s++) {
+        double column[HET_COMPONENTS_MOST];
+        for (int r = 0; r < n; r++) column[r] = a[(before + r) * order + s];
+        het_cholesky_forward(column, lower, n);
+        for (int r = 0; r < n; r++) a[(before + r) * order + s] = column[r];
     }
 }
 
@@ -262,26 +249,11 @@ void het_components_whiten(const het_components *c, het_components_answer *answe
             for (int s = 0; s < k; s++)
                 spread[r * k + s] += (answer[i].mean[1 + r] * answer[i].mean[1 + s] + answer[i].covariance[(1 + r) * order + 1 + s]) / (double)n;
     }
-    factor(lower, spread, k);
+    const int definite = het_cholesky(lower, spread, k, 0.0);
+    HET_ASSERT(definite); /* by the covariances */
     for (int64_t i = 0; i < n; i++) {
-        double *covariance = answer[i].covariance;
-        forward(answer[i].mean + 1, lower, k);
-        for (int r = 0; r < order; r++) forward(covariance + r * order + 1, lower, k); /* C L^-T, row by row */
-        for (int s = 0; s < order; s++) {
-            double column[HET_COMPONENTS_MOST];
-            for (int r = 0; r < k; r++) column[r] = covariance[(1 + r) * order + s];
-            forward(column, lower, k);
-            for (int r = 0; r < k; r++) covariance[(1 + r) * order + s] = column[r];
-        }
-    }
-}
-
-/* x (K) <- L^-T x */
-static void backward(double *x, const double *lower, int k)
-{
-    for (int i = k - 1; i >= 0; i--) {
-        for (int j = i + 1; j < k; j++) x[i] -= lower[j * k + i] * x[j];
-        x[i] /= lower[i * k + i];
+        het_cholesky_forward(answer[i].mean + 1, lower, k);
+        change_base(answer[i].covariance, order, lower, k);
     }
 }
 
@@ -301,19 +273,16 @@ void het_components_axes(het_components_axis *axis, const het_components *c, con
             }
         }
     }
-    factor(lower, spread, k);
-    for (int r = 0; r < k; r++) forward(noise + r * k, lower, k); /* N L^-T, and then L^-1 of it, as N is symmetric */
-    for (int s = 0; s < k; s++) {
-        double column[HET_COMPONENTS_MOST];
-        for (int r = 0; r < k; r++) column[r] = noise[r * k + s];
-        forward(column, lower, k);
-        for (int r = 0; r < k; r++) noise[r * k + s] = (r == s ? 1.0 : 0.0) - column[r];
-    }
+    for (int j = 0; j < k; j++) axis[j] = (het_components_axis){0};
+    if (!het_cholesky(lower, spread, k, 0.0)) return; /* all images say the same */
+    change_base(noise, k, lower, k);
+    for (int r = 0; r < k; r++)
+        for (int s = 0; s < k; s++) noise[r * k + s] = (r == s ? 1.0 : 0.0) - noise[r * k + s];
     het_eigen_symmetric(noise, told, vector, k);
     for (int j = 0; j < k; j++) {
         double *turn = vector + j * k;
-        backward(turn, lower, k);
-        axis[j] = (het_components_axis){.told = fmin(told[j], TOLD_MOST)};
+        het_cholesky_backward(turn, lower, k);
+        axis[j].told = fmin(told[j], TOLD_MOST);
         for (int r = 0; r < k; r++) {
             axis[j].turn[r] = turn[r];
             axis[j].mean += turn[r] * mean[r];
