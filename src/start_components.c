@@ -11,9 +11,8 @@
 #include "rng.h"
 #include "stop.h"
 
-enum { ROUNDS = 15, IMAGES = 16000, WORDS = sizeof(het_components_answer) / sizeof(float) };
+enum { ROUNDS = 15, IMAGES = 16000, NOISE_IMAGES = 2000, WORDS = sizeof(het_components_answer) / sizeof(float) };
 static const double GROWTH = 1.5; /* times the start's radius */
-static const double NOISE_LEAST = 1e-3; /* of images of variance 1 */
 static const double MOVED = 0.3;       /* px: poses that were found are right to this, or better, */
 static const double TURNED = 1.0;      /* and to this many pixels at the rim of a disc as wide as the box */
 static const double TOLD = 0.25;  /* of an axis's variance: those of which images tell less are left */
@@ -33,6 +32,7 @@ typedef struct finder {
     int64_t *index;               /* (images) which they are; the later half is asked alone */
     int64_t asked;                /* images in all */
     het_components_answer *answer;
+    double *left; /* of the first images of that half, as many as the noise is told by */
 } finder;
 
 static double radius_for(const het_config_init *init, int64_t box)
@@ -53,6 +53,12 @@ size_t het_start_components_bytes(const het_config_init *init, int64_t images, i
     return k == 0 ? 0 : n * each + (k + 1) * (k + 2) / 2 * (size_t)het_backproject_bytes(het_backproject_box(radius));
 }
 
+static int64_t noise_images(int64_t asked)
+{
+    const int64_t others = asked - asked / 2;
+    return others < NOISE_IMAGES ? others : NOISE_IMAGES;
+}
+
 static het_status prepare(finder *f, int count, double noise, uint64_t seed)
 {
     het_status status = HET_OK;
@@ -71,8 +77,9 @@ static het_status prepare(finder *f, int count, double noise, uint64_t seed)
     f->rotation = het_alloc((size_t)(9 * n) * sizeof *f->rotation);
     f->index = het_alloc((size_t)n * sizeof *f->index);
     f->answer = het_alloc((size_t)n * sizeof *f->answer);
+    f->left = het_alloc((size_t)(noise_images(n) * het_components_lefts(&f->model)) * sizeof *f->left);
     if (f->pixels == NULL || f->transform == NULL || f->ctf == NULL || f->images.a == NULL || f->images.b == NULL || f->rotation == NULL ||
-        f->index == NULL || f->answer == NULL)
+        f->index == NULL || f->answer == NULL || f->left == NULL)
         return het_fail(HET_E_MEMORY, "no memory for the conformations of %lld images", (long long)n);
     f->images.rotation = f->rotation;
     f->asked = n;
@@ -89,7 +96,7 @@ static void finder_free(finder *f)
     het_observer_free(&f->observer);
     het_components_free(&f->model);
     het_points_free(&f->points);
-    void *const mine[] = {f->pixels, f->transform, f->ctf, f->images.a, f->images.b, f->rotation, f->index, f->answer};
+    void *const mine[] = {f->pixels, f->transform, f->ctf, f->images.a, f->images.b, f->rotation, f->index, f->answer, f->left};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
 }
 
@@ -151,16 +158,31 @@ done:
     return status;
 }
 
-/* Those of n of the images from `from` on. */
-static het_status find_answers(finder *f, int64_t from, int64_t n)
+/* Those of n of the images from `from` on, and what these have left (or NULL). */
+static het_status find_answers(finder *f, double *left, int64_t from, int64_t n)
 {
     het_status status = HET_OK;
     int64_t first, own;
+    const int64_t lefts = het_components_lefts(&f->model), words = lefts * (int64_t)(sizeof *left / sizeof(float));
     het_comm_share(f->comm, n, &first, &own);
-    HET_TRY(het_comm_agree(f->comm, het_components_expect(&f->model, f->answer, &f->images, from + first, own, f->dev->threads)));
+    HET_TRY(het_comm_agree(f->comm, het_components_expect(&f->model, f->answer, left != NULL ? left + first * lefts : NULL, &f->images, from + first,
+                                                          own, f->dev->threads)));
     HET_TRY(het_comm_unite_rows(f->comm, f->answer + from, n, WORDS, first, own));
+    if (left != NULL) HET_TRY(het_comm_unite_rows(f->comm, left, n, words, first, own));
     if (het_stop_signal() != 0) status = het_stop_status();
     status = het_comm_agree(f->comm, status);
+done:
+    return status;
+}
+
+/* Of images that the maps are not made from: these fit the noise of their own. */
+static het_status find_noise(finder *f)
+{
+    het_status status = HET_OK;
+    const int64_t n = noise_images(f->asked);
+    HET_TRY(find_answers(f, f->left, f->images.count, n));
+    het_components_set_noise(&f->model, f->left, n);
+    status = het_comm_agree(f->comm, het_components_measure(&f->model, &f->images));
 done:
     return status;
 }
@@ -181,7 +203,7 @@ static het_status answer_block(finder *f, float *z, const het_components_axis *a
     some.rotation = f->start->rotation + 9 * first;
     for (int64_t i = 0; i < n; i++) index[i] = first + i;
     HET_TRY(observe(f, some.a, some.b, index, n));
-    HET_TRY(het_components_expect(&f->model, f->answer, &some, 0, n, f->dev->threads));
+    HET_TRY(het_components_expect(&f->model, f->answer, NULL, &some, 0, n, f->dev->threads));
     for (int64_t i = 0; i < n; i++) {
         float *to = z + (first + i) * f->start->latents.z_dim;
         for (int j = 0; j < axes; j++) to[j] = (float)(scale_of(axis, j) * het_components_along(axis + j, &f->model, f->answer + i));
@@ -230,16 +252,17 @@ het_status het_start_components(het_start *start, het_comm *comm, het_device *de
     finder f = {.start = start, .comm = comm, .dev = dev, .stack = stack, .radius = radius_for(spec->init, het_stack_get_info(stack)->box)};
     het_components_axis axis[HET_COMPONENTS_MOST];
     if (most == 0) return HET_OK;
-    HET_TRY(het_comm_agree(comm, prepare(&f, (int)most, fmax(spec->noise_variance, NOISE_LEAST), spec->seed)));
+    HET_TRY(het_comm_agree(comm, prepare(&f, (int)most, spec->noise_variance, spec->seed)));
     HET_TRY(read_images(&f));
     HET_TRY(het_comm_agree(comm, het_components_measure(&f.model, &f.images)));
     first_answers(&f, spec->seed);
     for (int round = 0; round < ROUNDS; round++) {
         HET_TRY(make_maps(&f));
-        HET_TRY(find_answers(&f, 0, f.images.count));
+        HET_TRY(find_answers(&f, NULL, 0, f.images.count));
+        HET_TRY(find_noise(&f));
         het_components_whiten(&f.model, f.answer, f.images.count);
     }
-    HET_TRY(find_answers(&f, f.images.count, f.asked - f.images.count));
+    HET_TRY(find_answers(&f, NULL, f.images.count, f.asked - f.images.count));
     het_components_axes(axis, &f.model, f.answer + f.images.count, f.asked - f.images.count);
     const int axes = choose(axis, f.model.count);
     if (axes > 0) status = answer_all(&f, axis, axes);

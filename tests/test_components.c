@@ -102,10 +102,10 @@ static void find(world *w, het_components_axis *axis, double noise)
         for (int i = 0; i < het_components_sums(&w->model); i++)
             assert_int_equal(het_components_add(&w->model, i, w->answer, &w->images), HET_OK);
         assert_int_equal(het_components_solve(&w->model), HET_OK);
-        assert_int_equal(het_components_expect(&w->model, w->answer, &w->images, 0, HALF, 2), HET_OK);
+        assert_int_equal(het_components_expect(&w->model, w->answer, NULL, &w->images, 0, HALF, 2), HET_OK);
         het_components_whiten(&w->model, w->answer, HALF);
     }
-    assert_int_equal(het_components_expect(&w->model, w->answer, &w->images, HALF, N - HALF, 2), HET_OK);
+    assert_int_equal(het_components_expect(&w->model, w->answer, NULL, &w->images, HALF, N - HALF, 2), HET_OK);
     het_components_axes(axis, &w->model, w->answer + HALF, N - HALF);
 }
 
@@ -181,7 +181,7 @@ static void nan_says_nothing(void **state)
     het_components_observe(w.images.a, w.images.b, x, x + 2 * w.images.p, shift, &w.points, w.images.p);
     find(&w, axis, 0.1);
     het_release(x);
-    assert_int_equal(het_components_expect(&w.model, w.answer, &w.images, 0, 1, 1), HET_OK);
+    assert_int_equal(het_components_expect(&w.model, w.answer, NULL, &w.images, 0, 1, 1), HET_OK);
     assert_true(w.answer[0].mean[0] == 1.0 && w.answer[0].mean[1] == 0.0);
     assert_float_equal(w.answer[0].covariance[K + 2], 1.0, 1e-9);
     assert_true(axis[0].told > 0.85);

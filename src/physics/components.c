@@ -10,11 +10,27 @@
 
 /* Columns of an image's model: slices of the K+1 maps, and what errors of its pose change of that of V_0. */
 enum { TURNS = 3, SHIFTS = 2, POSE = TURNS + SHIFTS, ORDER = HET_COMPONENTS_MOST + 1, COLUMNS = ORDER + POSE };
+static const double NOISE_LEAST = 1e-3;    /* of images of variance 1 */
 static const double CONTRAST = 0.3;        /* standard deviation of c: more than images have, lest the maps take up a part */
 static const double SHARE = 0.1;           /* of the signal's variance in a component, at most, as its prior has it */
 static const double SIGNAL_LEAST = 0.01;   /* of the noise */
 static const double TOLD_MOST = 0.999;
 static const double STEP = 0.1;            /* of the deviation of turns: between slices whose difference is a derivative */
+
+/* An image's normal equations in one shell, n columns v: A_kl = sum w b Re(conj(v_k) v_l), y_k = sum w Re(conj(v_k) a); sum w |X|^2, sum w. */
+typedef struct shell {
+    double a[COLUMNS * COLUMNS], y[COLUMNS], power, weight;
+} shell;
+
+static int64_t shells_of(const het_components *c)
+{
+    return c->map[0].box / 2 + 1;
+}
+
+static int64_t shell_at(const int32_t *kxy)
+{
+    return lround(hypot((double)kxy[0], (double)kxy[1]));
+}
 
 /* Where the sums of e_k begin. */
 static int place(int k)
@@ -31,10 +47,12 @@ het_status het_components_new(het_components *c, int count, int64_t box, int64_t
 {
     het_status status = HET_OK;
     const double finer = (double)image_box / (double)box;
-    *c = (het_components){.count = count, .noise = noise, .turn = turn, .shift = shift, .slice_scale = finer * finer};
+    *c = (het_components){.count = count, .turn = turn, .shift = shift, .slice_scale = finer * finer};
     HET_ASSERT(count >= 1 && count <= HET_COMPONENTS_MOST);
     c->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *c->prior);
-    if (c->prior == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for %d components", count));
+    c->noise = het_alloc((size_t)(box / 2 + 1) * sizeof *c->noise);
+    if (c->prior == NULL || c->noise == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for %d components", count));
+    for (int64_t s = 0; s <= box / 2; s++) c->noise[s] = fmax(noise, NOISE_LEAST);
     for (int k = 0; k <= count; k++) HET_TRY(het_volume_new(&c->map[k], box, 1.0));
     for (int i = 0; i < het_components_sums(c); i++) HET_TRY(het_backproject_new(&c->sum[i], box, image_box));
 done:
@@ -49,6 +67,7 @@ void het_components_free(het_components *c)
     }
     for (int i = 0; i < het_components_sums(c); i++) het_backproject_free(&c->sum[i]);
     het_release(c->prior);
+    het_release(c->noise);
     *c = (het_components){0};
 }
 
@@ -65,13 +84,12 @@ void het_components_observe(float *a, float *b, const float *transform, const fl
 
 het_status het_components_measure(het_components *c, const het_components_images *images)
 {
-    const int64_t shells = c->map[0].box / 2 + 1;
+    const int64_t shells = shells_of(c);
     double *sum = het_alloc((size_t)(3 * shells) * sizeof *sum), *data = sum, *weight = sum + shells, *square = sum + 2 * shells;
     if (sum == NULL) return het_fail(HET_E_MEMORY, "no memory for the images' power");
     for (int64_t i = 0; i < images->count; i++) {
         for (int64_t j = 0; j < images->p; j++) {
-            const int32_t *k = images->points->kxy + 2 * j;
-            const int64_t s = lround(hypot((double)k[0], (double)k[1]));
+            const int64_t s = shell_at(images->points->kxy + 2 * j);
             const double re = (double)images->a[2 * (i * images->p + j)], im = (double)images->a[2 * (i * images->p + j) + 1],
                          b = (double)images->b[i * images->p + j];
             data[s] += re * re + im * im;
@@ -80,8 +98,8 @@ het_status het_components_measure(het_components *c, const het_components_images
         }
     }
     for (int64_t s = 0; s < shells; s++) {
-        const double signal = square[s] > 0.0 ? (data[s] - c->noise * weight[s]) / square[s] : 0.0;
-        c->prior[s] = c->noise / fmax(signal, SIGNAL_LEAST * c->noise);
+        const double signal = square[s] > 0.0 ? (data[s] - c->noise[s] * weight[s]) / square[s] : 0.0;
+        c->prior[s] = c->noise[s] / fmax(signal, SIGNAL_LEAST * c->noise[s]);
     }
     het_release(sum);
     return HET_OK;
@@ -116,23 +134,37 @@ static void fill_columns(float *column, const het_components *c, const het_compo
     for (int64_t j = 0; j < (n + POSE) * 2 * p; j++) column[j] *= (float)c->slice_scale;
 }
 
-/* A = sum w b Re(conj(v_k) v_l)/noise and y = sum w Re(conj(v_k) (a - b v_0))/noise of n columns v. */
-static void normal(double *matrix, double *y, int n, const het_components *c, const het_components_images *images, int64_t image,
-                   const float *column, float *weighted)
+/* One shell: points j, up to `end`, of n columns of p points. */
+static void add_shell(shell *to, int n, const het_components_images *images, int64_t image, const float *column, float *weighted, int64_t j, int64_t end)
 {
-    const int64_t p = images->p;
-    const float *a = images->a + image * 2 * p, *b = images->b + image * p;
+    const int64_t p = images->p, from = j;
+    const float *a = images->a + image * 2 * p, *b = images->b + image * p, *w = images->points->weight;
+    *to = (shell){0};
+    for (; j < end; j++) {
+        if (!(b[j] > 0.0F)) continue;
+        to->power += (double)(w[j] * (a[2 * j] * a[2 * j] + a[2 * j + 1] * a[2 * j + 1]) / b[j]);
+        to->weight += (double)w[j];
+    }
     for (int k = 0; k < n; k++) {
         const float *v = column + k * 2 * p;
-        double cross = 0.0;
-        for (int64_t j = 0; j < p; j++) {
-            const float w = images->points->weight[j];
-            cross += (double)(w * (v[2 * j] * a[2 * j] + v[2 * j + 1] * a[2 * j + 1]));
-            weighted[2 * j] = w * b[j] * v[2 * j];
-            weighted[2 * j + 1] = w * b[j] * v[2 * j + 1];
+        for (j = from; j < end; j++) {
+            to->y[k] += (double)(w[j] * (v[2 * j] * a[2 * j] + v[2 * j + 1] * a[2 * j + 1]));
+            weighted[2 * j] = w[j] * b[j] * v[2 * j];
+            weighted[2 * j + 1] = w[j] * b[j] * v[2 * j + 1];
         }
-        for (int l = 0; l <= k; l++) matrix[k * n + l] = matrix[l * n + k] = het_dot(weighted, column + l * 2 * p, 2 * p) / c->noise;
-        y[k] = cross / c->noise - matrix[k * n];
+        for (int l = 0; l <= k; l++) to->a[k * n + l] = to->a[l * n + k] = het_dot(weighted + 2 * from, column + l * 2 * p + 2 * from, 2 * (end - from));
+    }
+}
+
+/* The shells (box/2 + 1) of an image: points are sorted by their radius. */
+static void fill_shells(shell *to, const het_components *c, int n, const het_components_images *images, int64_t image, const float *column,
+                        float *weighted)
+{
+    int64_t j = 0;
+    for (int64_t s = 0; s < shells_of(c); s++) {
+        const int64_t from = j;
+        while (j < images->p && shell_at(images->points->kxy + 2 * j) == s) j++;
+        add_shell(to + s, n, images, image, column, weighted, from, j);
     }
 }
 
@@ -144,13 +176,27 @@ static double sure_of(const het_components *c, int column)
     return 1.0 / (deviation * deviation);
 }
 
-static void expect_one(const het_components *c, het_components_answer *answer, const het_components_images *images, int64_t image,
-                       const float *column, float *weighted)
+/* What is left of a shell by coefficients e (n) of this covariance (n,n). */
+static double left_of(const shell *at, const double *e, const double *covariance, int n)
+{
+    double sum = at->power;
+    for (int k = 0; k < n; k++) {
+        sum -= 2.0 * e[k] * at->y[k];
+        for (int l = 0; l < n; l++) sum += at->a[k * n + l] * (e[k] * e[l] + covariance[k * n + l]);
+    }
+    return sum;
+}
+
+/* left: NULL, or of this image. */
+static void expect_one(const het_components *c, het_components_answer *answer, double *left, const shell *shells)
 {
     const int order = c->count + 1, n = order + POSE;
     double matrix[COLUMNS * COLUMNS] = {0}, found[COLUMNS] = {0}, lower[COLUMNS * COLUMNS], covariance[COLUMNS * COLUMNS] = {0};
     *answer = (het_components_answer){.mean = {1.0}};
-    normal(matrix, found, n, c, images, image, column, weighted);
+    for (int64_t s = 0; s < shells_of(c); s++) {
+        for (int k = 0; k < n * n; k++) matrix[k] += shells[s].a[k] / c->noise[s];
+        for (int k = 0; k < n; k++) found[k] += (shells[s].y[k] - shells[s].a[k * n]) / c->noise[s]; /* beside V_0 */
+    }
     for (int k = 0; k < n; k++) matrix[k * n + k] += sure_of(c, k);
     const int definite = het_cholesky(lower, matrix, n, 0.0);
     HET_ASSERT(definite); /* by the prior */
@@ -170,24 +216,52 @@ static void expect_one(const het_components *c, het_components_answer *answer, c
             answer->noise[r * order + s] = noise;
         }
     }
+    found[0] += 1.0;
+    for (int64_t s = 0; left != NULL && s < shells_of(c); s++) {
+        left[2 * s] = left_of(shells + s, found, covariance, n);
+        left[2 * s + 1] = shells[s].weight;
+    }
 }
 
-het_status het_components_expect(const het_components *c, het_components_answer *answer, const het_components_images *images,
+int het_components_lefts(const het_components *c)
+{
+    return 2 * (int)shells_of(c);
+}
+
+het_status het_components_expect(const het_components *c, het_components_answer *answer, double *left, const het_components_images *images,
                                  int64_t first, int64_t n, int threads)
 {
-    const int64_t columns = c->count + 1 + POSE, row = (columns + 1) * 2 * images->p;
+    const int columns = c->count + 1 + POSE;
+    const int64_t row = (columns + 1) * 2 * images->p;
     float *work = het_alloc((size_t)(threads * row) * sizeof *work);
-    if (work == NULL) return het_fail(HET_E_MEMORY, "no memory for slices");
+    shell *shells = het_alloc((size_t)(threads * shells_of(c)) * sizeof *shells);
+    const int complete = work != NULL && shells != NULL;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int t = 0; t < threads; t++) {
+    for (int t = 0; t < threads * complete; t++) {
         float *column = work + t * row;
+        shell *own = shells + t * shells_of(c);
         for (int64_t i = first + n * t / threads; i < first + n * (t + 1) / threads; i++) {
             fill_columns(column, c, images, images->rotation + 9 * i);
-            expect_one(c, answer + i, images, i, column, column + columns * 2 * images->p);
+            fill_shells(own, c, columns, images, i, column, column + columns * 2 * images->p);
+            expect_one(c, answer + i, left != NULL ? left + (i - first) * het_components_lefts(c) : NULL, own);
         }
     }
     het_release(work);
-    return HET_OK;
+    het_release(shells);
+    return complete ? HET_OK : het_fail(HET_E_MEMORY, "no memory for slices");
+}
+
+void het_components_set_noise(het_components *c, const double *left, int64_t n)
+{
+    const int each = het_components_lefts(c);
+    for (int64_t s = 0; s < shells_of(c); s++) {
+        double sum = 0.0, weight = 0.0;
+        for (int64_t i = 0; i < n; i++) {
+            sum += left[i * each + 2 * s];
+            weight += left[i * each + 2 * s + 1];
+        }
+        if (weight > 0.0) c->noise[s] = fmax(sum / weight, NOISE_LEAST);
+    }
 }
 
 het_status het_components_add(het_components *c, int which, const het_components_answer *answer, const het_components_images *images)

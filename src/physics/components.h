@@ -9,7 +9,8 @@
  *  Biol. 213:107702): every image's e has a normal posterior, solved from K+1 slices, and in every Fourier voxel the maps solve
  *      sum_i b_i <e e^T>_i V = sum_i a_i <e>_i,   a = C conj(T) X, b = C^2.
  *  c takes up what images differ by in contrast, which is no conformation, and so do five more unknowns of each image with small errors
- *  of its pose, to first order: turns about its axes, slices of V_0 turned by little, and moves. Test: tests/test_components.c */
+ *  of its pose, to first order: turns about its axes, slices of V_0 turned by little, and moves. The noise is what images have left that the
+ *  maps were not made from: what a map lacks would else be told apart as conformations where images have little noise. Test: tests/test_components.c */
 
 enum { HET_COMPONENTS_MOST = 8 };
 
@@ -23,7 +24,7 @@ typedef struct het_components_images {
 
 typedef struct het_components {
     int count;                  /* K */
-    double noise;               /* variance of a Fourier point */
+    double *noise;              /* (box/2 + 1) variance of a Fourier point by shells round(|k|): of noise and what the maps lack */
     double turn, shift;         /* standard deviations of poses: rad about each axis, px */
     double slice_scale;         /* times a slicer's numbers: those of the images */
     het_volume map[HET_COMPONENTS_MOST + 1];
@@ -38,7 +39,7 @@ typedef struct het_components_answer {
     double covariance[(HET_COMPONENTS_MOST + 1) * (HET_COMPONENTS_MOST + 1)], noise[(HET_COMPONENTS_MOST + 1) * (HET_COMPONENTS_MOST + 1)];
 } het_components_answer;
 
-/** Maps of `box` voxels (backproject.h) for images of image_box pixels; turn, shift: as above. Free with het_components_free, also after an error. Errors:
+/** Maps of `box` voxels (backproject.h) for images of image_box pixels; noise: of all shells at first; turn, shift: as above. Free with het_components_free, also after an error. Errors:
  *  HET_E_MEMORY. */
 het_status het_components_new(het_components *components, int count, int64_t box, int64_t image_box, double noise, double turn, double shift);
 void het_components_free(het_components *components);
@@ -47,11 +48,15 @@ int het_components_sums(const het_components *components);
 /** a, b of an image: transform (p,2), ctf (p), shift (2) px. One that holds NaN says nothing: all 0. */
 void het_components_observe(float *a, float *b, const float *transform, const float *ctf, const float *shift, const het_points *points,
                             int64_t p);
-/** The prior of the maps, noise over signal by shells: S = (sum |a|^2 - noise sum b) / sum b^2. Errors: HET_E_MEMORY. */
+/** The prior of the maps, noise over signal by shells: S = (sum |a|^2 - noise sum b) / sum b^2, of the noise as it is now. Errors: HET_E_MEMORY. */
 het_status het_components_measure(het_components *components, const het_components_images *images);
-/** answer[first .. first + n) of these images. Errors: HET_E_MEMORY. */
-het_status het_components_expect(const het_components *components, het_components_answer *answer, const het_components_images *images,
+/** What an image has left: left (box/2 + 1, 2), by shells sum w <|X - C T_t S_R(..)|^2> over its posterior, and sum w. */
+int het_components_lefts(const het_components *components);
+/** answer[first .. first + n) of these images, and left (n, het_components_lefts), or NULL. Errors: HET_E_MEMORY. */
+het_status het_components_expect(const het_components *components, het_components_answer *answer, double *left, const het_components_images *images,
                                  int64_t first, int64_t n, int threads);
+/** The noise from now on: what n images have left. */
+void het_components_set_noise(het_components *components, const double *left, int64_t n);
 /** z of n answers to mean 0 and <z z^T> = 1, as their prior has it (`noise` stays as it was); the maps that are made of them next have the scale instead (parameter
  *  expansion: Liu, Rubin & Wu 1998, Biometrika 85:755). */
 void het_components_whiten(const het_components *components, het_components_answer *answer, int64_t n);
