@@ -148,6 +148,7 @@ het_status het_start_find(het_start *s, het_run *run, het_device *dev, const het
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(stack);
     char path[1100], json[JSON];
+    double reached;
     het_field field[FIELDS];
     const het_start_volume_spec spec = {.folder = run->path, .about = json, .init = &config->init, .seed = (uint64_t)config->train.seed,
                                         .radius = fmin(config->init.radius, (double)(info->box / 2 - 1)),
@@ -164,8 +165,8 @@ het_status het_start_find(het_start *s, het_run *run, het_device *dev, const het
         goto done;
     }
     HET_TRY(search(s, run->comm, dev, stack, &spec));
-    HET_TRY(het_start_fine(s, run->comm, dev, stack, &spec));
-    HET_TRY(het_start_components(s, run->comm, dev, stack, &spec));
+    HET_TRY(het_start_fine(s, run->comm, dev, stack, &spec, &reached));
+    HET_TRY(het_start_components(s, run->comm, dev, stack, &spec, reached));
     if (het_comm_rank(run->comm) == 0) status = het_checkpoint_save(path, field, FIELDS, json);
     status = het_comm_agree(run->comm, status);
     if (status == HET_OK) het_stage_forget(run->comm, run->path);

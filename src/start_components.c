@@ -11,10 +11,11 @@
 #include "rng.h"
 #include "stop.h"
 
-enum { ROUNDS = 15, IMAGES = 16000, NOISE_IMAGES = 2000, WORDS = sizeof(het_components_answer) / sizeof(float) };
-static const double GROWTH = 1.5; /* times the start's radius */
-static const double MOVED = 0.3;       /* px: poses that were found are right to this, or better, */
-static const double TURNED = 1.0;      /* and to this many pixels at the rim of a disc as wide as the box */
+enum { FIRST_ROUNDS = 15, LAST_ROUNDS = 10, STEPS = 3, IMAGES = 8000, OTHERS = 1000, WORDS = sizeof(het_components_answer) / sizeof(float) };
+static const double GROWTH = 1.5; /* times the start's radius, at first */
+static const double SUMS_BYTES = 2147483648.0; /* at most, of the sums to the radius that poses were found with */
+static const double MOVED = 0.3;  /* px: poses that were found are right to this, or better, */
+static const double TURNED = 1.0; /* and to this many pixels at the rim of a disc as wide as the box */
 static const double TOLD = 0.25;  /* of an axis's variance: those of which images tell less are left */
 
 typedef struct finder {
@@ -27,36 +28,74 @@ typedef struct finder {
     het_observer observer;
     float *pixels, *transform, *ctf; /* of a block */
     het_components model;
-    het_components_images images; /* of those that the model is made from */
-    float *rotation;              /* theirs */
-    int64_t *index;               /* (images) which they are; the later half is asked alone */
-    int64_t asked;                /* images in all */
+    int64_t others;               /* of the images below: the later ones, which the maps are not made from */
+    het_components_images images; /* count: of those that they are made from */
+    int64_t *index;               /* (images) which they are */
     het_components_answer *answer;
-    double *left; /* of the first images of that half, as many as the noise is told by */
+    double *left; /* of the others */
 } finder;
 
-static double radius_for(const het_config_init *init, int64_t box)
+static double first_radius(const het_config_init *init, int64_t box)
 {
     return fmin(GROWTH * init->radius, (double)(box / 2 - 1));
 }
 
-static int64_t asked_of(int64_t images)
+static double sums_bytes(int components, double radius)
 {
-    return images < IMAGES ? images : IMAGES;
+    return 0.5 * (components + 1) * (components + 2) * (double)het_backproject_bytes(het_backproject_box(radius));
+}
+
+/* Up to `reach`, as far as memory allows. */
+static double last_radius(int components, double first, double reach)
+{
+    while (reach > first && sums_bytes(components, reach) > SUMS_BYTES) reach -= 1.0;
+    return fmax(first, reach);
+}
+
+static int64_t others_of(int64_t images)
+{
+    return images / 2 < OTHERS ? images / 2 : OTHERS;
+}
+
+static int64_t makers_of(int64_t images)
+{
+    return images - others_of(images) < IMAGES ? images - others_of(images) : IMAGES;
+}
+
+static size_t bytes_of(int components, int64_t images, double radius)
+{
+    const double points = 0.5 * M_PI * radius * radius, n = (double)(makers_of(images) + others_of(images));
+    return (size_t)(n * ((3.0 * points + 11.0) * sizeof(float) + sizeof(het_components_answer)) + sums_bytes(components, radius));
 }
 
 size_t het_start_components_bytes(const het_config_init *init, int64_t images, int64_t box)
 {
-    const double radius = radius_for(init, box), points = 0.5 * M_PI * radius * radius;
-    const size_t n = (size_t)asked_of(images), k = (size_t)init->components,
-                 each = (size_t)(3.0 * points) * sizeof(float) + 9 * sizeof(float) + sizeof(het_components_answer);
-    return k == 0 ? 0 : n * each + (k + 1) * (k + 2) / 2 * (size_t)het_backproject_bytes(het_backproject_box(radius));
+    const double first = first_radius(init, box);
+    size_t most = init->components > 0 ? bytes_of((int)init->components, images, first) : 0;
+    for (int k = 1; k <= init->components; k++) {
+        const double last = last_radius(k, first, (double)(box / 2 - 1));
+        const size_t bytes = last > first ? bytes_of(k, images, first) + bytes_of(k, images, last) : 0;
+        if (bytes > most) most = bytes;
+    }
+    return most;
 }
 
-static int64_t noise_images(int64_t asked)
+static int64_t asked(const finder *f)
 {
-    const int64_t others = asked - asked / 2;
-    return others < NOISE_IMAGES ? others : NOISE_IMAGES;
+    return f->images.count + f->others;
+}
+
+/* Which images are asked: not by turns, as stacks may hold conformations by turns. */
+static void choose_images(finder *f, uint64_t seed)
+{
+    const int64_t n = asked(f);
+    for (int64_t i = 0; i < n; i++) f->index[i] = i * f->start->count / n;
+    het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 3, 0);
+    het_rng_shuffle(&rng, f->index, n);
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(f->images.rotation + 9 * i, f->start->rotation + 9 * f->index[i], 9 * sizeof(float));
+        memcpy(f->images.shift + 2 * i, f->start->shift + 2 * f->index[i], 2 * sizeof(float));
+    }
 }
 
 static het_status prepare(finder *f, int count, double noise, uint64_t seed)
@@ -64,7 +103,7 @@ static het_status prepare(finder *f, int count, double noise, uint64_t seed)
     het_status status = HET_OK;
     const het_stack_info *info = het_stack_get_info(f->stack);
     const size_t pixels = (size_t)(info->box * info->box);
-    const int64_t box = het_backproject_box(f->radius), n = asked_of(f->start->count), half = n / 2;
+    const int64_t box = het_backproject_box(f->radius);
     HET_TRY(het_points_new(&f->points, info->box));
     const int64_t p = het_points_within(&f->points, f->radius);
     HET_TRY(het_observer_new(&f->observer, f->dev, &f->points, info->apix, f->radius));
@@ -72,21 +111,20 @@ static het_status prepare(finder *f, int count, double noise, uint64_t seed)
     f->pixels = het_alloc(HET_OBSERVED * pixels * sizeof *f->pixels);
     f->transform = het_alloc((size_t)(HET_OBSERVED * 2 * p) * sizeof *f->transform);
     f->ctf = het_alloc((size_t)(HET_OBSERVED * p) * sizeof *f->ctf);
-    f->images = (het_components_images){.points = &f->points, .count = half, .p = p,
-                                        .a = het_alloc((size_t)(n * 2 * p) * sizeof(float)), .b = het_alloc((size_t)(n * p) * sizeof(float))};
-    f->rotation = het_alloc((size_t)(9 * n) * sizeof *f->rotation);
+    f->others = others_of(f->start->count);
+    f->images = (het_components_images){.points = &f->points, .count = makers_of(f->start->count), .p = p};
+    const int64_t n = asked(f);
+    f->images.a = het_alloc((size_t)(n * 2 * p) * sizeof(float));
+    f->images.b = het_alloc((size_t)(n * p) * sizeof(float));
+    f->images.rotation = het_alloc((size_t)(9 * n) * sizeof(float));
+    f->images.shift = het_alloc((size_t)(2 * n) * sizeof(float));
     f->index = het_alloc((size_t)n * sizeof *f->index);
     f->answer = het_alloc((size_t)n * sizeof *f->answer);
-    f->left = het_alloc((size_t)(noise_images(n) * het_components_lefts(&f->model)) * sizeof *f->left);
-    if (f->pixels == NULL || f->transform == NULL || f->ctf == NULL || f->images.a == NULL || f->images.b == NULL || f->rotation == NULL ||
-        f->index == NULL || f->answer == NULL || f->left == NULL)
-        return het_fail(HET_E_MEMORY, "no memory for the conformations of %lld images", (long long)n);
-    f->images.rotation = f->rotation;
-    f->asked = n;
-    for (int64_t i = 0; i < n; i++) f->index[i] = i * f->start->count / n;
-    het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 3, 0); /* not by turns: stacks may hold conformations by turns */
-    het_rng_shuffle(&rng, f->index, n);
-    for (int64_t i = 0; i < n; i++) memcpy(f->rotation + 9 * i, f->start->rotation + 9 * f->index[i], 9 * sizeof *f->rotation);
+    f->left = het_alloc((size_t)(f->others * het_components_lefts(&f->model)) * sizeof *f->left);
+    const void *const mine[] = {f->pixels, f->transform, f->ctf, f->images.a, f->images.b, f->images.rotation, f->images.shift, f->index, f->answer, f->left};
+    for (size_t i = 0; i < sizeof mine / sizeof *mine; i++)
+        if (mine[i] == NULL) return het_fail(HET_E_MEMORY, "no memory for the conformations of %lld images", (long long)n);
+    choose_images(f, seed);
 done:
     return status;
 }
@@ -96,33 +134,33 @@ static void finder_free(finder *f)
     het_observer_free(&f->observer);
     het_components_free(&f->model);
     het_points_free(&f->points);
-    void *const mine[] = {f->pixels, f->transform, f->ctf, f->images.a, f->images.b, f->rotation, f->index, f->answer, f->left};
+    void *const mine[] = {f->pixels, f->transform, f->ctf, f->images.a, f->images.b, f->images.rotation, f->images.shift, f->index, f->answer, f->left};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) het_release(mine[i]);
 }
 
-/* n images of the stack: a, b. */
-static het_status observe(finder *f, float *a, float *b, const int64_t *index, int64_t n)
+/* n images of the stack, moved back by their shifts: a, b. */
+static het_status observe(finder *f, float *a, float *b, const float *shift, const int64_t *index, int64_t n)
 {
     het_status status = HET_OK;
     const int64_t p = f->images.p;
     HET_TRY(het_observe_stack(&f->observer, f->transform, f->ctf, f->pixels, f->stack, index, n));
 #pragma omp parallel for num_threads(f->dev->threads) schedule(static)
     for (int64_t i = 0; i < n; i++)
-        het_components_observe(a + i * 2 * p, b + i * p, f->transform + i * 2 * p, f->ctf + i * p, f->start->shift + 2 * index[i], &f->points, p);
+        het_components_observe(a + i * 2 * p, b + i * p, f->transform + i * 2 * p, f->ctf + i * p, shift + 2 * i, &f->points, p);
     if (het_stop_signal() != 0) status = het_stop_status(); /* not for its time: every start of the program gets on */
 done:
     return status;
 }
 
-/* The images that the model is made from, to all ranks. */
+/* The images that are asked, to all ranks. */
 static het_status read_images(finder *f)
 {
     het_status status = HET_OK;
-    const int64_t count = f->asked, p = f->images.p;
+    const int64_t count = asked(f), p = f->images.p;
     int64_t first, own;
     het_comm_share(f->comm, count, &first, &own);
     for (int64_t at = first; at < first + own && status == HET_OK; at += HET_OBSERVED)
-        status = observe(f, f->images.a + at * 2 * p, f->images.b + at * p, f->index + at, first + own - at < HET_OBSERVED ? first + own - at : HET_OBSERVED);
+        status = observe(f, f->images.a + at * 2 * p, f->images.b + at * p, f->images.shift + 2 * at, f->index + at, first + own - at < HET_OBSERVED ? first + own - at : HET_OBSERVED);
     HET_TRY(het_comm_agree(f->comm, status));
     HET_TRY(het_comm_unite_rows(f->comm, f->images.a, count, 2 * p, first, own));
     status = het_comm_unite_rows(f->comm, f->images.b, count, p, first, own);
@@ -130,11 +168,17 @@ done:
     return status;
 }
 
+/* Nothing is known of images [first, first + n). */
+static void forget(finder *f, int64_t first, int64_t n)
+{
+    for (int64_t i = first; i < first + n; i++) f->answer[i] = (het_components_answer){.mean = {1.0}};
+}
+
 static void first_answers(finder *f, uint64_t seed)
 {
+    forget(f, 0, asked(f));
     for (int64_t i = 0; i < f->images.count; i++) {
         het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 2, (uint64_t)f->index[i]);
-        f->answer[i] = (het_components_answer){.mean = {1.0}};
         for (int k = 1; k <= f->model.count; k++) f->answer[i].mean[k] = (double)het_rng_normal(&rng);
     }
 }
@@ -175,98 +219,144 @@ done:
     return status;
 }
 
-/* Of images that the maps are not made from: these fit the noise of their own. */
-static het_status find_noise(finder *f)
+/* Maps, the answers of all, and the noise by those that the maps are not made from: maps fit that of their own. */
+static het_status one_round(finder *f)
 {
     het_status status = HET_OK;
-    const int64_t n = noise_images(f->asked);
-    HET_TRY(find_answers(f, f->left, f->images.count, n));
-    het_components_set_noise(&f->model, f->left, n);
+    het_components_whiten(&f->model, f->answer, f->images.count, asked(f));
+    HET_TRY(make_maps(f));
+    HET_TRY(find_answers(f, NULL, 0, f->images.count));
+    HET_TRY(find_answers(f, f->left, f->images.count, f->others));
+    het_components_move(&f->images, f->answer, 0, asked(f), f->dev->threads);
+    het_components_set_noise(&f->model, f->left, f->others);
     status = het_comm_agree(f->comm, het_components_measure(&f->model, &f->images));
+done:
+    return status;
+}
+
+/* Only those axes stay that images tell of. last: and say so. */
+static het_status choose(finder *f, het_components_axes *axes, int last)
+{
+    het_status status = HET_OK;
+    char list[16 * HET_COMPONENTS_MOST] = "";
+    int count = 0;
+    het_components_find_axes(axes, &f->model, f->answer + f->images.count, f->others);
+    for (int k = 0; k < f->model.count; k++) {
+        count += axes->told[k] >= TOLD;
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%.2f", k > 0 ? ", " : "", axes->told[k]);
+    }
+    het_info("start: %sconformations along %d of %d axes: of their variance images tell %s", last ? "first " : "", count, f->model.count, list);
+    HET_TRY(het_comm_agree(f->comm, het_components_keep(&f->model, axes, count)));
+    forget(f, 0, asked(f));
 done:
     return status;
 }
 
 /* Along the first axis z has variance 1, along the others as much less as they change the images less: told = A/(1 + A) of axes that A noises
  * of an image tell apart. */
-static double scale_of(const het_components_axis *axis, int j)
+static double scale_of(const het_components_axes *axes, int j)
 {
-    return sqrt(axis[j].told / (1.0 - axis[j].told) * (1.0 - axis[0].told) / axis[0].told);
+    return sqrt(axes->told[j] / (1.0 - axes->told[j]) * (1.0 - axes->told[0]) / axes->told[0]);
 }
 
-/* z of n images of the stack from `first` on. */
-static het_status answer_block(finder *f, float *z, const het_components_axis *axis, int axes, int64_t first, int64_t n)
+/* z and poses of n images of the stack from `first` on. */
+static het_status answer_block(finder *f, float *z, const het_components_axes *axes, int64_t first, int64_t n)
 {
     het_status status = HET_OK;
     int64_t index[HET_OBSERVED];
-    het_components_images some = f->images;
-    some.rotation = f->start->rotation + 9 * first;
+    const het_components_images some = {.points = &f->points, .count = n, .p = f->images.p, .a = f->images.a, .b = f->images.b,
+                                        .rotation = f->start->rotation + 9 * first, .shift = f->start->shift + 2 * first};
     for (int64_t i = 0; i < n; i++) index[i] = first + i;
-    HET_TRY(observe(f, some.a, some.b, index, n));
+    HET_TRY(observe(f, some.a, some.b, some.shift, index, n));
+    forget(f, 0, n);
     HET_TRY(het_components_expect(&f->model, f->answer, NULL, &some, 0, n, f->dev->threads));
-    for (int64_t i = 0; i < n; i++) {
-        float *to = z + (first + i) * f->start->latents.z_dim;
-        for (int j = 0; j < axes; j++) to[j] = (float)(scale_of(axis, j) * het_components_along(axis + j, &f->model, f->answer + i));
+    for (int step = 0; step < STEPS; step++) {
+        het_components_move(&some, f->answer, 0, n, f->dev->threads);
+        HET_TRY(het_components_expect(&f->model, f->answer, NULL, &some, 0, n, f->dev->threads));
     }
+    for (int64_t i = 0; i < n; i++)
+        for (int j = 0; j < f->model.count; j++)
+            z[(first + i) * f->start->latents.z_dim + j] = (float)(scale_of(axes, j) * f->answer[i].mean[1 + j]);
 done:
     return status;
 }
 
 /* Those of all images, to all ranks. */
-static het_status answer_all(finder *f, const het_components_axis *axis, int axes)
+static het_status answer_all(finder *f, const het_components_axes *axes)
 {
     het_status status = HET_OK;
-    const int64_t count = f->start->count, dim = f->start->latents.z_dim;
+    het_start *start = f->start;
+    const int64_t count = start->count, dim = start->latents.z_dim;
     int64_t first, own;
     float *z = het_alloc((size_t)(count * dim) * sizeof *z);
     HET_TRY(het_comm_agree(f->comm, z != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the start's conformations")));
-    memcpy(z, f->start->latents.z, (size_t)(count * dim) * sizeof *z);
+    memcpy(z, start->latents.z, (size_t)(count * dim) * sizeof *z);
+    for (int64_t i = 0; i < asked(f); i++) {
+        memcpy(start->rotation + 9 * f->index[i], f->images.rotation + 9 * i, 9 * sizeof(float));
+        memcpy(start->shift + 2 * f->index[i], f->images.shift + 2 * i, 2 * sizeof(float));
+    }
     het_comm_share(f->comm, count, &first, &own);
     for (int64_t at = first; at < first + own && status == HET_OK; at += HET_OBSERVED)
-        status = answer_block(f, z, axis, axes, at, first + own - at < HET_OBSERVED ? first + own - at : HET_OBSERVED);
+        status = answer_block(f, z, axes, at, first + own - at < HET_OBSERVED ? first + own - at : HET_OBSERVED);
     HET_TRY(het_comm_agree(f->comm, status));
     HET_TRY(het_comm_unite_rows(f->comm, z, count, dim, first, own));
-    het_latents_put(&f->start->latents, z);
+    HET_TRY(het_comm_unite_rows(f->comm, start->rotation, count, 9, first, own));
+    HET_TRY(het_comm_unite_rows(f->comm, start->shift, count, 2, first, own));
+    het_latents_put(&start->latents, z);
 done:
     het_release(z);
     return status;
 }
 
-/* How many of the axes count, and say so. */
-static int choose(const het_components_axis *axis, int count)
+/* The first axes, from random conformations. */
+static het_status find_first(finder *f, het_components_axes *axes, int count, const het_start_volume_spec *spec)
 {
-    char list[16 * HET_COMPONENTS_MOST] = "";
-    int axes = 0;
-    for (int k = 0; k < count; k++) {
-        axes += axis[k].told >= TOLD;
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%.2f", k > 0 ? ", " : "", axis[k].told);
-    }
-    het_info("start: first conformations along %d of %d axes: of their variance images tell %s", axes, count, list);
-    return axes;
+    het_status status = HET_OK;
+    HET_TRY(het_comm_agree(f->comm, prepare(f, count, spec->noise_variance, spec->seed)));
+    HET_TRY(read_images(f));
+    HET_TRY(het_comm_agree(f->comm, het_components_measure(&f->model, &f->images)));
+    first_answers(f, spec->seed);
+    for (int round = 0; round < FIRST_ROUNDS; round++) HET_TRY(one_round(f));
+    HET_TRY(choose(f, axes, 0));
+    status = find_answers(f, NULL, 0, f->images.count);
+done:
+    return status;
 }
 
-het_status het_start_components(het_start *start, het_comm *comm, het_device *dev, const het_stack *stack, const het_start_volume_spec *spec)
+/* The same images, poses and conformations to a larger radius. */
+static het_status widen(finder *wide, const finder *f, const het_start_volume_spec *spec)
+{
+    het_status status = HET_OK;
+    HET_TRY(het_comm_agree(f->comm, prepare(wide, f->model.count, spec->noise_variance, spec->seed)));
+    memcpy(wide->images.rotation, f->images.rotation, (size_t)(9 * asked(f)) * sizeof(float));
+    memcpy(wide->images.shift, f->images.shift, (size_t)(2 * asked(f)) * sizeof(float));
+    memcpy(wide->answer, f->answer, (size_t)asked(f) * sizeof *f->answer);
+    HET_TRY(read_images(wide));
+    status = het_comm_agree(f->comm, het_components_measure(&wide->model, &wide->images));
+done:
+    return status;
+}
+
+het_status het_start_components(het_start *start, het_comm *comm, het_device *dev, const het_stack *stack, const het_start_volume_spec *spec, double reach)
 {
     het_status status = HET_OK;
     const int64_t most = spec->init->components < start->latents.z_dim ? spec->init->components : start->latents.z_dim;
-    finder f = {.start = start, .comm = comm, .dev = dev, .stack = stack, .radius = radius_for(spec->init, het_stack_get_info(stack)->box)};
-    het_components_axis axis[HET_COMPONENTS_MOST];
+    const double first = first_radius(spec->init, het_stack_get_info(stack)->box);
+    finder f = {.start = start, .comm = comm, .dev = dev, .stack = stack, .radius = first}, wide = f, *last = &f;
+    het_components_axes axes;
     if (most == 0) return HET_OK;
-    HET_TRY(het_comm_agree(comm, prepare(&f, (int)most, spec->noise_variance, spec->seed)));
-    HET_TRY(read_images(&f));
-    HET_TRY(het_comm_agree(comm, het_components_measure(&f.model, &f.images)));
-    first_answers(&f, spec->seed);
-    for (int round = 0; round < ROUNDS; round++) {
-        HET_TRY(make_maps(&f));
-        HET_TRY(find_answers(&f, NULL, 0, f.images.count));
-        HET_TRY(find_noise(&f));
-        het_components_whiten(&f.model, f.answer, f.images.count);
+    HET_TRY(find_first(&f, &axes, (int)most, spec));
+    wide.radius = last_radius(f.model.count, first, reach);
+    if (wide.radius > first) {
+        if (f.model.count == 0) goto done; /* to that radius poses are fine */
+        HET_TRY(widen(&wide, &f, spec));
+        last = &wide;
     }
-    HET_TRY(find_answers(&f, NULL, f.images.count, f.asked - f.images.count));
-    het_components_axes(axis, &f.model, f.answer + f.images.count, f.asked - f.images.count);
-    const int axes = choose(axis, f.model.count);
-    if (axes > 0) status = answer_all(&f, axis, axes);
+    for (int round = 0; round < LAST_ROUNDS; round++) HET_TRY(one_round(last));
+    HET_TRY(choose(last, &axes, 1));
+    status = answer_all(last, &axes);
 done:
     finder_free(&f);
+    finder_free(&wide);
     return status;
 }

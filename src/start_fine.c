@@ -241,16 +241,18 @@ size_t het_start_fine_bytes(const het_config_init *init, int64_t images, int64_t
     return is_worth(init, box) ? 2 * (size_t)images * sizeof(float) + het_reconstructor_bytes(box, full_of(box), parts) : 0;
 }
 
-het_status het_start_fine(het_start *start, het_comm *comm, het_device *dev, const het_stack *stack, const het_start_volume_spec *spec)
+het_status het_start_fine(het_start *start, het_comm *comm, het_device *dev, const het_stack *stack, const het_start_volume_spec *spec, double *reached)
 {
     het_status status = HET_OK;
     const int64_t box = het_stack_get_info(stack)->box;
     finer f = {.start = start, .comm = comm, .dev = dev, .stack = stack, .radius = spec->radius, .full = full_of(box)};
+    *reached = f.radius;
     if (!is_worth(spec->init, box)) goto done;
     HET_TRY(het_comm_agree(comm, het_points_new(&f.points, box)));
     f.moved = het_alloc((size_t)start->count * 2 * sizeof *f.moved);
     HET_TRY(het_comm_agree(comm, f.moved != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the start's poses")));
     status = do_rounds(&f, spec);
+    *reached = f.radius;
 done:
     het_slicer_free(&f.slicer);
     het_points_free(&f.points);
