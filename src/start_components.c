@@ -11,7 +11,7 @@
 #include "rng.h"
 #include "stop.h"
 
-enum { FIRST_ROUNDS = 15, LAST_ROUNDS = 10, STEPS = 3, IMAGES = 8000, OTHERS = 1000, WORDS = sizeof(het_components_answer) / sizeof(float) };
+enum { FIRST_ROUNDS = 15, LAST_ROUNDS = 10, WIDE_ROUNDS = 4, STEPS = 3, IMAGES = 8000, OTHERS = 1000, WORDS = sizeof(het_components_answer) / sizeof(float) };
 static const double GROWTH = 1.5; /* times the start's radius, at first */
 static const double SUMS_BYTES = 2147483648.0; /* at most, of the sums to the radius that poses were found with */
 static const double MOVED = 0.3;  /* px: poses that were found are right to this, or better, */
@@ -352,7 +352,7 @@ het_status het_start_components(het_start *start, het_comm *comm, het_device *de
         HET_TRY(widen(&wide, &f, spec));
         last = &wide;
     }
-    for (int round = 0; round < LAST_ROUNDS; round++) HET_TRY(one_round(last));
+    for (int round = 0; round < (last == &f ? LAST_ROUNDS : WIDE_ROUNDS); round++) HET_TRY(one_round(last));
     HET_TRY(choose(last, &axes, 1));
     status = answer_all(last, &axes);
 done:

@@ -74,7 +74,7 @@ if [ -z "${HET_SHORT:-}" ]; then
 # the start's poses are as fine as the images allow, not as its radius (8 of 15 Fourier pixels) does
 run simulate --atoms atoms.pdb -n 320 -D 32 --apix 3 --snr-db 10 --shift 1 --seed 6 -o rigid.h5
 for rounds in 6 0; do
-    run train rigid.h5 -o fine$rounds "${settings[@]}" --set init.fine_rounds=$rounds --set train.epochs=0.1
+    run train rigid.h5 -o fine$rounds "${settings[@]}" --set init.fine_rounds=$rounds --set init.components=0 --set train.epochs=0.1
     run predict fine$rounds rigid.h5
     run evaluate fine$rounds --truth rigid.h5 --per-image 0 --json fine$rounds.json
 done

@@ -15,7 +15,7 @@ awk '/^ATOM/ && $6 <= 80 { a[n++] = $0 }
      }' chain.pdb >three.pdb
 run simulate --atoms three.pdb -n 400 -D 32 --apix 3 --snr-db 3 --shift 1 --seed 3 -o stack.h5
 run train stack.h5 -o run "${TINY[@]}" --set init.method=search --set init.radius=8 --set init.search_images=400 --set init.search_rounds=20 \
-    --set init.rounds=2 --set init.components=0 --set init.epochs=2 --set train.epochs=4 --set train.freeze_epochs=0 --set train.rate_final=1 --set ablation.cpp=false
+    --set init.rounds=2 --set init.epochs=2 --set train.epochs=4 --set train.freeze_epochs=0 --set train.rate_final=1 --set ablation.cpp=false
 grep -q "random starts 2 and 1 agree, [0-9]* degrees apart but for the particle's own symmetry: 3 turns\|random starts 1 and 2 agree, .* 3 turns" err ||
     fail "the symmetry is not seen: $(cat err)"
 grep -q 'poses of 0.0 % of the images are not confirmed' err || fail "the same views count as other poses: $(cat err)"

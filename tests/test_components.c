@@ -10,6 +10,7 @@
 #include "../src/arena.h"
 #include "../src/physics/components.h"
 #include "../src/physics/rotation.h"
+#include "../src/physics/stats.h"
 #include "../src/rng.h"
 
 enum { D = 16, SMALL = 14, N = 800, HALF = N / 2, K = 2, ROUNDS = 20 };
@@ -24,14 +25,20 @@ typedef struct world {
     het_components_answer answer[N];
 } world;
 
-/* A round particle with an arm, which its conformation brings or takes. */
+/* Three blobs, and an arm that its conformation brings or takes. */
 static void make_map(het_volume *map, double arm)
 {
+    static const double blob[4][4] = {{3, 0, 0, 0.9}, {0, -4, 1, 0.7}, {-2, 2, -3, 0.8}, {1, 3, 3, 0}};
     assert_int_equal(het_volume_new(map, D, 1.0), HET_OK);
     for (int i = 0; i < D * D * D; i++) {
-        const double x = i % D - D / 2, y = i / D % D - D / 2, z = i / D / D - D / 2;
-        map->data[i] = (float)(1.2 * exp(-0.5 * (x * x + y * y / 2.0 + (z - 1) * (z - 1)) / 2.0) +
-                               arm * exp(-0.5 * ((x - 3) * (x - 3) + (y + 2) * (y + 2) + z * z) / 1.5));
+        const double at[3] = {i % D - D / 2, i / D % D - D / 2, i / D / D - D / 2};
+        double sum = 0.0;
+        for (int b = 0; b < 4; b++) {
+            double r2 = 0.0;
+            for (int c = 0; c < 3; c++) r2 += (at[c] - blob[b][c]) * (at[c] - blob[b][c]);
+            sum += (b < 3 ? blob[b][3] : arm) * exp(-0.5 * r2 / 1.5);
+        }
+        map->data[i] = (float)sum;
     }
 }
 
@@ -94,8 +101,8 @@ static void forget(world *w)
     for (int i = 0; i < N; i++) w->answer[i] = (het_components_answer){.mean = {1.0}};
 }
 
-/* The axes, and all images' answers along them. */
-static void find(world *w, het_components_axes *axes, double noise)
+/* The axes, and all images' answers along them. moves: poses follow. */
+static void find(world *w, het_components_axes *axes, double noise, int moves)
 {
     static double left[(N - HALF) * (SMALL + 2)];
     assert_int_equal(het_components_new(&w->model, K, SMALL, D, noise, 0.1, 0.3), HET_OK);
@@ -113,6 +120,7 @@ static void find(world *w, het_components_axes *axes, double noise)
         assert_int_equal(het_components_solve(&w->model), HET_OK);
         assert_int_equal(het_components_expect(&w->model, w->answer, NULL, &w->images, 0, HALF, 2), HET_OK);
         assert_int_equal(het_components_expect(&w->model, w->answer, left, &w->images, HALF, N - HALF, 2), HET_OK);
+        if (moves) het_components_move(&w->images, w->answer, 0, N, 2);
         het_components_set_noise(&w->model, left, N - HALF);
     }
     het_components_find_axes(axes, &w->model, w->answer + HALF, N - HALF);
@@ -143,7 +151,7 @@ static void conformation_comes_back(void **state)
     het_components_axes axes;
     double found[N], contrast[N], mean = 0.0, square = 0.0;
     make_world(&w, 0.5, 0.1);
-    find(&w, &axes, 0.1);
+    find(&w, &axes, 0.1, 0);
     for (int i = 0; i < N; i++) {
         found[i] = w.answer[i].mean[1];
         contrast[i] = w.answer[i].mean[0];
@@ -162,6 +170,52 @@ static void conformation_comes_back(void **state)
     world_free(&w);
 }
 
+/* Degrees, median over the images, from one set of rotations to another after the turn in between. */
+static double apart(const float *a, const float *b)
+{
+    double m[9] = {0}, turn[9], moved[9], degrees[N];
+    for (int i = 0; i < N; i++)
+        for (int r = 0; r < 3; r++)
+            for (int c = 0; c < 3; c++)
+                for (int j = 0; j < 3; j++) m[3 * r + c] += (double)a[9 * i + 3 * j + r] * (double)b[9 * i + 3 * j + c];
+    het_rotation_nearest(turn, m);
+    for (int i = 0; i < N; i++) {
+        double x[9], y[9];
+        for (int c = 0; c < 9; c++) {
+            x[c] = (double)a[9 * i + c];
+            y[c] = (double)b[9 * i + c];
+        }
+        het_rotation_multiply(moved, x, turn);
+        degrees[i] = 180.0 / M_PI * het_rotation_angle(het_rotation_distance2(moved, y));
+    }
+    return het_median(degrees, N);
+}
+
+/* Poses that are wrong by up to six degrees and half a pixel come back with the conformations. */
+static void poses_follow(void **state)
+{
+    (void)state;
+    static world w;
+    static float right[9 * N];
+    het_components_axes axes;
+    double found[N];
+    make_world(&w, 0.5, 0.01);
+    memcpy(right, w.rotation, sizeof right);
+    for (int i = 0; i < N; i++) {
+        het_rng rng = het_rng_at(3, HET_STREAM_SEARCH, 1, (uint64_t)i);
+        for (int c = 0; c < HET_COMPONENTS_POSE; c++) w.answer[i].pose[c] = (c < 3 ? 0.06 : 0.3) * (double)het_rng_normal(&rng);
+    }
+    het_components_move(&w.images, w.answer, 0, N, 2);
+    const double before = apart(w.rotation, right);
+    find(&w, &axes, 0.01, 1);
+    for (int i = 0; i < N; i++) found[i] = w.answer[i].mean[1];
+    print_message("poses %.2f degrees apart, %.2f before; told %.3f %.3f, |correlation| %.3f\n", apart(w.rotation, right), before, axes.told[0], axes.told[1],
+                  fabs(correlation(found + HALF, w.z + HALF, N - HALF)));
+    assert_true(apart(w.rotation, right) < 0.5 * before);
+    assert_true(fabs(correlation(found + HALF, w.z + HALF, N - HALF)) > 0.85);
+    world_free(&w);
+}
+
 /* Of images that do not differ but in contrast none is told, on others than the maps were made from. */
 static void noise_is_no_conformation(void **state)
 {
@@ -169,7 +223,7 @@ static void noise_is_no_conformation(void **state)
     static world w;
     het_components_axes axes;
     make_world(&w, 0.0, 0.5);
-    find(&w, &axes, 0.5);
+    find(&w, &axes, 0.5, 0);
     double found[N];
     for (int i = 0; i < N; i++) found[i] = w.answer[i].mean[1];
     print_message("told %.3f %.3f, |correlation| with the contrast %.3f\n", axes.told[0], axes.told[1], fabs(correlation(found + HALF, w.contrast + HALF, N - HALF)));
@@ -190,7 +244,7 @@ static void nan_says_nothing(void **state)
     memset(x, 0, (size_t)(3 * w.images.p) * sizeof *x);
     x[5] = NAN;
     het_components_observe(w.images.a, w.images.b, x, x + 2 * w.images.p, shift, &w.points, w.images.p);
-    find(&w, &axes, 0.1);
+    find(&w, &axes, 0.1, 0);
     het_release(x);
     assert_int_equal(het_components_expect(&w.model, w.answer, NULL, &w.images, 0, 1, 1), HET_OK);
     assert_true(w.answer[0].mean[0] == 1.0 && w.answer[0].mean[1] == 0.0);
@@ -226,7 +280,7 @@ static void one_map_is_the_plain_one(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(conformation_comes_back), cmocka_unit_test(noise_is_no_conformation),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(conformation_comes_back), cmocka_unit_test(poses_follow), cmocka_unit_test(noise_is_no_conformation),
                                        cmocka_unit_test(nan_says_nothing), cmocka_unit_test(one_map_is_the_plain_one)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
