@@ -68,11 +68,12 @@ static size_t bytes_of(int components, int64_t images, double radius)
     return (size_t)(n * ((3.0 * points + 11.0) * sizeof(float) + sizeof(het_components_answer)) + sums_bytes(components, radius));
 }
 
-size_t het_start_components_bytes(const het_config_init *init, int64_t images, int64_t box)
+size_t het_start_components_bytes(const het_config_init *init, int64_t images, int64_t box, int wide)
 {
     const double first = first_radius(init, box);
-    size_t most = init->components > 0 ? bytes_of((int)init->components, images, first) : 0;
-    for (int k = 1; k <= init->components; k++) {
+    size_t most = 0;
+    if (!wide) return init->components > 0 ? bytes_of((int)init->components, images, first) : 0;
+    for (int k = 1; k <= init->components && init->fine_rounds > 0; k++) {
         const double last = last_radius(k, first, (double)(box / 2 - 1));
         const size_t bytes = last > first ? bytes_of(k, images, first) + bytes_of(k, images, last) : 0;
         if (bytes > most) most = bytes;
@@ -347,8 +348,8 @@ het_status het_start_components(het_start *start, het_comm *comm, het_device *de
     if (most == 0) return HET_OK;
     HET_TRY(find_first(&f, &axes, (int)most, spec));
     wide.radius = last_radius(f.model.count, first, reach);
+    if (wide.radius > first && f.model.count == 0) goto done; /* poses are finer than to the first radius already */
     if (wide.radius > first) {
-        if (f.model.count == 0) goto done; /* to that radius poses are fine */
         HET_TRY(widen(&wide, &f, spec));
         last = &wide;
     }

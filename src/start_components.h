@@ -10,5 +10,5 @@
  *  its z; the rest is as it was. The same bits on any number of ranks. Collective. Errors: HET_E_STOPPED on a signal, HET_E_MEMORY,
  *  those of reading. Test: tests/test_components.c, tests/cli_start.sh */
 het_status het_start_components(het_start *start, het_comm *comm, het_device *dev, const het_stack *stack, const het_start_volume_spec *spec, double reach);
-/** What it takes on the host, about, at most. */
-size_t het_start_components_bytes(const het_config_init *init, int64_t images, int64_t box);
+/** What it takes on the host, about, at most; wide: to the radius of finer poses (start_fine.h; 0 where init.fine_rounds is), else at first. */
+size_t het_start_components_bytes(const het_config_init *init, int64_t images, int64_t box, int wide);

@@ -43,10 +43,12 @@ het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root
     memory.images += kept;
     const int64_t few = count < c->init.images ? count : c->init.images;
     if (started) {
-        const size_t poses = start_bytes(m, few), linear = het_start_components_bytes(&c->init, count, m->spec.box);
+        const size_t poses = start_bytes(m, few), linear = het_start_components_bytes(&c->init, count, m->spec.box, 0),
+                     fine = het_start_fine_bytes(&c->init, count, m->spec.box, m->spec.parts),
+                     wide = het_start_components_bytes(&c->init, count, m->spec.box, 1);
         memory.start = poses > linear ? poses : linear;
+        memory.fine = fine > wide ? fine : wide;
     }
-    memory.fine = started ? het_start_fine_bytes(&c->init, count, m->spec.box, m->spec.parts) : 0;
     const size_t map = f * d * d * d + f * 2 * d * d * (d / 2 + 1) + 2 * f * 2 * (size_t)(m->spec.batch * m->points.count);
     memory.checkpoint = root ? bytes[0] + bytes[2] + kept + map : map;
     return memory;

@@ -10,7 +10,7 @@ typedef struct het_train_memory {
     size_t images;     /* for every image of the stack: its place in the epoch; with poses that are kept also those, z and
                           its moments */
     size_t start;      /* while poses are found from nothing (init.*); over before the next is needed */
-    size_t fine;       /* while they are made finer, after that; init.fine_rounds=0 does without */
+    size_t fine;       /* while they are made finer, and conformations to that radius; init.fine_rounds=0 does without */
     size_t checkpoint; /* rank 0: the copy that is being written, and the map that every report looks at */
 } het_train_memory;
 

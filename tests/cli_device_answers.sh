@@ -57,7 +57,7 @@ done
 
 # Searches: refinement, and other images placed in the conformations that training kept or against refined volumes. On two ranks, too.
 train=(train stack.h5 "${TINY[@]}" --set init.method=search --set init.search_images=100 --set init.starts=2 --set init.search_rounds=4
-       --set init.rounds=2 --set init.epochs=1 --set train.epochs=3 --set train.freeze_epochs=1 --set refine.rounds=1 --set refine.epochs=1)
+       --set init.rounds=2 --set init.components=0 --set init.epochs=1 --set train.epochs=3 --set train.freeze_epochs=1 --set refine.rounds=1 --set refine.epochs=1)
 run "${train[@]}" -o placed --device cpu
 cp -r placed emulated
 run predict placed other.h5 -o cpu.h5 --device cpu
