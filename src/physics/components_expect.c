@@ -46,7 +46,7 @@ static void add_up(float *to, const float *slice, const double *e, int n, int64_
         for (int64_t j = 0; j < 2 * p; j++) to[j] += (float)e[k] * slice[k * 2 * p + j];
 }
 
-/* d/d(turn) about the three axes, beside the sum `here` (p,2). */
+/* d/d(turn) about the three axes of the sum, which work holds. */
 static void fill_turns(float *to, const desk *d, const het_components *c, const het_components_images *images, const double *r, const double *e)
 {
     const int64_t p = images->p;
@@ -66,7 +66,7 @@ static void fill_turns(float *to, const desk *d, const het_components *c, const 
     }
 }
 
-/* d/dt of exp(-2 pi i k.t/D) times the sum. */
+/* d/dt of exp(-2 pi i k.t/D) times it. */
 static void fill_shifts(float *to, const desk *d, const het_components_images *images)
 {
     const int64_t p = images->p;
