@@ -115,7 +115,7 @@ static void add_image(work *w, int64_t i, const het_search_pose *pose, double we
 /* The map of what all ranks added, and its slices. */
 static het_status solve(work *w, het_first_volume *volume)
 {
-    const het_status united = het_comm_unite(w->comm, w->back.sum, 2 * (size_t)het_backproject_numbers(w->back.box));
+    const het_status united = het_comm_unite(w->comm, w->back.sum, 2 * (size_t)het_backproject_numbers(w->back.box, 1));
     if (united != HET_OK) return united;
     memset(w->prior, 0, (size_t)w->shells * sizeof *w->prior);
     for (int64_t j = 0; j < w->p; j++) {

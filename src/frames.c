@@ -3,14 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "arena.h"
 #include "log.h"
-#include "mpi/fold.h"
-#include "physics/backproject.h"
-#include "physics/kmeans.h"
 #include "physics/rotation.h"
 
-enum { REACH = 16 }; /* Fourier pixels, of the maps compared: enough to tell a part's turn by a degree */
 static const double DEGREES = 57.29577951308232;
 static const double MOST = 45.0;  /* degrees: a compromise between parts lies not farther off */
 static const double LEAST = 2.0;  /* degrees: less is left to refinement */
@@ -75,93 +70,6 @@ void het_frames_tree(int *parent, int *order, const double *alike, int64_t strid
     }
 }
 
-/* ---- maps of clusters ---- */
-
-typedef struct framer {
-    het_poses *poses;
-    int n;                    /* clusters */
-    int64_t *label;           /* (images) */
-    int64_t size[HET_FRAMES]; /* images of each */
-    double *centre;           /* (n,Z) */
-    int64_t reach, points;    /* Fourier pixels of the maps, points within */
-    het_backproject back;
-    het_fold fold; /* of its sums */
-    het_volume volume[HET_FRAMES];
-    het_pose3 frame[HET_FRAMES]; /* from each cluster's to the root's */
-} framer;
-
-static het_status framer_new(framer *f, het_poses *s)
-{
-    het_status status = HET_OK;
-    const int64_t rim = (int64_t)(het_poses_radius(s) + 1e-6), count = s->all.count, dim = s->all.z_dim;
-    *f = (framer){.poses = s};
-    f->n = count < HET_FRAMES ? (int)count : HET_FRAMES;
-    f->reach = rim < REACH ? rim : REACH;
-    for (int i = 0; i < f->n; i++) f->frame[i] = STAYS;
-    f->points = het_points_within(&s->model->points, (double)f->reach);
-    f->label = het_alloc((size_t)count * sizeof *f->label);
-    f->centre = het_alloc((size_t)(f->n * dim) * sizeof *f->centre);
-    if (f->label == NULL || f->centre == NULL)
-        HET_TRY(het_fail(HET_E_MEMORY, "no memory for maps of conformations"));
-    HET_TRY(het_backproject_new(&f->back, 2 * (f->reach + 1), s->model->spec.box));
-    HET_TRY(het_fold_open(&f->fold, s->comm, (size_t)het_backproject_numbers(f->back.box), sizeof *f->back.sum));
-    HET_TRY(het_kmeans(f->centre, f->label, NULL, s->all.z, count, dim, f->n,
-                       (uint64_t)s->model->config.train.seed));
-    for (int64_t i = 0; i < count; i++) f->size[f->label[i]]++;
-done:
-    return status;
-}
-
-static void framer_free(framer *f)
-{
-    for (int i = 0; i < HET_FRAMES; i++) het_volume_free(&f->volume[i]);
-    het_backproject_free(&f->back);
-    het_fold_close(&f->fold);
-    het_release(f->label);
-    het_release(f->centre);
-}
-
-/* Images in_batch[0..n). */
-static het_status add_batch(void *context, int64_t n)
-{
-    het_status status = HET_OK;
-    framer *f = context;
-    het_poses *s = f->poses;
-    het_ctf_row rows[HET_POSES_BATCH];
-    const int64_t p = s->model->active;
-    HET_TRY(het_poses_observe(s, rows, n));
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t at = s->in_batch[i];
-        het_backproject_image(&f->back, s->transform + i * 2 * p, s->ctf + i * p, s->all.rotation + 9 * at,
-                              s->all.shift + 2 * at, 1.0, s->model->points.kxy, f->points);
-    }
-done:
-    return status;
-}
-
-/* The map of one cluster, from the images of all ranks. The CTFs hold the envelope, so it is divided out, and
- * the prior says that signal is about 1. */
-static het_status reconstruct(framer *f, int cluster, int *stopped)
-{
-    het_status status = HET_OK;
-    het_poses *s = f->poses;
-    double prior[REACH + 2];
-    for (int i = 0; i < REACH + 2; i++) prior[i] = s->noise_variance;
-    for (int64_t part = 0; part < het_comm_parts(s->comm) && status == HET_OK; part++) {
-        het_backproject_clear(&f->back);
-        status = het_poses_each(s, part, f->label, cluster, add_batch, f, stopped);
-        het_fold_add(&f->fold, f->back.sum);
-    }
-    HET_TRY(het_poses_agree(s, status, stopped));
-    HET_TRY(het_comm_sum_f64(s->comm, f->back.sum, f->fold.count));
-    HET_TRY(het_comm_agree(s->comm, het_volume_new(&f->volume[cluster], f->back.box, 1.0)));
-    het_backproject_solve(&f->back, &f->volume[cluster], prior);
-done:
-    return status;
-}
-
-/* ---- their frames ---- */
-
 static double turn_of(const het_pose3 *pose)
 {
     return DEGREES * het_rotation_angle(het_rotation_distance2(pose->a, STAYS.a));
@@ -186,14 +94,14 @@ typedef struct branch {
 } branch;
 
 /* How alike the maps of two clusters are as they lie, but for a trifle. */
-static het_status compare(const framer *f, double same[HET_FRAMES][HET_FRAMES])
+static het_status compare(double same[HET_FRAMES][HET_FRAMES], const het_volume *map, int n, int64_t reach)
 {
     het_status status = HET_OK;
     double c[2];
-    for (int i = 0; i < f->n; i++) {
+    for (int i = 0; i < n; i++) {
         for (int j = 0; j < i; j++) {
             het_pose3 near = STAYS;
-            HET_TRY(het_place_search(&near, c, &f->volume[i], &f->volume[j], 0.0, f->reach));
+            HET_TRY(het_place_search(&near, c, &map[i], &map[j], 0.0, reach));
             same[i][j] = same[j][i] = c[1];
         }
     }
@@ -203,7 +111,7 @@ done:
 
 /* The mirror image of a cluster's map in the frame of the cluster so far whose map it fits best, if that is clearly better than
  * the map itself fits. */
-static het_status try_mirrored(const framer *f, branch *to, double own, int cluster, const int *order, int placed)
+static het_status try_mirrored(branch *to, double own, const het_volume *map, int cluster, const int *order, int placed, int64_t reach)
 {
     het_status status = HET_OK;
     double best = own;
@@ -211,8 +119,8 @@ static het_status try_mirrored(const framer *f, branch *to, double own, int clus
         double c[2];
         het_pose3 mirrored = STAYS;
         mirrored.hand = -1;
-        HET_TRY(het_place_search(&mirrored, c, &f->volume[cluster], &f->volume[order[i]], M_PI, f->reach));
-        if (c[1] <= best || !gains(own, c[1], f->reach)) continue;
+        HET_TRY(het_place_search(&mirrored, c, &map[cluster], &map[order[i]], M_PI, reach));
+        if (c[1] <= best || !gains(own, c[1], reach)) continue;
         best = c[1];
         *to = (branch){order[i], mirrored};
     }
@@ -220,67 +128,47 @@ done:
     return status;
 }
 
-/* From the largest cluster outwards, the one that is most like any so far next. One rank. */
-static het_status register_all(framer *f)
+het_status het_frames_register(het_pose3 *frame, const het_volume *map, const int64_t *size, int n, int64_t reach, int64_t box)
 {
     het_status status = HET_OK;
     double same[HET_FRAMES][HET_FRAMES] = {{0}}, best = 0.0, c[2];
     int parent[HET_FRAMES], order[HET_FRAMES], root = 0;
-    for (int i = 1; i < f->n; i++)
-        if (f->size[i] > f->size[root]) root = i;
-    HET_TRY(compare(f, same));
-    for (int i = 0; i < f->n; i++)
+    for (int i = 1; i < n; i++)
+        if (size[i] > size[root]) root = i;
+    HET_TRY(compare(same, map, n, reach));
+    for (int i = 0; i < n; i++)
         for (int j = 0; j < i; j++) best = fmax(best, same[i][j]);
-    het_frames_tree(parent, order, same[0], HET_FRAMES, f->n, root);
-    for (int i = 1; i < f->n; i++) {
+    het_frames_tree(parent, order, same[0], HET_FRAMES, n, root);
+    frame[root] = STAYS;
+    for (int i = 1; i < n; i++) {
         const int cluster = order[i];
         branch to = {.parent = parent[cluster], .pose = STAYS};
-        HET_TRY(het_place_search(&to.pose, c, &f->volume[cluster], &f->volume[to.parent], MOST / DEGREES, f->reach));
-        if (!het_frames_differ(&to.pose, c, f->reach)) to.pose = STAYS;
-        if (same[cluster][to.parent] < POOR * best) HET_TRY(try_mirrored(f, &to, c[1], cluster, order, i));
-        for (int k = 0; k < 3; k++) to.pose.u[k] *= (double)f->poses->model->spec.box / (double)f->back.box;
-        f->frame[cluster] = het_frames_then(&to.pose, &f->frame[to.parent]);
+        HET_TRY(het_place_search(&to.pose, c, &map[cluster], &map[to.parent], MOST / DEGREES, reach));
+        if (!het_frames_differ(&to.pose, c, reach)) to.pose = STAYS;
+        if (same[cluster][to.parent] < POOR * best) HET_TRY(try_mirrored(&to, c[1], map, cluster, order, i, reach));
+        for (int k = 0; k < 3; k++) to.pose.u[k] *= (double)box / (double)map->box;
+        frame[cluster] = het_frames_then(&to.pose, &frame[to.parent]);
     }
 done:
     return status;
 }
 
-static void move_all(const framer *f)
+void het_frames_move_all(float *rotation, float *shift, const int64_t *label, int64_t count, const het_pose3 *frame, int n)
 {
-    const het_predictions *all = &f->poses->all;
     double farthest = 0.0;
     int turned = 0, mirrored = 0;
-    for (int i = 0; i < f->n; i++) {
-        const double turn = turn_of(&f->frame[i]);
-        if (f->frame[i].hand < 0) {
+    for (int i = 0; i < n; i++) {
+        const double turn = turn_of(&frame[i]);
+        if (frame[i].hand < 0) {
             mirrored++;
         } else if (turn > 0.0) {
             turned++;
             farthest = fmax(farthest, turn);
         }
     }
-    for (int64_t i = 0; i < all->count; i++)
-        het_frames_move(all->rotation + 9 * i, all->shift + 2 * i, &f->frame[f->label[i]]);
+    for (int64_t i = 0; i < count; i++) het_frames_move(rotation + 9 * i, shift + 2 * i, &frame[label[i]]);
     if (turned > 0)
-        het_info("frames: %d of %d groups of conformations turned into the frame of the others, by up to %.1f degrees", turned,
-                 f->n, farthest);
-    if (mirrored > 0)
-        het_info("frames: %d of %d groups of conformations had the other hand, and were mirrored", mirrored, f->n);
+        het_info("frames: %d of %d groups of conformations turned into the frame of the others, by up to %.1f degrees", turned, n, farthest);
+    if (mirrored > 0) het_info("frames: %d of %d groups of conformations had the other hand, and were mirrored", mirrored, n);
     if (turned + mirrored == 0) het_info("frames: all conformations lie in one");
-}
-
-het_status het_frames_join(het_poses *s, int *stopped)
-{
-    het_status status = HET_OK;
-    framer f;
-    HET_TRY(het_comm_agree(s->comm, framer_new(&f, s)));
-    for (int i = 0; i < f.n && !*stopped; i++) HET_TRY(reconstruct(&f, i, stopped));
-    if (*stopped) goto done;
-    if (het_comm_rank(s->comm) == 0) status = register_all(&f);
-    HET_TRY(het_comm_agree(s->comm, status));
-    HET_TRY(het_comm_broadcast(s->comm, f.frame, sizeof f.frame, 0));
-    move_all(&f);
-done:
-    framer_free(&f);
-    return status;
 }

@@ -1,6 +1,5 @@
 #pragma once
 #include "physics/place.h"
-#include "refine_poses.h"
 
 /** One frame for all conformations. Poses that were found with one map for images of several conformations may
  *  put each of these into a frame of its own, a compromise between what they have in common and what not. Here
@@ -12,7 +11,8 @@
  *  conformations at others, in the frame of those, and that holds the registration where it is.
  *  Tests: tests/test_frames.c, tests/cli_hands.sh */
 
-enum { HET_FRAMES = 8 }; /* clusters of z, at most */
+enum { HET_FRAMES = 8 };        /* clusters of z, at most */
+enum { HET_FRAMES_REACH = 16 }; /* Fourier pixels, of maps that are compared: enough to tell a part's turn by a degree */
 
 /** The pose of an image of V_old in the frame of V_new, V_new(x) = V_old(B (x - u)) (place.h; u in px):
  *      R_new = R A, for hand -1 M R M A with M = diag(1,1,-1);   t_new = t - rows 0,1 of R_new u. */
@@ -28,6 +28,8 @@ void het_frames_tree(int *parent, int *order, const double *alike, int64_t strid
  *  trifle, and the correlation grows by more than noise can give. */
 int het_frames_differ(const het_pose3 *pose, const double correlations[2], int64_t reach);
 
-/** Move the poses of all images into one frame, by their conformations z; says what was done. Collective;
- *  *stopped as in refine_poses.h: nothing is moved then. Errors: HET_E_MEMORY, those of reading. */
-het_status het_frames_join(het_poses *poses, int *stopped);
+/** frame [out] (n): from each map's to that of the largest, by size (n) its images; u in px of images of `box` pixels. Compared to `reach` Fourier
+ *  pixels. One rank, one thread. Errors: HET_E_MEMORY. */
+het_status het_frames_register(het_pose3 *frame, const het_volume *map, const int64_t *size, int n, int64_t reach, int64_t box);
+/** The poses of all images, rotation (count,9), shift (count,2) px, by the frame of their cluster, label (count); says what was done. */
+void het_frames_move_all(float *rotation, float *shift, const int64_t *label, int64_t count, const het_pose3 *frame, int n);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "frames.h"
+#include "join_frames.h"
 #include "refine_poses.h"
 
 static het_status open_poses(het_poses *poses, const het_start *s, het_comm *comm, het_model *model, const het_stack *stack,
@@ -30,7 +30,7 @@ het_status het_join(het_start *s, het_comm *comm, het_model *model, const het_st
     poses.watch = watch;
     HET_TRY(het_poses_relocate(&poses, stopped));
     if (*stopped) goto done;
-    HET_TRY(het_frames_join(&poses, stopped));
+    HET_TRY(het_join_frames(&poses, stopped));
     if (*stopped) goto done;
     memcpy(s->rotation, all->rotation, 9 * n * sizeof *s->rotation);
     memcpy(s->shift, all->shift, 2 * n * sizeof *s->shift);

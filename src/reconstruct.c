@@ -49,13 +49,13 @@ static het_status allocate(het_reconstructor *r)
     r->p = het_points_within(&r->points, r->radius);
     HET_TRY(het_observer_new(&r->observer, r->dev, &r->points, info->apix, r->radius));
     HET_TRY(het_backproject_new(&r->back, box, d));
-    HET_TRY(het_fold_open(&r->fold, r->comm, (size_t)het_backproject_numbers(box), sizeof(double)));
+    HET_TRY(het_fold_open(&r->fold, r->comm, (size_t)het_backproject_numbers(box, 1), sizeof(double)));
     const size_t p = (size_t)r->p;
     r->images = het_alloc((size_t)(HET_OBSERVED * d * d) * sizeof *r->images);
     r->transform = het_alloc(HET_OBSERVED * 2 * p * sizeof *r->transform);
     r->ctf = het_alloc(HET_OBSERVED * p * sizeof *r->ctf);
     r->part = het_alloc((size_t)r->dev->threads * sizeof *r->part);
-    r->first = het_alloc((size_t)het_backproject_numbers(r->back.box) * sizeof *r->first);
+    r->first = het_alloc((size_t)het_backproject_numbers(r->back.box, 1) * sizeof *r->first);
     r->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *r->prior);
     r->chosen = het_alloc((size_t)info->count * sizeof *r->chosen);
     if (r->images == NULL || r->transform == NULL || r->ctf == NULL || r->part == NULL || r->first == NULL || r->prior == NULL ||
@@ -72,7 +72,7 @@ size_t het_reconstructor_bytes(int64_t box, double radius, int64_t parts)
     const int64_t d = box_for(box, radius);
     int64_t sums = 1; /* of the first half; and of parts */
     for (; parts > 1; parts /= 2) sums++;
-    return (size_t)(het_backproject_bytes(d) + sums * het_backproject_numbers(d) * (int64_t)sizeof(double) + 3 * d * d * d * (int64_t)sizeof(float));
+    return (size_t)(het_backproject_bytes(d, 1) + sums * het_backproject_numbers(d, 1) * (int64_t)sizeof(double) + 3 * d * d * d * (int64_t)sizeof(float));
 }
 
 static het_status check_memory(const het_comm *comm, int64_t box, double radius)
@@ -160,7 +160,7 @@ static het_status add_half(het_reconstructor *r, const int64_t *group, int64_t n
         het_fold_add(&r->fold, r->back.sum);
     }
     HET_TRY(het_comm_agree(r->comm, status));
-    HET_TRY(het_comm_sum_f64(r->comm, r->back.sum, (size_t)het_backproject_numbers(r->back.box)));
+    HET_TRY(het_comm_sum_f64(r->comm, r->back.sum, (size_t)het_backproject_numbers(r->back.box, 1)));
 done:
     return status;
 }
@@ -194,7 +194,7 @@ done:
 het_status het_reconstruct(het_reconstruction *made, het_reconstructor *r, const int64_t *group, int64_t number, const char *what)
 {
     het_status status = HET_OK;
-    const size_t numbers = (size_t)het_backproject_numbers(r->back.box);
+    const size_t numbers = (size_t)het_backproject_numbers(r->back.box, 1);
     const double finer = (double)het_stack_get_info(r->stack)->box / (double)r->back.box;
     het_progress progress;
     *made = (het_reconstruction){.slice_scale = finer * finer};

@@ -9,6 +9,7 @@
 #include "observe.h"
 #include "physics/components.h"
 #include "rng.h"
+#include "start_frames.h"
 #include "stop.h"
 
 enum { FIRST_ROUNDS = 15, LAST_ROUNDS = 10, WIDE_ROUNDS = 4, STEPS = 3, IMAGES = 8000, OTHERS = 1000, WORDS = sizeof(het_components_answer) / sizeof(float) };
@@ -42,7 +43,7 @@ static double first_radius(const het_config_init *init, int64_t box)
 
 static double sums_bytes(int components, double radius)
 {
-    return 0.5 * (components + 1) * (components + 2) * (double)het_backproject_bytes(het_backproject_box(radius));
+    return (double)het_backproject_bytes(het_backproject_box(radius), components + 1);
 }
 
 /* Up to `reach`, as far as memory allows. */
@@ -65,7 +66,7 @@ static int64_t makers_of(int64_t images)
 static size_t bytes_of(int components, int64_t images, double radius)
 {
     const double points = 0.5 * M_PI * radius * radius, n = (double)(makers_of(images) + others_of(images));
-    return (size_t)(n * ((3.0 * points + 11.0) * sizeof(float) + sizeof(het_components_answer)) + sums_bytes(components, radius));
+    return (size_t)(n * ((3.0 * points + 11.0) * sizeof(float) + sizeof(het_components_answer)) + sums_bytes(components, radius) + sums_bytes(0, radius));
 }
 
 size_t het_start_components_bytes(const het_config_init *init, int64_t images, int64_t box, int wide)
@@ -109,6 +110,7 @@ static het_status prepare(finder *f, int count, double noise, uint64_t seed)
     const int64_t p = het_points_within(&f->points, f->radius);
     HET_TRY(het_observer_new(&f->observer, f->dev, &f->points, info->apix, f->radius));
     HET_TRY(het_components_new(&f->model, count, box, info->box, noise, TURNED / (0.5 * (double)info->box), MOVED));
+    het_backproject_share(&f->model.sum, het_comm_rank(f->comm), het_comm_size(f->comm));
     f->pixels = het_alloc(HET_OBSERVED * pixels * sizeof *f->pixels);
     f->transform = het_alloc((size_t)(HET_OBSERVED * 2 * p) * sizeof *f->transform);
     f->ctf = het_alloc((size_t)(HET_OBSERVED * p) * sizeof *f->ctf);
@@ -184,21 +186,13 @@ static void first_answers(finder *f, uint64_t seed)
     }
 }
 
-/* Maps from the answers: each sum is one rank's, by a thread of it. */
+/* Maps from the answers: each rank and each thread of it adds to a part of the sums. */
 static het_status make_maps(finder *f)
 {
     het_status status = HET_OK;
-    const int sums = het_components_sums(&f->model), ranks = het_comm_size(f->comm), rank = het_comm_rank(f->comm);
-    int failed = 0;
-#pragma omp parallel for num_threads(f->dev->threads) schedule(dynamic, 1) reduction(+ : failed)
-    for (int i = 0; i < sums; i++) {
-        if (i % ranks == rank) failed += het_components_add(&f->model, i, f->answer, &f->images) != HET_OK;
-        else het_backproject_clear(&f->model.sum[i]);
-    }
-    HET_TRY(het_comm_agree(f->comm, failed == 0 ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the start's conformations")));
-    for (int i = 0; i < sums && ranks > 1; i++)
-        HET_TRY(het_comm_unite(f->comm, f->model.sum[i].sum, 2 * (size_t)het_backproject_numbers(f->model.sum[i].box)));
-    status = het_comm_agree(f->comm, het_components_solve(&f->model));
+    HET_TRY(het_comm_agree(f->comm, het_components_add(&f->model, f->answer, &f->images, f->dev->threads)));
+    HET_TRY(het_comm_unite(f->comm, f->model.sum.sum, 2 * (size_t)het_backproject_numbers(f->model.sum.box, f->model.sum.maps)));
+    status = het_comm_agree(f->comm, het_components_solve(&f->model, f->dev->threads));
 done:
     return status;
 }
@@ -230,7 +224,6 @@ static het_status one_round(finder *f)
     HET_TRY(find_answers(f, f->left, f->images.count, f->others));
     het_components_move(&f->images, f->answer, 0, asked(f), f->dev->threads);
     het_components_set_noise(&f->model, f->left, f->others);
-    status = het_comm_agree(f->comm, het_components_measure(&f->model, &f->images));
 done:
     return status;
 }
@@ -315,11 +308,12 @@ static het_status find_first(finder *f, het_components_axes *axes, int count, co
     het_status status = HET_OK;
     HET_TRY(het_comm_agree(f->comm, prepare(f, count, spec->noise_variance, spec->seed)));
     HET_TRY(read_images(f));
-    HET_TRY(het_comm_agree(f->comm, het_components_measure(&f->model, &f->images)));
+    het_components_measure(&f->model, &f->images);
     first_answers(f, spec->seed);
     for (int round = 0; round < FIRST_ROUNDS; round++) HET_TRY(one_round(f));
     HET_TRY(choose(f, axes, 0));
-    status = find_answers(f, NULL, 0, f->images.count);
+    HET_TRY(find_answers(f, NULL, 0, asked(f)));
+    if (f->model.count > 0) status = het_start_frames(f->comm, f->dev, &f->model, &f->images, asked(f), f->answer, spec->seed);
 done:
     return status;
 }
@@ -333,7 +327,7 @@ static het_status widen(finder *wide, const finder *f, const het_start_volume_sp
     memcpy(wide->images.shift, f->images.shift, (size_t)(2 * asked(f)) * sizeof(float));
     memcpy(wide->answer, f->answer, (size_t)asked(f) * sizeof *f->answer);
     HET_TRY(read_images(wide));
-    status = het_comm_agree(f->comm, het_components_measure(&wide->model, &wide->images));
+    het_components_measure(&wide->model, &wide->images);
 done:
     return status;
 }

@@ -161,7 +161,7 @@ static void threads_share_a_grid_to_the_bit(void **state)
         het_backproject_add(&alone, a, b, rotation, 1.0, points.kxy, points.count);
         for (int t = 0; t < PARTS; t++) het_backproject_add(&part[t], a, b, rotation, 1.0, points.kxy, points.count);
     }
-    assert_memory_equal(alone.sum, shared.sum, (size_t)het_backproject_numbers(BOX) * sizeof *alone.sum);
+    assert_memory_equal(alone.sum, shared.sum, (size_t)het_backproject_numbers(BOX, 1) * sizeof *alone.sum);
     het_backproject_parts_free(part, PARTS);
     het_backproject_free(&alone);
     het_backproject_free(&shared);

@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../kernels/cpu/clones.h"
 #include "../arena.h"
 #include "solve.h"
 
-enum { PAD = 2, SHELLS_MAX = 513, JOINT_MAX = 16 }; /* a map has at most 1024 voxels (volume.h) */
+enum { PAD = 2, SHELLS_MAX = 513 }; /* a map has at most 1024 voxels (volume.h) */
+enum { MAPS = HET_BACKPROJECT_MAPS, NUMBERS = 2 * MAPS + MAPS * (MAPS + 1) / 2 };
 
 /* A sample among the eight points of the grid around it. */
 typedef struct sample {
@@ -27,13 +29,25 @@ int64_t het_backproject_box(double radius)
     return 2 * ((int64_t)ceil(radius) + 2);
 }
 
+/* What a point of the grid holds. */
+static int numbers_of(int maps)
+{
+    return 2 * maps + maps * (maps + 1) / 2;
+}
+
 het_status het_backproject_new(het_backproject *back, int64_t box, int64_t image_box)
+{
+    return het_backproject_new_joint(back, 1, box, image_box);
+}
+
+het_status het_backproject_new_joint(het_backproject *back, int maps, int64_t box, int64_t image_box)
 {
     het_status status = HET_OK;
     const int64_t side = PAD * box;
-    *back = (het_backproject){.box = box, .image_box = image_box};
+    *back = (het_backproject){.box = box, .image_box = image_box, .maps = maps};
+    HET_ASSERT(maps >= 1 && maps <= MAPS);
     HET_TRY(het_fft_new(&back->fft, 3, side));
-    back->sum = het_alloc((size_t)het_backproject_numbers(box) * sizeof *back->sum);
+    back->sum = het_alloc((size_t)het_backproject_numbers(box, maps) * sizeof *back->sum);
     back->spectrum = het_alloc((size_t)het_fft_size(back->fft) * sizeof *back->spectrum);
     back->real = het_alloc((size_t)(side * side * side) * sizeof *back->real);
     if (back->sum == NULL || back->spectrum == NULL || back->real == NULL)
@@ -56,18 +70,6 @@ void het_backproject_free(het_backproject *back)
     *back = (het_backproject){0};
 }
 
-het_status het_backproject_parts(het_backproject *parts, int n, const het_backproject *back)
-{
-    het_status status = HET_OK;
-    for (int i = 0; i < n; i++) parts[i] = (het_backproject){.box = back->box, .image_box = back->image_box, .sum = back->sum};
-    for (int i = 0; i < n; i++) {
-        HET_TRY(new_masks(&parts[i]));
-        het_backproject_share(&parts[i], i, n);
-    }
-done:
-    return status;
-}
-
 void het_backproject_parts_free(het_backproject *parts, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -83,24 +85,24 @@ static int64_t points_of(int64_t box)
     return side * side * (side / 2 + 1);
 }
 
-int64_t het_backproject_numbers(int64_t box)
+int64_t het_backproject_numbers(int64_t box, int maps)
 {
-    return 3 * points_of(box);
+    return numbers_of(maps) * points_of(box);
 }
 
-int64_t het_backproject_bytes(int64_t box)
+int64_t het_backproject_bytes(int64_t box, int maps)
 {
     const int64_t side = PAD * box;
-    return het_backproject_numbers(box) * (int64_t)sizeof(double) + (2 * points_of(box) + side * side * side) * (int64_t)sizeof(float);
+    return het_backproject_numbers(box, maps) * (int64_t)sizeof(double) + (2 * points_of(box) + side * side * side) * (int64_t)sizeof(float);
 }
 
 void het_backproject_clear(het_backproject *back)
 {
-    memset(back->sum, 0, (size_t)het_backproject_numbers(back->box) * sizeof *back->sum);
+    memset(back->sum, 0, (size_t)het_backproject_numbers(back->box, back->maps) * sizeof *back->sum);
 }
 
 /* Columns of the grid that are mirror images of each other in y, z or both are one: a point and its opposite are stored as one. */
-static int64_t column(const het_backproject *back, int64_t y, int64_t z)
+static HET_INLINE int64_t column(const het_backproject *back, int64_t y, int64_t z)
 {
     return llabs(z) * (back->box + 1) + llabs(y);
 }
@@ -114,27 +116,48 @@ static double load_of(const het_backproject *back, int64_t y, int64_t z)
     return (y > 0 ? 2.0 : 1.0) * (z > 0 ? 2.0 : 1.0) * half / (r + half / 3.0);
 }
 
-void het_backproject_share(het_backproject *back, int64_t rank, int64_t ranks)
+/* Mine: part `part` of `parts` of what is rank's of `ranks`. */
+static void share(het_backproject *back, int64_t rank, int64_t ranks, int64_t part, int64_t parts)
 {
     const int64_t n = back->box + 1;
     double all = 0.0, before = 0.0;
     for (int64_t c = 0; c < n * n; c++) all += load_of(back, c % n, c / n);
     memset(back->row, 0, (size_t)n);
     for (int64_t c = 0; c < n * n; c++) {
-        const int64_t owner = (int64_t)((double)ranks * before / all);
-        back->mine[c] = (owner < ranks ? owner : ranks - 1) == rank;
+        const double at = (double)ranks * before / all;
+        const int64_t owner = (int64_t)fmin(at, (double)(ranks - 1)), piece = (int64_t)((double)parts * (at - (double)owner));
+        back->mine[c] = owner == rank && (piece < parts ? piece : parts - 1) == part;
         back->row[c / n] |= back->mine[c];
         before += load_of(back, c % n, c / n);
     }
 }
 
-static int64_t place(int64_t side, int64_t x, int64_t y, int64_t z)
+void het_backproject_share(het_backproject *back, int64_t rank, int64_t ranks)
+{
+    back->rank = rank;
+    back->ranks = ranks;
+    share(back, rank, ranks, 0, 1);
+}
+
+het_status het_backproject_parts(het_backproject *parts, int n, const het_backproject *back)
+{
+    het_status status = HET_OK;
+    for (int i = 0; i < n; i++) parts[i] = (het_backproject){.box = back->box, .image_box = back->image_box, .maps = back->maps, .sum = back->sum};
+    for (int i = 0; i < n; i++) {
+        HET_TRY(new_masks(&parts[i]));
+        share(&parts[i], back->rank, back->ranks, i, n);
+    }
+done:
+    return status;
+}
+
+static HET_INLINE int64_t place(int64_t side, int64_t x, int64_t y, int64_t z)
 {
     return ((z < 0 ? z + side : z) * side + (y < 0 ? y + side : y)) * (side / 2 + 1) + x;
 }
 
 /* Whether any of the points around the sample belongs to this process; the sample is set if so. */
-static int locate(const het_backproject *back, sample *s, const float *r, const int32_t *k)
+static HET_INLINE int locate(const het_backproject *back, sample *s, const float *r, const int32_t *k)
 {
     for (int j = 2; j >= 0; j--) {
         const double q = PAD * ((double)k[0] * (double)r[j] + (double)k[1] * (double)r[3 + j]);
@@ -149,7 +172,8 @@ static int locate(const het_backproject *back, sample *s, const float *r, const 
     return 1;
 }
 
-static void spread(het_backproject *back, const sample *s, const float a[2], float b, double weight)
+/* What a sample adds: value (numbers), times weight; mirrored: those of the opposite point, the conjugates of a. */
+static HET_INLINE void spread(het_backproject *back, const sample *s, const double *value, const double *mirrored, double weight, int numbers)
 {
     const int64_t side = PAD * back->box;
     for (int c = 0; c < 8; c++) {
@@ -163,16 +187,20 @@ static void spread(het_backproject *back, const sample *s, const float a[2], flo
         if (!back->mine[column(back, at[1], at[2])]) continue;
         w = weight * w;
         const int64_t sign = at[0] < 0 ? -1 : 1; /* kx < 0: the point -k is stored instead */
-        double *sum = back->sum + 3 * place(side, sign * at[0], sign * at[1], sign * at[2]);
-        sum[0] += w * a[0];
-        sum[1] += sign < 0 ? -w * a[1] : w * a[1];
-        sum[2] += w * b;
+        const double *v = sign < 0 ? mirrored : value;
+        double *sum = back->sum + numbers * place(side, sign * at[0], sign * at[1], sign * at[2]);
+        for (int i = 0; i < numbers; i++) sum[i] += w * v[i];
         if (at[0] != 0) continue; /* kx = 0: both k and -k are stored */
-        sum = back->sum + 3 * place(side, 0, -at[1], -at[2]);
-        sum[0] += w * a[0];
-        sum[1] -= w * a[1];
-        sum[2] += w * b;
+        sum = back->sum + numbers * place(side, 0, -at[1], -at[2]);
+        for (int i = 0; i < numbers; i++) sum[i] += w * mirrored[i];
     }
+}
+
+/* Of one map. */
+static void spread_one(het_backproject *back, const sample *s, const float a[2], float b, double weight)
+{
+    const double value[3] = {a[0], a[1], b}, mirrored[3] = {a[0], -a[1], b};
+    spread(back, s, value, mirrored, weight, 3);
 }
 
 void het_backproject_add(het_backproject *back, const float *a, const float *b, const float *rotation,
@@ -180,7 +208,26 @@ void het_backproject_add(het_backproject *back, const float *a, const float *b, 
 {
     sample s;
     for (int64_t i = 0; i < p; i++)
-        if (locate(back, &s, rotation, kxy + 2 * i)) spread(back, &s, a + 2 * i, b[i], weight);
+        if (locate(back, &s, rotation, kxy + 2 * i)) spread_one(back, &s, a + 2 * i, b[i], weight);
+}
+
+HET_CLONES void het_backproject_add_joint(het_backproject *back, const float *a, const float *b, const float *rotation, const double *e, const double *ee,
+                                          const int32_t *kxy, int64_t p)
+{
+    const int n = back->maps, numbers = numbers_of(n);
+    double value[NUMBERS], mirrored[NUMBERS];
+    sample s;
+    for (int64_t i = 0; i < p; i++) {
+        if (!locate(back, &s, rotation, kxy + 2 * i)) continue;
+        int at = 2 * n;
+        for (int k = 0; k < n; k++) {
+            value[2 * k] = mirrored[2 * k] = e[k] * (double)a[2 * i];
+            value[2 * k + 1] = e[k] * (double)a[2 * i + 1];
+            mirrored[2 * k + 1] = -value[2 * k + 1];
+            for (int l = 0; l <= k; l++, at++) value[at] = mirrored[at] = ee[k * n + l] * (double)b[i];
+        }
+        spread(back, &s, value, mirrored, 1.0, numbers);
+    }
 }
 
 /* a = C exp(i unit k.t) X */
@@ -211,7 +258,7 @@ void het_backproject_image(het_backproject *back, const float *transform, const 
         if (!locate(back, &s, rotation, k)) continue;
         float a[2];
         move_back(a, transform + 2 * i, ctf[i], shift, k, unit);
-        spread(back, &s, a, ctf[i] * ctf[i], weight);
+        spread_one(back, &s, a, ctf[i] * ctf[i], weight);
     }
 }
 
@@ -266,13 +313,18 @@ static double restore(int64_t offset, int64_t side)
     return 1.0 / (sinc * sinc);
 }
 
-void het_backproject_solve(het_backproject *back, het_volume *map, const double *prior)
+/* To the orthonormal transform of the padded box, and to the voxels of the image's grid (slicer.h). */
+static double scale_of(const het_backproject *back)
+{
+    const double d = (double)back->box, ratio = d / (double)back->image_box;
+    return d * pow(PAD * d, -1.5) * ratio * ratio;
+}
+
+/* The map of the spectrum. */
+static void finish(het_backproject *back, het_volume *map)
 {
     const int64_t d = back->box, side = PAD * d, offset = side / 2 - d / 2;
     HET_ASSERT(map->box == d);
-    /* to the orthonormal transform of the padded box, and to the voxels of the image's grid (slicer.h) */
-    const double ratio = (double)d / (double)back->image_box;
-    divide(back, prior, (double)d * pow((double)side, -1.5) * ratio * ratio);
     het_fft_inverse(back->fft, back->real, back->spectrum);
     for (int64_t z = 0; z < d; z++)
         for (int64_t y = 0; y < d; y++)
@@ -283,31 +335,44 @@ void het_backproject_solve(het_backproject *back, het_volume *map, const double 
     het_volume_mask_sphere(map, 0.45 * (double)d, 0.05 * (double)d);
 }
 
-/* One point of the joint maps: their values take the place of the sums a, with b = 1. */
-static void solve_point(het_backproject *sums, int n, int64_t at, double prior, const double *share)
+void het_backproject_solve(het_backproject *back, het_volume *map, const double *prior)
 {
-    double matrix[JOINT_MAX * JOINT_MAX], part[2][JOINT_MAX], value[JOINT_MAX];
-    for (int k = 0; k < n; k++) {
-        for (int l = 0; l <= k; l++) matrix[k * n + l] = matrix[l * n + k] = sums[k * (k + 1) / 2 + l].sum[3 * at + 2];
-        matrix[k * n + k] += prior / share[k];
-        for (int i = 0; i < 2; i++) part[i][k] = sums[k * (k + 1) / 2].sum[3 * at + i];
-    }
-    for (int i = 0; i < 2; i++) {
-        const int solved = het_solve_damped(value, matrix, part[i], n, 0.0);
-        for (int k = 0; k < n; k++) sums[k * (k + 1) / 2].sum[3 * at + i] = solved ? value[k] : 0.0;
-    }
-    for (int k = 0; k < n; k++) sums[k * (k + 1) / 2].sum[3 * at + 2] = 1.0;
+    divide(back, prior, scale_of(back));
+    finish(back, map);
 }
 
-void het_backproject_solve_joint(het_backproject *sums, int n, het_volume *maps, const double *prior, const double *share)
+/* One point of n maps: their values, of the sums' scale, take the place of the sums a. */
+static void solve_point(double *sum, int n, double prior, const double *share)
 {
-    const het_backproject *back = sums;
-    const int64_t side = PAD * back->box;
-    static const double none[SHELLS_MAX] = {0};
-    HET_ASSERT(n <= JOINT_MAX);
+    double matrix[MAPS * MAPS] = {0}, lower[MAPS * MAPS], value[2][MAPS];
+    const double *b = sum + 2 * n;
+    if (!(b[0] > 0.0)) return; /* no image has been here: a is 0 */
+    for (int k = 0; k < n; k++) {
+        for (int l = 0; l <= k; l++) matrix[k * n + l] = matrix[l * n + k] = *b++;
+        matrix[k * n + k] += prior / share[k];
+        for (int i = 0; i < 2; i++) value[i][k] = sum[2 * k + i];
+    }
+    const int solved = het_cholesky(lower, matrix, n, 0.0);
+    for (int i = 0; i < 2; i++) {
+        het_cholesky_forward(value[i], lower, n);
+        het_cholesky_backward(value[i], lower, n);
+        for (int k = 0; k < n; k++) sum[2 * k + i] = solved ? value[i][k] : 0.0;
+    }
+}
+
+void het_backproject_solve_joint(het_backproject *back, het_volume *maps, const double *prior, const double *share, int threads)
+{
+    const int n = back->maps, numbers = numbers_of(n);
+    const int64_t side = PAD * back->box, points = points_of(back->box);
+    const double scale = scale_of(back);
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t z = 0; z < side; z++)
         for (int64_t y = 0; y < side; y++)
             for (int64_t x = 0; x <= side / 2; x++)
-                solve_point(sums, n, place(side, x, y, z), prior[shell_of(back, x, y, z)], share);
-    for (int k = 0; k < n; k++) het_backproject_solve(&sums[k * (k + 1) / 2], &maps[k], none);
+                solve_point(back->sum + numbers * place(side, x, y, z), n, prior[shell_of(back, x, y, z)], share);
+    for (int k = 0; k < n; k++) {
+        for (int64_t i = 0; i < points; i++)
+            for (int j = 0; j < 2; j++) back->spectrum[2 * i + j] = (float)(scale * back->sum[numbers * i + 2 * k + j]);
+        finish(back, &maps[k]);
+    }
 }

@@ -10,25 +10,15 @@ static const double SHARE = 0.1;         /* of the signal's variance in a compon
 static const double SIGNAL_LEAST = 0.01; /* of the noise */
 static const double FINER = 8.0;         /* points of the grid of sums in a Fourier pixel: each holds so much less of what images tell of it */
 
-/* Where the sums of e_k begin. */
-static int place(int k)
-{
-    return k * (k + 1) / 2;
-}
-
-int het_components_sums(const het_components *c)
-{
-    return place(c->count + 1);
-}
-
 int64_t het_components_shells(const het_components *c)
 {
     return c->map[0].box / 2 + 1;
 }
 
-int64_t het_components_shell(const int32_t *kxy)
+int64_t het_components_shell_end(const het_components_images *images, int64_t shell)
 {
-    return lround(hypot((double)kxy[0], (double)kxy[1]));
+    const int64_t end = shell < images->points->box / 2 ? images->points->shells[shell] : images->p;
+    return end < images->p ? end : images->p;
 }
 
 het_status het_components_new(het_components *c, int count, int64_t box, int64_t image_box, double noise, double turn, double shift)
@@ -38,30 +28,22 @@ het_status het_components_new(het_components *c, int count, int64_t box, int64_t
     const size_t shells = (size_t)(box / 2 + 1);
     *c = (het_components){.count = count, .turn = turn, .shift = shift, .slice_scale = finer * finer};
     HET_ASSERT(count >= 0 && count <= HET_COMPONENTS_MOST);
-    c->prior = het_alloc(shells * sizeof *c->prior);
+    c->power = het_alloc(3 * shells * sizeof *c->power);
     c->noise = het_alloc(shells * sizeof *c->noise);
-    if (c->prior == NULL || c->noise == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for %d components", count));
+    if (c->power == NULL || c->noise == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for %d components", count));
     for (size_t s = 0; s < shells; s++) c->noise[s] = fmax(noise, NOISE_LEAST);
     for (int k = 0; k <= count; k++) HET_TRY(het_volume_new(&c->map[k], box, 1.0));
-    for (int i = 0; i < het_components_sums(c); i++) HET_TRY(het_backproject_new(&c->sum[i], box, image_box));
+    status = het_backproject_new_joint(&c->sum, count + 1, box, image_box);
 done:
     return status;
 }
 
-/* What belongs to the components from `first` on. */
-static void free_from(het_components *c, int first)
-{
-    for (int k = first; k <= c->count; k++) {
-        het_slicer_free(&c->slicer[k]);
-        het_volume_free(&c->map[k]);
-    }
-    for (int i = place(first); i < het_components_sums(c); i++) het_backproject_free(&c->sum[i]);
-}
-
 void het_components_free(het_components *c)
 {
-    free_from(c, 0);
-    het_release(c->prior);
+    for (int k = 0; k <= c->count; k++) het_volume_free(&c->map[k]);
+    het_slicer_free(&c->slicer);
+    het_backproject_free(&c->sum);
+    het_release(c->power);
     het_release(c->noise);
     *c = (het_components){0};
 }
@@ -79,74 +61,72 @@ void het_components_set_noise(het_components *c, const double *left, int64_t n)
     }
 }
 
-het_status het_components_measure(het_components *c, const het_components_images *images)
+void het_components_measure(het_components *c, const het_components_images *images)
 {
-    const int64_t shells = het_components_shells(c);
-    double *sum = het_alloc((size_t)(3 * shells) * sizeof *sum), *data = sum, *weight = sum + shells, *square = sum + 2 * shells;
-    if (sum == NULL) return het_fail(HET_E_MEMORY, "no memory for the images' power");
+    memset(c->power, 0, (size_t)(3 * het_components_shells(c)) * sizeof *c->power);
     for (int64_t i = 0; i < images->count; i++) {
-        for (int64_t j = 0; j < images->p; j++) {
-            const int64_t s = het_components_shell(images->points->kxy + 2 * j);
-            const double re = (double)images->a[2 * (i * images->p + j)], im = (double)images->a[2 * (i * images->p + j) + 1],
-                         b = (double)images->b[i * images->p + j];
-            data[s] += re * re + im * im;
-            weight[s] += b;
-            square[s] += b * b;
+        const float *a = images->a + 2 * i * images->p, *b = images->b + i * images->p;
+        for (int64_t s = 0, j = 0; s < het_components_shells(c); s++) {
+            for (double *of = c->power + 3 * s; j < het_components_shell_end(images, s); j++) {
+                of[0] += (double)(a[2 * j] * a[2 * j] + a[2 * j + 1] * a[2 * j + 1]);
+                of[1] += (double)b[j];
+                of[2] += (double)(b[j] * b[j]);
+            }
         }
     }
-    for (int64_t s = 0; s < shells; s++) {
-        const double signal = square[s] > 0.0 ? (data[s] - c->noise[s] * weight[s]) / square[s] : 0.0;
-        c->prior[s] = c->noise[s] / FINER / fmax(signal, SIGNAL_LEAST * c->noise[s]);
-    }
-    het_release(sum);
-    return HET_OK;
 }
 
-het_status het_components_add(het_components *c, int which, const het_components_answer *answer, const het_components_images *images)
-{
-    int k = 0;
-    while (place(k + 1) <= which) k++;
-    const int l = which - place(k), n = c->count + 1;
-    const int64_t p = images->p;
-    float *one = het_alloc((size_t)(3 * p) * sizeof *one);
-    if (one == NULL) return het_fail(HET_E_MEMORY, "no memory for an image");
-    het_backproject_clear(&c->sum[which]);
-    for (int64_t i = 0; i < images->count; i++) {
-        const double ek = answer[i].mean[k], both = ek * answer[i].mean[l] + answer[i].covariance[k * n + l];
-        for (int64_t j = 0; j < 2 * p; j++) one[j] = l == 0 ? (float)ek * images->a[i * 2 * p + j] : 0.0F;
-        for (int64_t j = 0; j < p; j++) one[2 * p + j] = (float)both * images->b[i * p + j];
-        het_backproject_add(&c->sum[which], one, one + 2 * p, images->rotation + 9 * i, 1.0, images->points->kxy, p);
-    }
-    het_release(one);
-    return HET_OK;
-}
-
-/* Slicers of the maps as they are now. */
-static het_status new_slicers(het_components *c)
+het_status het_components_add(het_components *c, const het_components_answer *answer, const het_components_images *images, int threads)
 {
     het_status status = HET_OK;
-    for (int k = 0; k <= c->count; k++) {
-        het_slicer_free(&c->slicer[k]);
-        HET_TRY(het_slicer_new(&c->slicer[k], &c->map[k]));
+    const int n = c->count + 1;
+    const int64_t p = images->p;
+    het_backproject *part = het_alloc((size_t)threads * sizeof *part);
+    HET_TRY(part != NULL ? het_backproject_parts(part, threads, &c->sum) : het_fail(HET_E_MEMORY, "no memory for the sums of %d components", c->count));
+    het_backproject_clear(&c->sum);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int t = 0; t < threads; t++) {
+        for (int64_t i = 0; i < images->count; i++) {
+            double both[HET_BACKPROJECT_MAPS * HET_BACKPROJECT_MAPS];
+            const het_components_answer *of = answer + i;
+            for (int k = 0; k < n; k++)
+                for (int l = 0; l <= k; l++) both[k * n + l] = of->mean[k] * of->mean[l] + of->covariance[k * n + l];
+            het_backproject_add_joint(&part[t], images->a + i * 2 * p, images->b + i * p, images->rotation + 9 * i, of->mean, both,
+                                      images->points->kxy, p);
+        }
     }
 done:
+    if (part != NULL) het_backproject_parts_free(part, threads);
+    het_release(part);
     return status;
 }
 
-het_status het_components_solve(het_components *c)
+void het_components_prior(const het_components *c, double *prior)
+{
+    for (int64_t s = 0; s < het_components_shells(c); s++) {
+        const double *power = c->power + 3 * s, signal = power[2] > 0.0 ? (power[0] - c->noise[s] * power[1]) / power[2] : 0.0;
+        prior[s] = c->noise[s] / FINER / fmax(signal, SIGNAL_LEAST * c->noise[s]);
+    }
+}
+
+het_status het_components_solve(het_components *c, int threads)
 {
     het_status status = HET_OK;
-    double share[HET_COMPONENTS_MOST + 1];
+    double share[HET_COMPONENTS_MOST + 1], prior[HET_COMPONENTS_SHELLS];
     for (int k = 0; k <= c->count; k++) share[k] = k == 0 ? 1.0 : SHARE;
-    het_backproject_solve_joint(c->sum, c->count + 1, c->map, c->prior, share);
+    het_components_prior(c, prior);
+    het_backproject_solve_joint(&c->sum, c->map, prior, share, threads);
     HET_TRY(het_components_hold(c));
-    status = new_slicers(c);
+    het_slicer_free(&c->slicer);
+    status = het_slicer_new_joint(&c->slicer, c->map, c->count + 1);
 done:
     return status;
 }
 
 het_status het_components_keep(het_components *c, const het_components_axes *axes, int count)
 {
+    het_status status = HET_OK;
+    const int64_t image_box = c->sum.image_box, rank = c->sum.rank, ranks = c->sum.ranks;
     const int64_t voxels = c->map[0].box * c->map[0].box * c->map[0].box;
     for (int64_t i = 0; i < voxels; i++) {
         double old[HET_COMPONENTS_MOST], mean = (double)c->map[0].data[i];
@@ -161,7 +141,13 @@ het_status het_components_keep(het_components *c, const het_components_axes *axe
             c->map[1 + j].data[i] = (float)sum;
         }
     }
-    free_from(c, count + 1);
+    for (int k = count + 1; k <= c->count; k++) het_volume_free(&c->map[k]);
     c->count = count;
-    return new_slicers(c);
+    het_backproject_free(&c->sum);
+    HET_TRY(het_backproject_new_joint(&c->sum, count + 1, c->map[0].box, image_box));
+    het_backproject_share(&c->sum, rank, ranks);
+    het_slicer_free(&c->slicer);
+    status = het_slicer_new_joint(&c->slicer, c->map, count + 1);
+done:
+    return status;
 }

@@ -27,12 +27,12 @@ typedef struct het_components_images {
 typedef struct het_components {
     int count;                  /* K */
     double *noise;              /* (box/2 + 1) variance of a Fourier point by shells round(|k|): of noise and what the maps lack */
+    double *power;              /* (box/2 + 1, 3) of the images that maps are made from, by shells: sum |a|^2, sum b, sum b^2 */
     double turn, shift;         /* standard deviations of poses: rad about each axis, px */
     double slice_scale;         /* times a slicer's numbers: those of the images */
     het_volume map[HET_COMPONENTS_MOST + 1];
-    het_slicer slicer[HET_COMPONENTS_MOST + 1];
-    het_backproject sum[(HET_COMPONENTS_MOST + 1) * (HET_COMPONENTS_MOST + 2) / 2]; /* of e_k e_l, l <= k: at k (k + 1)/2 + l */
-    double *prior;              /* (box/2 + 1) */
+    het_slicer slicer;          /* of all of them */
+    het_backproject sum;
 } het_components;
 
 /** An image's posterior: of e, (K+1) and (K+1,K+1), and by how much its pose should turn and move (rad, px). */
@@ -45,17 +45,17 @@ typedef struct het_components_answer {
  *  het_components_free, also after an error. Errors: HET_E_MEMORY. */
 het_status het_components_new(het_components *components, int count, int64_t box, int64_t image_box, double noise, double turn, double shift);
 void het_components_free(het_components *components);
-/** How many sums there are, each a piece of work of its own. */
-int het_components_sums(const het_components *components);
-/** The shell of a point, and how many there are. */
-int64_t het_components_shell(const int32_t *kxy);
+/** Shells round(|k|), and the end of one among an image's points. */
 int64_t het_components_shells(const het_components *components);
-/** The prior of the maps, noise over signal by shells: S = (sum |a|^2 - noise sum b) / sum b^2, of the noise as it is now. Errors: HET_E_MEMORY. */
-het_status het_components_measure(het_components *components, const het_components_images *images);
-/** The one sum `which` over all images. Errors: HET_E_MEMORY. */
-het_status het_components_add(het_components *components, int which, const het_components_answer *answer, const het_components_images *images);
-/** Maps and slicers of the sums, in one frame (het_components_hold). Errors: HET_E_MEMORY. */
-het_status het_components_solve(het_components *components);
+int64_t het_components_shell_end(const het_components_images *images, int64_t shell);
+/** The power of the images that maps are made from. */
+void het_components_measure(het_components *components, const het_components_images *images);
+/** prior (box/2 + 1) [out] of a map, noise over signal by shells: S = (sum |a|^2 - noise sum b) / sum b^2. */
+void het_components_prior(const het_components *components, double *prior);
+/** The sums over all images, this process's part of them (het_backproject_share of components->sum). Errors: HET_E_MEMORY. */
+het_status het_components_add(het_components *components, const het_components_answer *answer, const het_components_images *images, int threads);
+/** Maps and slicer of the sums, in one frame (het_components_hold). Errors: HET_E_MEMORY. */
+het_status het_components_solve(het_components *components, int threads);
 /** V_1 .. V_K without what turns or moves V_0 as a whole, to first order: poses can say that. What is left is least where each shell of V_0
  *  counts alike, so that the frame of all conformations is that of the parts which are sharp, for they keep still. Errors: HET_E_MEMORY. */
 het_status het_components_hold(het_components *components);

@@ -9,7 +9,6 @@
 /* Columns of an image's model: slices of the K+1 maps, and what errors of its pose change of their sum. */
 enum { TURNS = 3, SHIFTS = 2, POSE = HET_COMPONENTS_POSE, COLUMNS = HET_COMPONENTS_MOST + 1 + POSE };
 static const double CONTRAST = 0.3; /* standard deviation of c: more than images have, lest the maps take up a part */
-static const double STEP = 0.1;     /* of the deviation of turns: between slices whose difference is a derivative */
 
 /* An image's normal equations in one shell, of n columns v: A_kl = sum w b Re(conj(v_k) v_l), y_k = sum w Re(conj(v_k) a); sum w |X|^2, sum w. */
 typedef struct shell {
@@ -18,7 +17,7 @@ typedef struct shell {
 
 /* A thread's. */
 typedef struct desk {
-    float *column, *spare, *work; /* (n,p,2); (p,2) each */
+    float *column, *gradient, *work; /* (n,p,2); (3,p,2) of the sum of slices; (p,2) */
     shell *shells;                /* (shells) */
 } desk;
 
@@ -46,23 +45,17 @@ static void add_up(float *to, const float *slice, const double *e, int n, int64_
         for (int64_t j = 0; j < 2 * p; j++) to[j] += (float)e[k] * slice[k * 2 * p + j];
 }
 
-/* d/d(turn) about the three axes of the sum, which work holds. */
-static void fill_turns(float *to, const desk *d, const het_components *c, const het_components_images *images, const double *r, const double *e)
+/* d/d(angle) about the image's three axes of a sum of slices, from how it changes along them: a turn about n moves k by -n x k. */
+static void fill_turns(float *to, const float *gradient, const het_components_images *images)
 {
     const int64_t p = images->p;
-    const double step = STEP * c->turn;
-    for (int a = 0; a < TURNS; a++) {
-        const double axis[3] = {a == 0, a == 1, a == 2};
-        double turn[9], turned[9];
-        float *column = to + a * 2 * p;
-        het_rotation_about(turn, axis, step);
-        het_rotation_multiply(turned, turn, r);
-        for (int64_t j = 0; j < 2 * p; j++) column[j] = -d->work[j];
-        for (int k = 0; k <= c->count; k++) {
-            het_slicer_slice(&c->slicer[k], d->spare, turned, images->points->kxy, p);
-            for (int64_t j = 0; j < 2 * p; j++) column[j] += (float)e[k] * d->spare[j];
-        }
-        for (int64_t j = 0; j < 2 * p; j++) column[j] /= (float)step;
+    const float *gx = gradient, *gy = gradient + 2 * p, *gz = gradient + 4 * p;
+    float *about_x = to, *about_y = to + 2 * p, *about_z = to + 4 * p;
+    for (int64_t j = 0; j < 2 * p; j++) {
+        const float kx = (float)images->points->kxy[2 * (j / 2)], ky = (float)images->points->kxy[2 * (j / 2) + 1];
+        about_x[j] = -ky * gz[j];
+        about_y[j] = kx * gz[j];
+        about_z[j] = ky * gx[j] - kx * gy[j];
     }
 }
 
@@ -87,9 +80,9 @@ static void fill_columns(const desk *d, const het_components *c, const het_compo
     const int64_t p = images->p;
     double r[9];
     for (int i = 0; i < 9; i++) r[i] = (double)images->rotation[9 * image + i];
-    for (int k = 0; k < n; k++) het_slicer_slice(&c->slicer[k], d->column + k * 2 * p, r, images->points->kxy, p);
+    het_slicer_slice_joint(&c->slicer, d->column, d->gradient, r, e, images->points->kxy, p);
     add_up(d->work, d->column, e, n, p);
-    fill_turns(d->column + n * 2 * p, d, c, images, r, e);
+    fill_turns(d->column + n * 2 * p, d->gradient, images);
     fill_shifts(d->column + (n + TURNS) * 2 * p, d, images);
     for (int64_t j = 0; j < (n + POSE) * 2 * p; j++) d->column[j] *= (float)c->slice_scale;
 }
@@ -120,11 +113,11 @@ static void add_shell(shell *to, int n, const desk *d, const het_components_imag
 /* Points are sorted by their radius. */
 static void fill_shells(const desk *d, const het_components *c, const het_components_images *images, int64_t image)
 {
-    int64_t j = 0;
+    int64_t from = 0;
     for (int64_t s = 0; s < het_components_shells(c); s++) {
-        const int64_t from = j;
-        while (j < images->p && het_components_shell(images->points->kxy + 2 * j) == s) j++;
-        add_shell(d->shells + s, columns_of(c), d, images, image, from, j);
+        const int64_t end = het_components_shell_end(images, s);
+        add_shell(d->shells + s, columns_of(c), d, images, image, from, end);
+        from = end;
     }
 }
 
@@ -193,14 +186,14 @@ int het_components_lefts(const het_components *c)
 het_status het_components_expect(const het_components *c, het_components_answer *answer, double *left, const het_components_images *images,
                                  int64_t first, int64_t n, int threads)
 {
-    const int64_t columns = columns_of(c), p = images->p, row = (columns + 2) * 2 * p, shells = het_components_shells(c);
+    const int64_t columns = columns_of(c), p = images->p, row = (columns + 4) * 2 * p, shells = het_components_shells(c);
     float *number = het_alloc((size_t)(threads * row) * sizeof *number);
     shell *shell_of = het_alloc((size_t)(threads * shells) * sizeof *shell_of);
     const int complete = number != NULL && shell_of != NULL;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int t = 0; t < threads * complete; t++) {
         float *column = number + t * row;
-        const desk d = {.column = column, .spare = column + columns * 2 * p, .work = column + (columns + 1) * 2 * p, .shells = shell_of + t * shells};
+        const desk d = {.column = column, .gradient = column + columns * 2 * p, .work = column + (columns + 3) * 2 * p, .shells = shell_of + t * shells};
         for (int64_t i = n * t / threads; i < n * (t + 1) / threads; i++) {
             fill_columns(&d, c, images, first + i, answer[first + i].mean);
             fill_shells(&d, c, images, first + i);

@@ -28,7 +28,8 @@ het_status het_points_new(het_points *points, int64_t box)
     points->kxy = het_alloc(most * 2 * sizeof *points->kxy);
     points->weight = het_alloc(most * sizeof *points->weight);
     points->prefix = het_alloc((size_t)(half + 1) * sizeof *points->prefix);
-    if (points->kxy == NULL || points->weight == NULL || points->prefix == NULL) {
+    points->shells = het_alloc((size_t)(half + 1) * sizeof *points->shells);
+    if (points->kxy == NULL || points->weight == NULL || points->prefix == NULL || points->shells == NULL) {
         het_points_free(points);
         return het_fail(HET_E_MEMORY, "no memory for the Fourier points of box %lld", (long long)box);
     }
@@ -42,9 +43,11 @@ het_status het_points_new(het_points *points, int64_t box)
     }
     qsort(points->kxy, (size_t)points->count, 2 * sizeof *points->kxy, by_radius);
     for (int64_t p = 0; p < points->count; p++) points->weight[p] = p == 0 ? 1.0f : 2.0f;
-    for (int64_t r = 0, p = 0; r <= half; r++) {
+    for (int64_t r = 0, p = 0, s = 0; r <= half; r++) {
         while (p < points->count && radius2(points->kxy + 2 * p) <= r * r) p++;
+        while (s < points->count && radius2(points->kxy + 2 * s) <= r * r + r) s++; /* |k| < r + 1/2 */
         points->prefix[r] = p;
+        points->shells[r] = s;
     }
     return HET_OK;
 }
@@ -54,6 +57,7 @@ void het_points_free(het_points *points)
     het_release(points->kxy);
     het_release(points->weight);
     het_release(points->prefix);
+    het_release(points->shells);
     *points = (het_points){0};
 }
 

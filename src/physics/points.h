@@ -10,6 +10,7 @@ typedef struct het_points {
     int32_t *kxy;    /* (count, 2): integer kx >= 0, ky; cycles per box */
     float *weight;   /* (count): 1 at DC, else 2 */
     int64_t *prefix; /* (box/2): prefix[r] = number of points with kx^2+ky^2 <= r^2, r = 0 .. box/2-1 */
+    int64_t *shells; /* (box/2): shells[s] = number of points of the shells round(|k|) = 0 .. s */
 } het_points;
 
 /** All points with radius <= box/2-1. box even, 4..4096. Errors: HET_E_MEMORY, HET_E_SHAPE. */

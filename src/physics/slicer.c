@@ -82,8 +82,8 @@ static void fetch(float out[2], const float *spectrum, int64_t n, int64_t kx, in
     out[1] = fold ? -scale * value[1] : scale * value[1];
 }
 
-/* Copy the spectrum into an order without wrap-around, with a margin for the kernel. */
-static void store(het_slicer *slicer, const float *spectrum, int64_t n)
+/* Copy the spectrum of a map into an order without wrap-around, with a margin for the kernel. */
+static void store(het_slicer *slicer, int map, const float *spectrum, int64_t n)
 {
     const int64_t d = slicer->box;
     /* het_fft is orthonormal over N = 2D, S(q) has the factor 1/D. */
@@ -91,15 +91,20 @@ static void store(het_slicer *slicer, const float *spectrum, int64_t n)
     for (int64_t z = 0; z < slicer->rows; z++)
         for (int64_t y = 0; y < slicer->rows; y++)
             for (int64_t x = 0; x < slicer->columns; x++)
-                fetch(slicer->block + 2 * ((z * slicer->rows + y) * slicer->columns + x), spectrum, n, x - 1, y - d - 1,
+                fetch(slicer->block + 2 * (((z * slicer->rows + y) * slicer->maps + map) * slicer->columns + x), spectrum, n, x - 1, y - d - 1,
                       z - d - 1, scale);
 }
 
 het_status het_slicer_new(het_slicer *slicer, const het_volume *volume)
 {
+    return het_slicer_new_joint(slicer, volume, 1);
+}
+
+het_status het_slicer_new_joint(het_slicer *slicer, const het_volume *volumes, int maps)
+{
     het_status status = HET_OK;
-    const int64_t d = volume->box, n = PAD * d;
-    *slicer = (het_slicer){.box = d, .columns = d + 4, .rows = 2 * d + 4};
+    const int64_t d = volumes->box, n = PAD * d;
+    *slicer = (het_slicer){.box = d, .maps = maps, .columns = d + 4, .rows = 2 * d + 4};
     float *padded = NULL, *spectrum = NULL, *correction = NULL;
     het_fft *fft = NULL;
     HET_TRY(het_fft_new(&fft, 3, n));
@@ -107,15 +112,18 @@ het_status het_slicer_new(het_slicer *slicer, const het_volume *volume)
     spectrum = het_alloc((size_t)het_fft_size(fft) * sizeof *spectrum);
     correction = het_alloc((size_t)d * sizeof *correction);
     slicer->table = kernel_table();
-    slicer->block = het_alloc((size_t)(slicer->rows * slicer->rows * slicer->columns * 2) * sizeof(float));
+    slicer->block = het_alloc((size_t)(slicer->rows * slicer->rows * maps * slicer->columns * 2) * sizeof(float));
     if (padded == NULL || spectrum == NULL || correction == NULL || slicer->table == NULL || slicer->block == NULL) {
         status = het_fail(HET_E_MEMORY, "no memory for the padded transform of a map of box %lld", (long long)d);
         goto done;
     }
     for (int64_t x = 0; x < d; x++) correction[x] = (float)(1.0 / kernel_transform((double)(x - d / 2) / (double)n));
-    pad_corrected(padded, volume, correction);
-    het_fft_forward(fft, spectrum, padded);
-    store(slicer, spectrum, n);
+    for (int m = 0; m < maps; m++) {
+        HET_ASSERT(volumes[m].box == d);
+        pad_corrected(padded, &volumes[m], correction);
+        het_fft_forward(fft, spectrum, padded);
+        store(slicer, m, spectrum, n);
+    }
 done:
     het_fft_free(fft);
     het_release(padded);
@@ -169,39 +177,88 @@ static HET_INLINE void locate(places *at, const het_slicer *slicer, double q[3][
     }
 }
 
-/* The weights of one axis, from the table by linear interpolation. */
-static HET_INLINE four weights(const het_slicer *slicer, const places *at, int axis, int i)
+/* The weights of one axis, from the table by linear interpolation, and how they change with the place. */
+static HET_INLINE four weights(const het_slicer *slicer, const places *at, int axis, int i, four *change)
 {
     four low, high;
     const float *row = slicer->table + TAPS * (int64_t)at->row[axis][i];
     load(&low, row, sizeof low);
     load(&high, row + TAPS, sizeof high);
+    *change = (high - low) * (float)HET_SLICER_TABLE;
     return low + at->part[axis][i] * (high - low);
 }
 
 /* Weight t of an axis for a whole line. */
 #define HET_ALL(weight, t) __builtin_shufflevector(weight, weight, t, t, t, t, t, t, t, t)
 
-/* Over a plane of the kernel: sum_i wy[i] of its lines. */
-static HET_INLINE void plane_sum(line *sum, const float *from, int64_t row, const four *wy)
+static HET_INLINE void load_plane(line l[TAPS], const float *from, int64_t row)
 {
-    line l[TAPS];
     for (int i = 0; i < TAPS; i++) load(&l[i], from + i * row, sizeof l[i]);
-    *sum = HET_ALL(*wy, 0) * l[0] + HET_ALL(*wy, 1) * l[1] + HET_ALL(*wy, 2) * l[2] + HET_ALL(*wy, 3) * l[3];
 }
 
+/* sum_i w[i] of four lines. */
+#define HET_LINES(w, l) (HET_ALL(w, 0) * (l)[0] + HET_ALL(w, 1) * (l)[1] + HET_ALL(w, 2) * (l)[2] + HET_ALL(w, 3) * (l)[3])
+#define HET_PLANES(w, l) ((HET_ALL(w, 0) * (l)[0] + HET_ALL(w, 1) * (l)[1]) + (HET_ALL(w, 2) * (l)[2] + HET_ALL(w, 3) * (l)[3]))
+
+/* sum_t w[t] of a line's complex numbers; of the opposite point the conjugate. */
+static HET_INLINE void along_line(float out[2], const line *sum, const four *w, float way)
+{
+    const line part = *sum * __builtin_shufflevector(*w, *w, 0, 0, 1, 1, 2, 2, 3, 3);
+    const four halves = __builtin_shufflevector(part, part, 0, 1, 2, 3) + __builtin_shufflevector(part, part, 4, 5, 6, 7);
+    out[0] = (halves[0] + halves[2]) * fabsf(way);
+    out[1] = (halves[1] + halves[3]) * way;
+}
+
+/* The corner of the first map's samples that the kernel takes. */
+static HET_INLINE const float *corner_of(const het_slicer *slicer, const places *at, int i)
+{
+    const int64_t row = 2 * slicer->maps * slicer->columns, plane = row * slicer->rows;
+    return slicer->block + at->base[2][i] * plane + at->base[1][i] * row + 2 * (int64_t)at->base[0][i];
+}
+
+/* Of the first map. */
 static HET_INLINE void sample(const het_slicer *slicer, float out[2], const places *at, int i)
 {
-    const four wx = weights(slicer, at, 0, i), wy = weights(slicer, at, 1, i), wz = weights(slicer, at, 2, i);
-    const int64_t row = 2 * slicer->columns, plane = row * slicer->rows;
-    const float *corner = slicer->block + at->base[2][i] * plane + at->base[1][i] * row + 2 * (int64_t)at->base[0][i];
-    line of[TAPS];
-    for (int j = 0; j < TAPS; j++) plane_sum(&of[j], corner + j * plane, row, &wy);
-    const line sum = (HET_ALL(wz, 0) * of[0] + HET_ALL(wz, 1) * of[1]) + (HET_ALL(wz, 2) * of[2] + HET_ALL(wz, 3) * of[3]);
-    const line part = sum * __builtin_shufflevector(wx, wx, 0, 0, 1, 1, 2, 2, 3, 3);
-    const four halves = __builtin_shufflevector(part, part, 0, 1, 2, 3) + __builtin_shufflevector(part, part, 4, 5, 6, 7);
-    out[0] = (halves[0] + halves[2]) * fabsf(at->way[i]);
-    out[1] = (halves[1] + halves[3]) * at->way[i];
+    four change;
+    const four wx = weights(slicer, at, 0, i, &change), wy = weights(slicer, at, 1, i, &change), wz = weights(slicer, at, 2, i, &change);
+    const int64_t row = 2 * slicer->maps * slicer->columns, plane = row * slicer->rows;
+    const float *corner = corner_of(slicer, at, i);
+    line of[TAPS], l[TAPS];
+    for (int j = 0; j < TAPS; j++) {
+        load_plane(l, corner + j * plane, row);
+        of[j] = HET_LINES(wy, l);
+    }
+    const line sum = HET_PLANES(wz, of);
+    along_line(out, &sum, &wx, at->way[i]);
+}
+
+/* Of all maps, and d/dq of their sum with weights e (n): that of the opposite point is minus the conjugate. */
+static HET_INLINE void sample_joint(const het_slicer *slicer, float *out, int64_t step, float gradient[3][2], const float *e, const places *at, int i)
+{
+    four change[3];
+    const four wx = weights(slicer, at, 0, i, &change[0]), wy = weights(slicer, at, 1, i, &change[1]), wz = weights(slicer, at, 2, i, &change[2]);
+    const int64_t row = 2 * slicer->maps * slicer->columns, plane = row * slicer->rows;
+    const float *corner = corner_of(slicer, at, i);
+    const float way = at->way[i];
+    line all = {0}, all_y = {0}, all_z = {0};
+    for (int m = 0; m < slicer->maps; m++, corner += 2 * slicer->columns) {
+        line of[TAPS], of_y[TAPS], l[TAPS];
+        for (int j = 0; j < TAPS; j++) {
+            load_plane(l, corner + j * plane, row);
+            of[j] = HET_LINES(wy, l);
+            of_y[j] = HET_LINES(change[1], l);
+        }
+        const line sum = HET_PLANES(wz, of);
+        along_line(out + m * step, &sum, &wx, way);
+        all += e[m] * sum;
+        all_y += e[m] * HET_PLANES(wz, of_y);
+        all_z += e[m] * HET_PLANES(change[2], of);
+    }
+    along_line(gradient[0], &all, &change[0], way);
+    along_line(gradient[1], &all_y, &wx, way);
+    along_line(gradient[2], &all_z, &wx, way);
+    for (int c = 0; c < 3; c++)
+        for (int part = 0; part < 2; part++) gradient[c][part] *= PAD * copysignf(1.0F, way);
 }
 
 HET_CLONES void het_slicer_at(const het_slicer *slicer, float out[2], double qx, double qy, double qz)
@@ -212,16 +269,42 @@ HET_CLONES void het_slicer_at(const het_slicer *slicer, float out[2], double qx,
     sample(slicer, out, &at, 0);
 }
 
+/* R^T (kx,ky,0) of n points. */
+static HET_INLINE void locate_slice(places *at, const het_slicer *slicer, const double r[9], const int32_t *kxy, int n)
+{
+    double q[3][AT_ONCE] = {{0}};
+    for (int i = 0; i < n; i++)
+        for (int c = 0; c < 3; c++) q[c][i] = kxy[2 * i] * r[c] + kxy[2 * i + 1] * r[3 + c];
+    locate(at, slicer, q, AT_ONCE);
+}
+
 HET_CLONES void het_slicer_slice(const het_slicer *slicer, float *points, const double r[9], const int32_t *kxy, int64_t p)
 {
     for (int64_t first = 0; first < p; first += AT_ONCE) {
         const int n = p - first < AT_ONCE ? (int)(p - first) : AT_ONCE;
-        double q[3][AT_ONCE] = {{0}};
         places at;
-        for (int i = 0; i < n; i++)
-            for (int c = 0; c < 3; c++) q[c][i] = kxy[2 * (first + i)] * r[c] + kxy[2 * (first + i) + 1] * r[3 + c];
-        locate(&at, slicer, q, AT_ONCE);
+        locate_slice(&at, slicer, r, kxy + 2 * first, n);
         for (int i = 0; i < n; i++) sample(slicer, points + 2 * (first + i), &at, i);
+    }
+}
+
+HET_CLONES void het_slicer_slice_joint(const het_slicer *slicer, float *slices, float *gradient, const double r[9], const double *e, const int32_t *kxy,
+                                       int64_t p)
+{
+    float weight[HET_SLICER_MAPS], turn[9];
+    for (int m = 0; m < slicer->maps; m++) weight[m] = (float)e[m];
+    for (int c = 0; c < 9; c++) turn[c] = (float)r[c];
+    for (int64_t first = 0; first < p; first += AT_ONCE) {
+        const int n = p - first < AT_ONCE ? (int)(p - first) : AT_ONCE;
+        places at;
+        locate_slice(&at, slicer, r, kxy + 2 * first, n);
+        for (int i = 0; i < n; i++) {
+            float of[3][2];
+            sample_joint(slicer, slices + 2 * (first + i), 2 * p, of, weight, &at, i);
+            for (int c = 0; c < 3; c++)
+                for (int part = 0; part < 2; part++)
+                    gradient[2 * (c * p + first + i) + part] = turn[3 * c] * of[0][part] + turn[3 * c + 1] * of[1][part] + turn[3 * c + 2] * of[2][part];
+        }
     }
 }
 
