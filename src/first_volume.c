@@ -6,6 +6,7 @@
 #include "arena.h"
 #include "observe.h"
 #include "physics/backproject.h"
+#include "physics/phases.h"
 #include "physics/rotation.h"
 #include "rng.h"
 #include "stop.h"
@@ -22,7 +23,7 @@ typedef struct work {
     het_device *dev;
     int64_t first, own;          /* images that are here */
     het_search *search;
-    het_backproject back;
+    het_backproject back, *part; /* (threads) */
     int64_t p, shells;
     const int32_t *kxy;          /* (P,2) */
     int64_t *shell;              /* (P) round(|k|) */
@@ -32,7 +33,8 @@ typedef struct work {
     double *shell_count, *left, *zero; /* (shells): points; mean |X - C T V|^2 and |X|^2 per point */
     int results;                 /* candidates of each image that count */
     het_search_pose *found;      /* (count,results) */
-    float *model;                /* (P,2) of one image */
+    float *model;                /* (threads,P,2) of one image each */
+    double *each_left;           /* (count,shells) of each image, summed over points */
 } work;
 
 static int64_t shell_of(const int32_t *k)
@@ -92,23 +94,29 @@ static void measure_signal(work *w)
     }
 }
 
-/* A slice (p,2) becomes the model of an image: times ctf exp(-2 pi i k.t/D). */
-static void model_image(const work *w, float *slice, const float *ctf, const float shift[2])
+/* left (shells): |X - C T V|^2 of an image at a pose; model (p,2) is for it. */
+static void left_of(double *left, float *model, const work *w, const het_first_volume *volume, int64_t image, const het_search_pose *pose)
 {
-    const double unit = -2.0 * M_PI / (double)w->spec->box;
+    const float *x = w->transform + image * 2 * w->p, *ctf = w->ctf + image * w->p, scale = (float)volume->slice_scale;
+    het_phases phases;
+    double r[9];
+    for (int c = 0; c < 9; c++) r[c] = (double)pose->rotation[c];
+    het_slicer_slice(&volume->slicer, model, r, w->kxy, w->p);
+    het_phases_set(&phases, pose->shift, w->spec->box, w->kxy, w->p);
     for (int64_t j = 0; j < w->p; j++) {
-        const int32_t *k = w->kxy + 2 * j;
-        const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
-        const float re = ctf[j] * (float)cos(angle), im = ctf[j] * (float)sin(angle);
-        const float x = slice[2 * j], y = slice[2 * j + 1];
-        slice[2 * j] = re * x - im * y;
-        slice[2 * j + 1] = re * y + im * x;
+        double back[2]; /* that of exp(+2 pi i k.t/D) */
+        het_phases_at(back, &phases, w->kxy + 2 * j);
+        const float re = ctf[j] * scale * (float)back[0], im = -ctf[j] * scale * (float)back[1];
+        const double dre = (double)(x[2 * j] - (re * model[2 * j] - im * model[2 * j + 1]));
+        const double dim = (double)(x[2 * j + 1] - (re * model[2 * j + 1] + im * model[2 * j]));
+        left[w->shell[j]] += dre * dre + dim * dim;
     }
 }
 
-static void add_image(work *w, int64_t i, const het_search_pose *pose, double weight)
+/* What thread `part` adds to the map: its part of the grid. */
+static void add_image(work *w, int part, int64_t i, const het_search_pose *pose, double weight)
 {
-    het_backproject_image(&w->back, w->transform + i * 2 * w->p, w->ctf + i * w->p, pose->rotation, pose->shift, weight,
+    het_backproject_image(&w->part[part], w->transform + i * 2 * w->p, w->ctf + i * w->p, pose->rotation, pose->shift, weight,
                           w->kxy, w->p);
 }
 
@@ -130,26 +138,23 @@ static het_status solve(work *w, het_first_volume *volume)
 
 /* left = mean |X - C T V|^2 per shell over the images, with the first of their `each` poses; valid: NULL or
    which images. */
-static void measure_left(work *w, het_first_volume *volume, const het_search_pose *poses, int64_t each,
+static void measure_left(work *w, const het_first_volume *volume, const het_search_pose *poses, int64_t each,
                          const uint8_t *valid)
 {
-    const int64_t p = w->p;
+    const int64_t n = w->spec->count, shells = w->shells;
+    const int threads = w->dev->threads;
     int64_t used = 0;
-    memset(w->left, 0, (size_t)w->shells * sizeof *w->left);
-    for (int64_t i = 0; i < w->spec->count; i++) {
-        const het_search_pose *pose = poses + i * each;
-        const float *x = w->transform + i * 2 * p;
-        if (valid != NULL && !valid[i]) continue;
-        used++;
-        het_first_volume_slices(volume, w->model, pose->rotation, 1, p);
-        model_image(w, w->model, w->ctf + i * p, pose->shift);
-        for (int64_t j = 0; j < p; j++) {
-            const double re = (double)(x[2 * j] - w->model[2 * j]);
-            const double im = (double)(x[2 * j + 1] - w->model[2 * j + 1]);
-            w->left[w->shell[j]] += (re * re + im * im) / w->shell_count[w->shell[j]];
-        }
+    memset(w->each_left, 0, (size_t)(n * shells) * sizeof *w->each_left);
+    memset(w->left, 0, (size_t)shells * sizeof *w->left);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int t = 0; t < threads; t++)
+        for (int64_t i = n * t / threads; i < n * (t + 1) / threads; i++)
+            if (valid == NULL || valid[i]) left_of(w->each_left + i * shells, w->model + t * 2 * w->p, w, volume, i, poses + i * each);
+    for (int64_t i = 0; i < n; i++) {
+        used += valid == NULL || valid[i];
+        for (int64_t s = 0; s < shells; s++) w->left[s] += w->each_left[i * shells + s];
     }
-    for (int64_t s = 0; s < w->shells; s++) w->left[s] /= (double)used;
+    for (int64_t s = 0; s < shells; s++) w->left[s] /= w->shell_count[s] * (double)used;
 }
 
 /* The likelihood's noise: what is left, at least what was given. */
@@ -182,9 +187,12 @@ static het_status start(work *w, het_first_volume *volume)
             memcpy(volume->pose[i].rotation, spec->rotation + 9 * i, sizeof volume->pose[i].rotation);
             memcpy(volume->pose[i].shift, spec->shift + 2 * i, sizeof volume->pose[i].shift);
         }
-        add_image(w, i, volume->pose + i, 1.0);
     }
     if (valid == 0) return het_fail(HET_E_INPUT, "a first volume needs starting poses: no image has one");
+#pragma omp parallel for num_threads(w->dev->threads) schedule(static)
+    for (int t = 0; t < w->dev->threads; t++)
+        for (int64_t i = 0; i < spec->count; i++)
+            if (spec->valid == NULL || spec->valid[i]) add_image(w, t, i, volume->pose + i, 1.0);
     memcpy(w->noise, spec->noise, (size_t)w->p * sizeof *w->noise);
     HET_TRY(solve(w, volume));
     measure_left(w, volume, volume->pose, 1, spec->valid);
@@ -219,6 +227,18 @@ static void search_own(work *w, const het_first_volume *volume, het_search_pose 
                    w->own);
 }
 
+/* All of an image's, by their likelihood. */
+static void add_candidates(work *w, int part, int64_t image)
+{
+    const het_search_pose *list = w->found + image * w->results;
+    double sum = 0.0;
+    for (int c = 0; c < w->results; c++) sum += exp((double)(list[c].loglik - list[0].loglik));
+    for (int c = 0; c < w->results; c++) {
+        const double weight = exp((double)(list[c].loglik - list[0].loglik)) / sum;
+        if (weight > NEGLIGIBLE) add_image(w, part, image, list + c, weight);
+    }
+}
+
 /* Search, and the map of what was found. temperature: of the likelihood, above 1 for a softer assignment. */
 static het_status one_round(work *w, het_first_volume *volume, int64_t round, double temperature)
 {
@@ -230,15 +250,9 @@ static het_status one_round(work *w, het_first_volume *volume, int64_t round, do
     measure_left(w, volume, w->found, results, NULL);
     set_noise(w);
     het_backproject_clear(&w->back);
-    for (int64_t i = 0; i < w->spec->count; i++) {
-        const het_search_pose *list = w->found + i * results;
-        double sum = 0.0;
-        for (int c = 0; c < results; c++) sum += exp((double)(list[c].loglik - list[0].loglik));
-        for (int c = 0; c < results; c++) {
-            const double weight = exp((double)(list[c].loglik - list[0].loglik)) / sum;
-            if (weight > NEGLIGIBLE) add_image(w, i, list + c, weight);
-        }
-    }
+#pragma omp parallel for num_threads(w->dev->threads) schedule(static)
+    for (int t = 0; t < w->dev->threads; t++)
+        for (int64_t i = 0; i < w->spec->count; i++) add_candidates(w, t, i);
     status = het_comm_agree(w->comm, solve(w, volume));
 done:
     return status;
@@ -318,17 +332,20 @@ static het_status allocate(work *w, het_first_volume *volume)
     w->ctf = het_alloc(n * p * sizeof *w->ctf);
     w->found = het_alloc(n * COARSE_RESULTS * sizeof *w->found);
     w->shell = het_alloc(p * sizeof *w->shell);
-    w->model = het_alloc(2 * p * sizeof *w->model);
+    w->model = het_alloc((size_t)w->dev->threads * 2 * p * sizeof *w->model);
+    w->each_left = het_alloc(n * shells * sizeof *w->each_left);
+    w->part = het_alloc((size_t)w->dev->threads * sizeof *w->part);
     double **const per_shell[] = {&w->signal, &w->shell_count, &w->left, &w->zero};
     w->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *w->prior);
     int complete = 1;
     for (size_t i = 0; i < sizeof per_shell / sizeof *per_shell; i++)
         complete = (*per_shell[i] = het_alloc(shells * sizeof(double))) != NULL && complete;
-    const void *const pieces[] = {volume->pose, w->transform, w->ctf, w->found, w->shell, w->model, w->prior};
+    const void *const pieces[] = {volume->pose, w->transform, w->ctf, w->found, w->shell, w->model, w->each_left, w->part, w->prior};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) complete = pieces[i] != NULL && complete;
     if (!complete)
         return het_fail(HET_E_MEMORY, "no memory for a first volume of %lld images", (long long)w->spec->count);
     for (size_t j = 0; j < p; j++) w->shell[j] = shell_of(w->kxy + 2 * j);
+    status = het_backproject_parts(w->part, w->dev->threads, &w->back);
 done:
     return status;
 }
@@ -336,9 +353,10 @@ done:
 static void work_free(work *w)
 {
     het_search_free(w->search);
+    if (w->part != NULL) het_backproject_parts_free(w->part, w->dev->threads);
     het_backproject_free(&w->back);
     void *const pieces[] = {w->transform, w->ctf,  w->shell, w->signal, w->prior,
-                            w->shell_count, w->left, w->zero, w->found, w->model};
+                            w->shell_count, w->left, w->zero, w->found, w->model, w->each_left, w->part};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
 }
 

@@ -184,7 +184,8 @@ static het_status find_poses(refiner *r, int64_t round, int *stopped)
 {
     het_status status = HET_OK;
     if (!r->doubts || round == 0) return het_poses_improve(&r->poses, 1, stopped);
-    HET_TRY(het_poses_relocate(&r->poses, stopped));
+    HET_TRY(het_poses_confirm(&r->poses, stopped));
+    if (!*stopped) HET_TRY(het_poses_relocate(&r->poses, stopped));
     if (!*stopped) het_latents_put(r->latents, r->poses.all.z);
 done:
     return status;

@@ -131,6 +131,13 @@ double het_poses_doubted(const het_poses *s)
     return (double)count / (double)s->all.count;
 }
 
+double het_poses_sure(const het_poses *s)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < s->all.count; i++) sum += (double)s->all.confirmed[i];
+    return sum / (double)s->all.count;
+}
+
 het_status het_poses_confirm(het_poses *s, int *stopped)
 {
     const int64_t n = s->all.count;

@@ -62,10 +62,12 @@ het_status het_poses_confirm(het_poses *poses, int *stopped);
 /** Whether others were asked, and do not confirm the image's conformation; the share of such images. */
 int het_poses_is_doubted(const het_predictions *predictions, int64_t image);
 double het_poses_doubted(const het_poses *poses);
+/** The share of all poses that others confirm, by the samples. */
+double het_poses_sure(const het_poses *poses);
 /** Warn of them, at the end of a run. */
 void het_poses_warn(const het_poses *poses);
 
-/** Find lost poses together with the conformation: the images that are farthest out in z, and those of conformations that are not
+/** Find lost poses together with the conformation, after het_poses_confirm: the images that are farthest out in z, and those of conformations that are not
  *  confirmed, are searched against the decoder's maps at the centres of clusters of z of the confirmed images. The likeliest pose,
  *  with the centre's z or, in the image's own cluster, its own, is brought to its minimum and replaces the present one, brought to
  *  its minimum as well, where that one is not confirmed, or its loss is higher.

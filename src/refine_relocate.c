@@ -172,8 +172,6 @@ het_status het_poses_relocate(het_poses *s, int *stopped)
     het_status status = HET_OK;
     het_predictions start = {0};
     relocator r = {0};
-    HET_TRY(het_poses_confirm(s, stopped));
-    if (*stopped) goto done;
     het_status made = relocator_new(&r, s, &s->all);
     if (made == HET_OK) made = find_doubtful(&r);
     if (made == HET_OK) made = het_predictions_new(&start, s->all.count, s->all.z_dim);

@@ -3,46 +3,25 @@
 #include <string.h>
 
 #include "arena.h"
-#include "frames.h"
-#include "physics/kmeans.h"
 
 typedef struct framer {
-    int n; /* clusters */
-    int64_t *label, size[HET_FRAMES];
+    const het_groups *groups;
     float *shift; /* of all images, in the new frame */
     het_backproject back, *part;
     het_volume map[HET_FRAMES];
     het_pose3 frame[HET_FRAMES];
 } framer;
 
-/* Clusters of z. */
-static het_status group(framer *f, const het_components_answer *answer, int64_t count, int dim, uint64_t seed)
-{
-    het_status status = HET_OK;
-    double centre[HET_FRAMES * HET_COMPONENTS_MOST];
-    float *z = het_alloc((size_t)(count * dim) * sizeof *z);
-    if (z == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for groups of conformations"));
-    for (int64_t i = 0; i < count; i++)
-        for (int k = 0; k < dim; k++) z[i * dim + k] = (float)answer[i].mean[1 + k];
-    HET_TRY(het_kmeans(centre, f->label, NULL, z, count, dim, f->n, seed));
-    for (int64_t i = 0; i < count; i++) f->size[f->label[i]]++;
-done:
-    het_release(z);
-    return status;
-}
-
 static het_status framer_new(framer *f, const het_comm *comm, const het_device *dev, const het_components *model, int64_t count)
 {
     het_status status = HET_OK;
-    f->n = count < HET_FRAMES ? (int)count : HET_FRAMES;
-    f->label = het_alloc((size_t)count * sizeof *f->label);
     f->shift = het_alloc((size_t)(2 * count) * sizeof *f->shift);
     f->part = het_alloc((size_t)dev->threads * sizeof *f->part);
-    if (f->label == NULL || f->shift == NULL || f->part == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for maps of conformations"));
+    if (f->shift == NULL || f->part == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory for maps of conformations"));
     HET_TRY(het_backproject_new(&f->back, model->map[0].box, model->sum.image_box));
     het_backproject_share(&f->back, het_comm_rank(comm), het_comm_size(comm));
     HET_TRY(het_backproject_parts(f->part, dev->threads, &f->back));
-    for (int i = 0; i < f->n; i++) HET_TRY(het_volume_new(&f->map[i], f->back.box, 1.0));
+    for (int i = 0; i < f->groups->n; i++) HET_TRY(het_volume_new(&f->map[i], f->back.box, 1.0));
 done:
     return status;
 }
@@ -50,9 +29,8 @@ done:
 static void framer_free(framer *f, const het_device *dev)
 {
     if (f->part != NULL) het_backproject_parts_free(f->part, dev->threads);
-    for (int i = 0; i < f->n; i++) het_volume_free(&f->map[i]);
+    for (int i = 0; i < f->groups->n; i++) het_volume_free(&f->map[i]);
     het_backproject_free(&f->back);
-    het_release(f->label);
     het_release(f->shift);
     het_release(f->part);
 }
@@ -66,7 +44,7 @@ static het_status make_map(framer *f, het_comm *comm, const het_device *dev, int
 #pragma omp parallel for num_threads(dev->threads) schedule(static)
     for (int t = 0; t < dev->threads; t++)
         for (int64_t i = 0; i < count; i++)
-            if (f->label[i] == cluster)
+            if (f->groups->label[i] == cluster)
                 het_backproject_add(&f->part[t], images->a + i * 2 * p, images->b + i * p, images->rotation + 9 * i, 1.0, images->points->kxy, p);
     HET_TRY(het_comm_unite(comm, f->back.sum, 2 * (size_t)het_backproject_numbers(f->back.box, 1)));
     het_backproject_solve(&f->back, &f->map[cluster], prior);
@@ -75,24 +53,24 @@ done:
 }
 
 het_status het_start_frames(het_comm *comm, het_device *dev, const het_components *model, const het_components_images *images, int64_t count,
-                            het_components_answer *answer, uint64_t seed)
+                            het_components_answer *answer, const het_groups *groups)
 {
     het_status status = HET_OK;
     double prior[HET_COMPONENTS_SHELLS];
-    framer f = {0};
+    framer f = {.groups = groups};
     HET_TRY(het_comm_agree(comm, framer_new(&f, comm, dev, model, count)));
-    HET_TRY(het_comm_agree(comm, group(&f, answer, count, model->count, seed)));
     const int64_t rim = f.back.box / 2 - 2, reach = rim < HET_FRAMES_REACH ? rim : HET_FRAMES_REACH;
     het_components_prior(model, prior);
-    for (int i = 0; i < f.n; i++) HET_TRY(make_map(&f, comm, dev, i, images, count, prior));
-    if (het_comm_rank(comm) == 0) status = het_frames_register(f.frame, f.map, f.size, f.n, reach, f.back.image_box);
+    for (int i = 0; i < groups->n; i++) HET_TRY(make_map(&f, comm, dev, i, images, count, prior));
+    if (het_comm_rank(comm) == 0) status = het_frames_register(f.frame, f.map, groups->size, groups->n, reach, f.back.image_box);
     HET_TRY(het_comm_agree(comm, status));
     HET_TRY(het_comm_broadcast(comm, f.frame, sizeof f.frame, 0));
     memcpy(f.shift, images->shift, (size_t)(2 * count) * sizeof *f.shift);
-    het_frames_move_all(images->rotation, f.shift, f.label, count, f.frame, f.n);
+    het_frames_move_all(images->rotation, f.shift, groups->label, count, f.frame, groups->n);
     for (int64_t i = 0; i < count; i++) {
-        memset(answer[i].pose, 0, sizeof answer[i].pose);
-        for (int j = 0; j < 2; j++) answer[i].pose[3 + j] = (double)(f.shift[2 * i + j] - images->shift[2 * i + j]);
+        double *pose = answer[i].pose;
+        memset(pose, 0, sizeof answer[i].pose);
+        for (int j = 0; j < 2; j++) pose[3 + j] = (double)(f.shift[2 * i + j] - images->shift[2 * i + j]);
     }
     het_components_move(images, answer, 0, count, dev->threads);
 done:

@@ -21,7 +21,7 @@ static size_t start_bytes(const het_model *m, int64_t images)
     const int64_t p = het_points_within(&m->points, m->config.init.radius), pixels = m->spec.box * m->spec.box;
     const int64_t ranks = m->spec.global_batch / het_model_images(&m->spec), few = het_start_search_images(images, &m->config.init);
     const int64_t last = images / ranks, random = few / (ranks > 1 ? ranks / 2 : 1); /* two starts at a time */
-    const size_t each = sizeof(float) * (size_t)(3 * p + 11) + (CANDIDATES + 1) * sizeof(het_search_pose),
+    const size_t each = sizeof(float) * (size_t)(3 * p + 11) + sizeof(double) * (size_t)(m->config.init.radius + 2.0) + (CANDIDATES + 1) * sizeof(het_search_pose),
                  own = sizeof(float) * (size_t)pixels + sizeof(het_ctf_row);
     return (size_t)images * each + (size_t)(last > random ? last : random) * own + het_search_bytes(KEEP, p);
 }

@@ -278,9 +278,50 @@ static void one_map_is_the_plain_one(void **state)
     world_free(&w);
 }
 
+/* Sums of two maps are those of one for each product, whoever adds to which part of the grid. */
+static void joint_sums_are_those_of_each(void **state)
+{
+    (void)state;
+    enum { PARTS = 3, SUMS = 3 };
+    static world w;
+    static const double e[2] = {0.9, -1.3}, ee[4] = {1.1, 0, -0.8, 2.0};
+    const double of_a[SUMS] = {e[0], e[1], 0.0}, of_b[SUMS] = {ee[0], ee[2], ee[3]};
+    const int64_t points = het_backproject_numbers(SMALL, 1) / 3;
+    het_backproject joint, part[PARTS], one[SUMS];
+    make_world(&w, 0.2, 0.1);
+    const int64_t p = w.images.p;
+    float *a = het_alloc((size_t)(3 * p) * sizeof *a), *b = a + 2 * p;
+    assert_non_null(a);
+    assert_int_equal(het_backproject_new_joint(&joint, 2, SMALL, D), HET_OK);
+    assert_int_equal(het_backproject_parts(part, PARTS, &joint), HET_OK);
+    for (int s = 0; s < SUMS; s++) assert_int_equal(het_backproject_new(&one[s], SMALL, D), HET_OK);
+    for (int i = 0; i < 20; i++) {
+        const float *ai = w.images.a + i * 2 * p, *bi = w.images.b + i * p, *r = w.rotation + 9 * i;
+        for (int t = 0; t < PARTS; t++) het_backproject_add_joint(&part[t], ai, bi, r, e, ee, w.points.kxy, p);
+        for (int s = 0; s < SUMS; s++) {
+            for (int64_t j = 0; j < 2 * p; j++) a[j] = (float)of_a[s] * ai[j];
+            for (int64_t j = 0; j < p; j++) b[j] = (float)of_b[s] * bi[j];
+            het_backproject_add(&one[s], a, b, r, 1.0, w.points.kxy, p);
+        }
+    }
+    for (int64_t i = 0; i < points; i++) {
+        const double *sum = joint.sum + 7 * i;
+        for (int s = 0; s < SUMS; s++) {
+            for (int c = 0; c < 2 && s < 2; c++) assert_float_equal(sum[2 * s + c], one[s].sum[3 * i + c], 1e-4);
+            assert_float_equal(sum[4 + s], one[s].sum[3 * i + 2], 1e-4);
+        }
+    }
+    het_backproject_parts_free(part, PARTS);
+    het_backproject_free(&joint);
+    for (int s = 0; s < SUMS; s++) het_backproject_free(&one[s]);
+    het_release(a);
+    world_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(conformation_comes_back), cmocka_unit_test(poses_follow), cmocka_unit_test(noise_is_no_conformation),
-                                       cmocka_unit_test(nan_says_nothing), cmocka_unit_test(one_map_is_the_plain_one)};
+                                       cmocka_unit_test(nan_says_nothing), cmocka_unit_test(one_map_is_the_plain_one),
+                                       cmocka_unit_test(joint_sums_are_those_of_each)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

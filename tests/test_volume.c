@@ -182,6 +182,62 @@ static void samples_against_plain_sums(void **state)
     het_volume_free(&volume);
 }
 
+/* Slices of several maps at once are those of each; the gradient of their sum is that of plain sums. */
+static void several_maps_at_once(void **state)
+{
+    (void)state;
+    enum { D = 16, N = 3, P = 40 };
+    const double e[N] = {1.0, -0.7, 0.4};
+    double r[9], difference = 0.0, power = 0.0;
+    het_volume map[N];
+    het_slicer one[N], all;
+    het_points list;
+    float single[2 * P], slices[N * 2 * P], gradient[3 * 2 * P];
+    het_rng rng = het_rng_at(3, HET_STREAM_INIT, 0, 0);
+    for (int m = 0; m < N; m++) {
+        assert_int_equal(het_volume_new(&map[m], D, 1.0), HET_OK);
+        for (int i = 0; i < D * D * D; i++) map[m].data[i] = het_rng_normal(&rng);
+        het_volume_mask_sphere(&map[m], 5.0, 2.0);
+        assert_int_equal(het_slicer_new(&one[m], &map[m]), HET_OK);
+    }
+    assert_int_equal(het_slicer_new_joint(&all, map, N), HET_OK);
+    assert_int_equal(het_points_new(&list, D), HET_OK);
+    het_rotation_draw(r, &rng);
+    het_slicer_slice_joint(&all, slices, gradient, r, e, list.kxy, P);
+    for (int m = 0; m < N; m++) {
+        het_slicer_slice(&one[m], single, r, list.kxy, P);
+        for (int j = 0; j < 2 * P; j++) assert_float_equal(slices[m * 2 * P + j], single[j], 1e-5);
+    }
+    for (int j = 0; j < P; j++) { /* d/dk_c: -2 pi i/D times the density's place along axis c of the image */
+        double plain[3][2] = {{0}};
+        for (int i = 0; i < D * D * D; i++) {
+            const double x[3] = {i % D - D / 2, i / D % D - D / 2, i / D / D - D / 2};
+            double at[3], density = 0.0;
+            for (int c = 0; c < 3; c++) at[c] = r[3 * c] * x[0] + r[3 * c + 1] * x[1] + r[3 * c + 2] * x[2];
+            for (int m = 0; m < N; m++) density += e[m] * (double)map[m].data[i];
+            const double angle = -2.0 * pi / D * (list.kxy[2 * j] * at[0] + list.kxy[2 * j + 1] * at[1]);
+            for (int c = 0; c < 3; c++) {
+                plain[c][0] += 2.0 * pi / D / D * density * at[c] * sin(angle);
+                plain[c][1] -= 2.0 * pi / D / D * density * at[c] * cos(angle);
+            }
+        }
+        for (int c = 0; c < 3; c++) {
+            for (int part = 0; part < 2; part++) {
+                difference += pow((double)gradient[2 * (c * P + j) + part] - plain[c][part], 2);
+                power += plain[c][part] * plain[c][part];
+            }
+        }
+    }
+    print_message("gradient: %.4f of its size beside plain sums\n", sqrt(difference / power));
+    assert_true(difference < 4e-4 * power);
+    for (int m = 0; m < N; m++) {
+        het_slicer_free(&one[m]);
+        het_volume_free(&map[m]);
+    }
+    het_slicer_free(&all);
+    het_points_free(&list);
+}
+
 static void rotate_moves_the_density(void **state)
 {
     (void)state;
@@ -327,7 +383,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fft_against_plain_sums),    cmocka_unit_test(slice_is_the_projection),
-        cmocka_unit_test(samples_against_plain_sums), cmocka_unit_test(rotate_moves_the_density),
+        cmocka_unit_test(samples_against_plain_sums), cmocka_unit_test(several_maps_at_once),
+        cmocka_unit_test(rotate_moves_the_density),
         cmocka_unit_test(resize_and_resample_keep_values), cmocka_unit_test(density_projects_as_atoms),
         cmocka_unit_test(mask_is_a_soft_sphere),     cmocka_unit_test(nothing_leaks),
     };

@@ -6,6 +6,7 @@
 
 #include "../../kernels/cpu/clones.h"
 #include "../arena.h"
+#include "phases.h"
 #include "solve.h"
 
 enum { PAD = 2, SHELLS_MAX = 513 }; /* a map has at most 1024 voxels (volume.h) */
@@ -230,11 +231,12 @@ HET_CLONES void het_backproject_add_joint(het_backproject *back, const float *a,
     }
 }
 
-/* a = C exp(i unit k.t) X */
-static void move_back(float a[2], const float x[2], float ctf, const float shift[2], const int32_t k[2], double unit)
+/* a = C exp(2 pi i k.t/D) X */
+static void move_back(float a[2], const float x[2], float ctf, const het_phases *phases, const int32_t k[2])
 {
-    const double angle = unit * ((double)k[0] * (double)shift[0] + (double)k[1] * (double)shift[1]);
-    const float re = ctf * (float)cos(angle), im = ctf * (float)sin(angle);
+    double phase[2];
+    het_phases_at(phase, phases, k);
+    const float re = ctf * (float)phase[0], im = ctf * (float)phase[1];
     a[0] = re * x[0] - im * x[1];
     a[1] = re * x[1] + im * x[0];
 }
@@ -242,8 +244,10 @@ static void move_back(float a[2], const float x[2], float ctf, const float shift
 void het_backproject_terms(float *a, float *b, const float *transform, const float *ctf, const float *shift, int64_t image_box,
                            const int32_t *kxy, int64_t p)
 {
+    het_phases phases;
+    het_phases_set(&phases, shift, image_box, kxy, p);
     for (int64_t i = 0; i < p; i++) {
-        move_back(a + 2 * i, transform + 2 * i, ctf[i], shift, kxy + 2 * i, 2.0 * M_PI / (double)image_box);
+        move_back(a + 2 * i, transform + 2 * i, ctf[i], &phases, kxy + 2 * i);
         b[i] = ctf[i] * ctf[i];
     }
 }
@@ -251,13 +255,14 @@ void het_backproject_terms(float *a, float *b, const float *transform, const flo
 void het_backproject_image(het_backproject *back, const float *transform, const float *ctf, const float *rotation,
                            const float *shift, double weight, const int32_t *kxy, int64_t p)
 {
-    const double unit = 2.0 * M_PI / (double)back->image_box;
+    het_phases phases;
     sample s;
+    het_phases_set(&phases, shift, back->image_box, kxy, p);
     for (int64_t i = 0; i < p; i++) {
         const int32_t *k = kxy + 2 * i;
         if (!locate(back, &s, rotation, k)) continue;
         float a[2];
-        move_back(a, transform + 2 * i, ctf[i], shift, k, unit);
+        move_back(a, transform + 2 * i, ctf[i], &phases, k);
         spread_one(back, &s, a, ctf[i] * ctf[i], weight);
     }
 }

@@ -35,10 +35,12 @@ typedef struct het_components {
     het_backproject sum;
 } het_components;
 
-/** An image's posterior: of e, (K+1) and (K+1,K+1), and by how much its pose should turn and move (rad, px). */
+/** An image's posterior: of e, (K+1) and (K+1,K+1), and by how much its pose should turn and move (rad, px); and the log-likelihood of what
+ *  there is at its pose, whatever e and the small errors of the pose, less that of no particle. */
 typedef struct het_components_answer {
     double mean[HET_COMPONENTS_MOST + 1], covariance[(HET_COMPONENTS_MOST + 1) * (HET_COMPONENTS_MOST + 1)];
     double pose[HET_COMPONENTS_POSE];
+    double loglik;
 } het_components_answer;
 
 /** Maps of `box` voxels (backproject.h) for images of image_box pixels; count may be 0; noise: of all shells at first; turn, shift: as above. Free with

@@ -3,6 +3,7 @@
 
 #include "../arena.h"
 #include "components.h"
+#include "phases.h"
 #include "rotation.h"
 #include "solve.h"
 
@@ -129,25 +130,29 @@ static double sure_of(const het_components *c, int column)
     return 1.0 / (deviation * deviation);
 }
 
-/* found (n), covariance (n,n): of all coefficients, that of V_0 beside 1. */
-static void solve(double *found, double *covariance, const het_components *c, const shell *shells)
+/* found (n), covariance (n,n): of all coefficients, that of V_0 beside 1. With A, y the sums over shells, P the prior's precision, e_0 = (1, 0 ..),
+ *      found = M^-1 (y - A e_0), M = A + P,   log-likelihood = y_0 - A_00/2 + |L^-1 (y - A e_0)|^2/2 + log(det P / det M)/2, L L^T = M. */
+static double solve(double *found, double *covariance, const het_components *c, const shell *shells)
 {
     const int n = columns_of(c);
-    double matrix[COLUMNS * COLUMNS] = {0}, lower[COLUMNS * COLUMNS];
+    double matrix[COLUMNS * COLUMNS] = {0}, lower[COLUMNS * COLUMNS], loglik = 0.0;
     for (int64_t s = 0; s < het_components_shells(c); s++) {
         for (int k = 0; k < n * n; k++) matrix[k] += shells[s].a[k] / c->noise[s];
         for (int k = 0; k < n; k++) found[k] += (shells[s].y[k] - shells[s].a[k * n]) / c->noise[s];
     }
+    loglik += found[0] + 0.5 * matrix[0];
     for (int k = 0; k < n; k++) matrix[k * n + k] += sure_of(c, k);
     const int definite = het_cholesky(lower, matrix, n, 0.0);
     HET_ASSERT(definite); /* by the prior */
     het_cholesky_forward(found, lower, n);
+    for (int k = 0; k < n; k++) loglik += 0.5 * found[k] * found[k] + 0.5 * log(sure_of(c, k)) - log(lower[k * n + k]);
     het_cholesky_backward(found, lower, n);
     for (int k = 0; k < n; k++) {
         covariance[k * n + k] = 1.0;
         het_cholesky_forward(covariance + k * n, lower, n);
         het_cholesky_backward(covariance + k * n, lower, n);
     }
+    return loglik;
 }
 
 /* What is left of a shell by coefficients e (n) of this covariance (n,n). */
@@ -166,9 +171,8 @@ static void expect_one(const het_components *c, het_components_answer *answer, d
 {
     const int order = c->count + 1, n = columns_of(c);
     double found[COLUMNS] = {0}, covariance[COLUMNS * COLUMNS] = {0};
-    solve(found, covariance, c, shells);
+    *answer = (het_components_answer){.loglik = solve(found, covariance, c, shells)};
     found[0] += 1.0;
-    *answer = (het_components_answer){0};
     memcpy(answer->mean, found, (size_t)order * sizeof *found);
     memcpy(answer->pose, found + order, POSE * sizeof *found);
     for (int r = 0; r < order; r++) memcpy(answer->covariance + r * order, covariance + r * n, (size_t)order * sizeof *covariance);
@@ -206,12 +210,14 @@ het_status het_components_expect(const het_components *c, het_components_answer 
 }
 
 /* a times exp(2 pi i k.by / D): moved back by so many pixels more. */
-static void move_back(float *a, const double by[2], const het_points *points, int64_t p)
+static void move_back(float *a, const float by[2], const het_points *points, int64_t p)
 {
-    const double unit = 2.0 * M_PI / (double)points->box;
+    het_phases phases;
+    het_phases_set(&phases, by, points->box, points->kxy, p);
     for (int64_t j = 0; j < p; j++) {
-        const double angle = unit * ((double)points->kxy[2 * j] * by[0] + (double)points->kxy[2 * j + 1] * by[1]);
-        const float re = (float)cos(angle), im = (float)sin(angle), x = a[2 * j], y = a[2 * j + 1];
+        double phase[2];
+        het_phases_at(phase, &phases, points->kxy + 2 * j);
+        const float re = (float)phase[0], im = (float)phase[1], x = a[2 * j], y = a[2 * j + 1];
         a[2 * j] = re * x - im * y;
         a[2 * j + 1] = re * y + im * x;
     }
@@ -221,7 +227,8 @@ void het_components_move(const het_components_images *images, het_components_ans
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = first; i < first + n; i++) {
-        const double *turn = answer[i].pose, *shift = answer[i].pose + TURNS, angle = sqrt(turn[0] * turn[0] + turn[1] * turn[1] + turn[2] * turn[2]);
+        const float shift[SHIFTS] = {(float)answer[i].pose[TURNS], (float)answer[i].pose[TURNS + 1]};
+        const double *turn = answer[i].pose, angle = sqrt(turn[0] * turn[0] + turn[1] * turn[1] + turn[2] * turn[2]);
         float *rotation = images->rotation + 9 * i;
         double about[9], r[9], turned[9];
         if (angle > 0.0) {
@@ -230,7 +237,7 @@ void het_components_move(const het_components_images *images, het_components_ans
             het_rotation_multiply(turned, about, r);
             for (int j = 0; j < 9; j++) rotation[j] = (float)turned[j];
         }
-        for (int j = 0; j < SHIFTS; j++) images->shift[2 * i + j] += (float)shift[j];
+        for (int j = 0; j < SHIFTS; j++) images->shift[2 * i + j] += shift[j];
         move_back(images->a + i * 2 * images->p, shift, images->points, images->p);
         memset(answer[i].pose, 0, sizeof answer[i].pose);
     }

@@ -6,6 +6,7 @@
 #include "../../kernels/cpu/clones.h"
 #include "../arena.h"
 #include "points.h"
+#include "phases.h"
 #include "rotation.h"
 
 enum { CHUNK = HET_SEARCH_CHUNK, TILE = 256, CHILDREN = 8, NEAR = 3, SCRATCH = NEAR * NEAR + 4 };
@@ -234,12 +235,13 @@ static void make_children(float *child, const float *rotation, double step)
 /* phase (p,2) = exp(+2 pi i k.t/D) */
 static void make_phase(const het_search *s, float *phase, const float shift[2], int64_t p)
 {
-    const float unit = (float)(2.0 * M_PI / (double)s->spec.box);
+    het_phases phases;
+    het_phases_set(&phases, shift, s->spec.box, s->points.kxy, p);
     for (int64_t i = 0; i < p; i++) {
-        const int32_t *k = s->points.kxy + 2 * i;
-        const float angle = unit * ((float)k[0] * shift[0] + (float)k[1] * shift[1]);
-        phase[2 * i] = cosf(angle);
-        phase[2 * i + 1] = sinf(angle);
+        double at[2];
+        het_phases_at(at, &phases, s->points.kxy + 2 * i);
+        phase[2 * i] = (float)at[0];
+        phase[2 * i + 1] = (float)at[1];
     }
 }
 

@@ -133,6 +133,12 @@ done:
     return status;
 }
 
+int64_t het_slicer_bytes(int64_t box, int maps)
+{
+    const int64_t n = PAD * box, rows = 2 * box + 4, columns = box + 4, floats = 2 * rows * rows * columns * maps + n * n * n + n * n * (n + 2);
+    return floats * (int64_t)sizeof(float);
+}
+
 void het_slicer_free(het_slicer *slicer)
 {
     het_release(slicer->block);
@@ -177,15 +183,25 @@ static HET_INLINE void locate(places *at, const het_slicer *slicer, double q[3][
     }
 }
 
-/* The weights of one axis, from the table by linear interpolation, and how they change with the place. */
-static HET_INLINE four weights(const het_slicer *slicer, const places *at, int axis, int i, four *change)
+/* The weights of one axis, from the table by linear interpolation. */
+static HET_INLINE four weights(const het_slicer *slicer, const places *at, int axis, int i)
 {
     four low, high;
     const float *row = slicer->table + TAPS * (int64_t)at->row[axis][i];
     load(&low, row, sizeof low);
     load(&high, row + TAPS, sizeof high);
-    *change = (high - low) * (float)HET_SLICER_TABLE;
     return low + at->part[axis][i] * (high - low);
+}
+
+/* How they change with the place, within the kernel: it steps to 0 at its ends, the table's first and last row. */
+static HET_INLINE four slopes(const het_slicer *slicer, const places *at, int axis, int i)
+{
+    four low, high;
+    const int32_t row = at->row[axis][i], inner = row < 1 ? 1 : row > HET_SLICER_TABLE - 2 ? HET_SLICER_TABLE - 2 : row;
+    const float *from = slicer->table + TAPS * (int64_t)inner;
+    load(&low, from, sizeof low);
+    load(&high, from + TAPS, sizeof high);
+    return (high - low) * (float)HET_SLICER_TABLE;
 }
 
 /* Weight t of an axis for a whole line. */
@@ -219,8 +235,7 @@ static HET_INLINE const float *corner_of(const het_slicer *slicer, const places 
 /* Of the first map. */
 static HET_INLINE void sample(const het_slicer *slicer, float out[2], const places *at, int i)
 {
-    four change;
-    const four wx = weights(slicer, at, 0, i, &change), wy = weights(slicer, at, 1, i, &change), wz = weights(slicer, at, 2, i, &change);
+    const four wx = weights(slicer, at, 0, i), wy = weights(slicer, at, 1, i), wz = weights(slicer, at, 2, i);
     const int64_t row = 2 * slicer->maps * slicer->columns, plane = row * slicer->rows;
     const float *corner = corner_of(slicer, at, i);
     line of[TAPS], l[TAPS];
@@ -235,8 +250,8 @@ static HET_INLINE void sample(const het_slicer *slicer, float out[2], const plac
 /* Of all maps, and d/dq of their sum with weights e (n): that of the opposite point is minus the conjugate. */
 static HET_INLINE void sample_joint(const het_slicer *slicer, float *out, int64_t step, float gradient[3][2], const float *e, const places *at, int i)
 {
-    four change[3];
-    const four wx = weights(slicer, at, 0, i, &change[0]), wy = weights(slicer, at, 1, i, &change[1]), wz = weights(slicer, at, 2, i, &change[2]);
+    const four wx = weights(slicer, at, 0, i), wy = weights(slicer, at, 1, i), wz = weights(slicer, at, 2, i);
+    const four sx = slopes(slicer, at, 0, i), sy = slopes(slicer, at, 1, i), sz = slopes(slicer, at, 2, i);
     const int64_t row = 2 * slicer->maps * slicer->columns, plane = row * slicer->rows;
     const float *corner = corner_of(slicer, at, i);
     const float way = at->way[i];
@@ -246,15 +261,15 @@ static HET_INLINE void sample_joint(const het_slicer *slicer, float *out, int64_
         for (int j = 0; j < TAPS; j++) {
             load_plane(l, corner + j * plane, row);
             of[j] = HET_LINES(wy, l);
-            of_y[j] = HET_LINES(change[1], l);
+            of_y[j] = HET_LINES(sy, l);
         }
         const line sum = HET_PLANES(wz, of);
         along_line(out + m * step, &sum, &wx, way);
         all += e[m] * sum;
         all_y += e[m] * HET_PLANES(wz, of_y);
-        all_z += e[m] * HET_PLANES(change[2], of);
+        all_z += e[m] * HET_PLANES(sz, of);
     }
-    along_line(gradient[0], &all, &change[0], way);
+    along_line(gradient[0], &all, &sx, way);
     along_line(gradient[1], &all_y, &wx, way);
     along_line(gradient[2], &all_z, &wx, way);
     for (int c = 0; c < 3; c++)

@@ -25,6 +25,8 @@ typedef struct het_slicer {
 het_status het_slicer_new(het_slicer *slicer, const het_volume *volume);
 /** n maps of one size. */
 het_status het_slicer_new_joint(het_slicer *slicer, const het_volume *volumes, int n);
+/** What n maps of `box` voxels take, while the slicer is made. */
+int64_t het_slicer_bytes(int64_t box, int n);
 void het_slicer_free(het_slicer *slicer);
 /** out = S(q); 0 beyond |q| = D/2. Thread-safe. */
 void het_slicer_at(const het_slicer *slicer, float out[2], double qx, double qy, double qz);
