@@ -3,10 +3,7 @@
 #include <string.h>
 
 #include "join_frames.h"
-#include "log.h"
 #include "refine_poses.h"
-
-static const double SURE = 0.98; /* share of the poses: so many are confirmed, and those of the linear model are finer than the decoder's yet */
 
 static het_status open_poses(het_poses *poses, const het_start *s, het_comm *comm, het_model *model, const het_stack *stack,
                              double noise_variance)
@@ -33,10 +30,7 @@ het_status het_join(het_start *s, het_comm *comm, het_model *model, const het_st
     poses.watch = watch;
     HET_TRY(het_poses_confirm(&poses, stopped));
     if (*stopped) goto done;
-    if (model->config.init.components > 0 && het_poses_sure(&poses) >= SURE)
-        het_info("no pose is searched anew: other conformations confirm %.1f %% of a sample", 100.0 * het_poses_sure(&poses));
-    else
-        HET_TRY(het_poses_relocate(&poses, stopped));
+    if (!het_poses_are_sure(&poses)) HET_TRY(het_poses_relocate(&poses, stopped));
     if (*stopped) goto done;
     HET_TRY(het_join_frames(&poses, stopped));
     if (*stopped) goto done;

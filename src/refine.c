@@ -171,7 +171,8 @@ static het_status find_lost(refiner *r, int *stopped)
     het_status status = HET_OK;
     tell(r, "lost poses", 0);
     if (r->poses.all.confirmed[0] < 0.0F) HET_TRY(het_poses_confirm(&r->poses, stopped));
-    if (!*stopped) HET_TRY(het_poses_place(&r->poses, &r->poses.all, stopped));
+    if (*stopped || het_poses_are_sure(&r->poses)) goto done;
+    HET_TRY(het_poses_place(&r->poses, &r->poses.all, stopped));
     if (*stopped) goto done;
     het_latents_put(r->latents, r->poses.all.z);
     say(r, "lost poses", 0, mean_loss(&r->poses));

@@ -9,6 +9,7 @@
 #include "refine_conformations.h"
 
 enum { SAMPLE = 40 }; /* images of each conformation */
+static const double SURE = 0.98;    /* share of the poses: more are not lost */
 static const double NONE = 0.005;   /* share of the images that is not worth a warning */
 static const double AGREE = 0.5359; /* |R-R'|^2 of 30 degrees */
 
@@ -131,11 +132,15 @@ double het_poses_doubted(const het_poses *s)
     return (double)count / (double)s->all.count;
 }
 
-double het_poses_sure(const het_poses *s)
+int het_poses_are_sure(const het_poses *s)
 {
+    const het_config_init *init = &s->model->config.init;
     double sum = 0.0;
     for (int64_t i = 0; i < s->all.count; i++) sum += (double)s->all.confirmed[i];
-    return sum / (double)s->all.count;
+    const double share = sum / (double)s->all.count;
+    if (init->method == HET_START_NONE || init->components == 0 || share < SURE) return 0;
+    het_info("no pose is searched anew: other conformations confirm %.1f %% of a sample", 100.0 * share);
+    return 1;
 }
 
 het_status het_poses_confirm(het_poses *s, int *stopped)

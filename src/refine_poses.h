@@ -62,8 +62,9 @@ het_status het_poses_confirm(het_poses *poses, int *stopped);
 /** Whether others were asked, and do not confirm the image's conformation; the share of such images. */
 int het_poses_is_doubted(const het_predictions *predictions, int64_t image);
 double het_poses_doubted(const het_poses *poses);
-/** The share of all poses that others confirm, by the samples. */
-double het_poses_sure(const het_poses *poses);
+/** Whether there is nothing to search, and say so: others confirm nearly all poses, and these go back to the start's linear model, which are finer than
+ *  those that the decoder finds before it is finer itself (docs/poses.md). */
+int het_poses_are_sure(const het_poses *poses);
 /** Warn of them, at the end of a run. */
 void het_poses_warn(const het_poses *poses);
 

@@ -32,7 +32,7 @@ missed()
 HETACUMN=$HETACUMN "$TESTS/../bench/datasets/make.sh" "${SET[@]}" -o set >out 2>err || fail "the set was not made"
 found=$(missed whole)
 [ -z "$found" ] || fail "beyond the threshold: $found"
-found=$(missed broken --set ablation.cpp=false --set init.join_epoch=0) # no second task, frames as the start left them
+found=$(missed broken --set ablation.cpp=false --set init.components=0 --set init.join_epoch=0) # no second task, frames as one map left them
 [[ $found == *rot* && $found == *encoder* ]] || fail "without the second task and one frame only this is missed: $found"
 found=$(missed blind --set ablation.cpp=false --set init.rate_z=0)      # conformations as they were drawn
 [[ $found == *err* ]] || fail "without learned conformations only this is missed: $found"
