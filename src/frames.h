@@ -29,7 +29,7 @@ void het_frames_tree(int *parent, int *order, const double *alike, int64_t strid
 int het_frames_differ(const het_pose3 *pose, const double correlations[2], int64_t reach);
 
 /** frame [out] (n): from each map's to that of the largest, by size (n) its images; u in px of images of `box` pixels. Compared to `reach` Fourier
- *  pixels. One rank, one thread. Errors: HET_E_MEMORY. */
+ *  pixels. Errors: HET_E_MEMORY. */
 het_status het_frames_register(het_pose3 *frame, const het_volume *map, const int64_t *size, int n, int64_t reach, int64_t box);
 /** The poses of all images, rotation (count,9), shift (count,2) px, by the frame of their cluster, label (count); says what was done. */
 void het_frames_move_all(float *rotation, float *shift, const int64_t *label, int64_t count, const het_pose3 *frame, int n);
