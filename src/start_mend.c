@@ -44,15 +44,15 @@ static het_status try_group(het_finder *f, het_candidates *candidates, int group
     int64_t of[HET_OBSERVED], far = 0;
     const int64_t p = f->images.p;
     het_candidates_find(candidates, group, found, moved, f->transform, f->ctf, p, n);
-    const het_components_images images = place_for(f, 1, found, moved, 0);
+    het_components_images some = place_for(f, 1, found, moved, 0);
     for (int64_t i = 0; i < n; i++) {
         if (het_poses_distance2(found + 9 * i, rotation + 9 * i) < NEAR) continue;
         memmove(found + 9 * far, found + 9 * i, 9 * sizeof *found);
         memmove(moved + 2 * far, moved + 2 * i, 2 * sizeof *moved);
-        het_components_observe(images.a + far * 2 * p, images.b + far * p, f->transform + i * 2 * p, f->ctf + i * p, moved + 2 * far, &f->points, p);
+        het_components_observe(some.a + far * 2 * p, some.b + far * p, f->transform + i * 2 * p, f->ctf + i * p, moved + 2 * far, &f->points, p);
         of[far++] = i;
     }
-    const het_components_images some = place_for(f, 1, found, moved, far);
+    some.count = far;
     HET_TRY(settle(f, &some, other));
     for (int64_t j = 0; j < far; j++) {
         const int64_t i = of[j];

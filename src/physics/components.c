@@ -109,6 +109,13 @@ void het_components_prior(const het_components *c, double *prior)
     }
 }
 
+/* Slices of the maps as they are now. */
+static het_status renew_slicer(het_components *c)
+{
+    het_slicer_free(&c->slicer);
+    return het_slicer_new_joint(&c->slicer, c->map, c->count + 1);
+}
+
 het_status het_components_solve(het_components *c, int threads)
 {
     het_status status = HET_OK;
@@ -117,8 +124,7 @@ het_status het_components_solve(het_components *c, int threads)
     het_components_prior(c, prior);
     het_backproject_solve_joint(&c->sum, c->map, prior, share, threads);
     HET_TRY(het_components_hold(c));
-    het_slicer_free(&c->slicer);
-    status = het_slicer_new_joint(&c->slicer, c->map, c->count + 1);
+    status = renew_slicer(c);
 done:
     return status;
 }
@@ -146,8 +152,7 @@ het_status het_components_keep(het_components *c, const het_components_axes *axe
     het_backproject_free(&c->sum);
     HET_TRY(het_backproject_new_joint(&c->sum, count + 1, c->map[0].box, image_box));
     het_backproject_share(&c->sum, rank, ranks);
-    het_slicer_free(&c->slicer);
-    status = het_slicer_new_joint(&c->slicer, c->map, count + 1);
+    status = renew_slicer(c);
 done:
     return status;
 }
