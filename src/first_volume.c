@@ -12,8 +12,10 @@
 #include "stop.h"
 
 enum { CHUNK = HET_SEARCH_CHUNK, POSE_FLOATS = sizeof(het_search_pose) / sizeof(float) };
-enum { COARSE_RESULTS = 32, RESULTS = 8, KEEP = 16, ROUND_LEVELS = 2, LAST_LEVELS = 4 };
-static const double BASE_RADIUS = 5.0, NEGLIGIBLE = 1e-3;
+enum { COARSE_RESULTS = 32, RESULTS = 8, KEEP = 16, WIDE_KEEP = 64, ROUND_LEVELS = 2, LAST_LEVELS = 4 };
+static const double BASE_RADIUS = 5.0, WIDE_BASE_RADIUS = 7.0, NEGLIGIBLE = 1e-3;
+static const double PARTICLES_LEAST = 0.1; /* share of the images */
+static const float SURE = 100.0F; /* log-likelihood of a pose that a search with few candidates will not have missed */
 /* Of the coarse rounds' noise: at first, and after which share of them it has come down to 1. */
 static const double TEMPERATURE = 30.0, COOLED = 0.8;
 
@@ -30,11 +32,12 @@ typedef struct work {
     float *transform, *ctf;      /* (count,P,2), (count,P) */
     float *noise;                /* (P) the volume's: given, or left unexplained */
     double *signal, *prior;      /* (shells) variance before the CTF; noise/signal */
-    double *shell_count, *left, *zero; /* (shells): points; mean |X - C T V|^2 and |X|^2 per point */
+    double *shell_count, *left, *zero; /* (shells): points; mean |X - C T V|^2 and |X|^2 per point, of what are particles */
     int results;                 /* candidates of each image that count */
     het_search_pose *found;      /* (count,results) */
     float *model;                /* (threads,P,2) of one image each */
-    double *each_left;           /* (count,shells) of each image, summed over points */
+    double *each_left, *each_zero; /* (count,shells) of each image, summed over points */
+    double *particle;            /* (count) probability of being one */
 } work;
 
 static int64_t shell_of(const int32_t *k)
@@ -61,7 +64,7 @@ static het_status transform_images(work *w, const het_points *points)
     het_status status = HET_OK;
     const int64_t pixels = w->spec->box * w->spec->box, p = w->p;
     het_observer observer;
-    HET_TRY(het_observer_new(&observer, w->dev, points, w->spec->apix, w->spec->radius));
+    HET_TRY(het_observer_new(&observer, w->dev, points, w->spec->apix, &w->spec->whitening, w->spec->radius));
     for (int64_t i = 0; status == HET_OK && i < w->own; i += HET_OBSERVED) {
         const int64_t n = w->own - i < HET_OBSERVED ? w->own - i : HET_OBSERVED, to = w->first + i;
         status = het_observe(&observer, w->transform + to * 2 * p, w->ctf + to * p, w->spec->images + i * pixels, w->spec->ctf + i, n);
@@ -77,21 +80,19 @@ static void measure_signal(work *w)
     const int64_t p = w->p, n = w->spec->count;
     for (int64_t j = 0; j < p; j++) {
         const int64_t shell = w->shell[j];
-        double power = 0.0, ctf2 = 0.0;
+        double sum = 0.0, ctf2 = 0.0;
         for (int64_t i = 0; i < n; i++) {
             const float *x = w->transform + 2 * (i * p + j), c = w->ctf[i * p + j];
-            power += ((double)x[0] * x[0] + (double)x[1] * x[1]) / (double)n;
+            const double power = (double)x[0] * x[0] + (double)x[1] * x[1];
+            w->each_zero[i * w->shells + shell] += power;
+            sum += power / (double)n;
             ctf2 += (double)c * c / (double)n;
         }
         const double noise = (double)w->spec->noise[j];
         w->shell_count[shell] += 1.0;
-        w->zero[shell] += power;
-        w->signal[shell] += fmax(power - noise, 0.01 * noise) / fmax(ctf2, 0.01);
+        w->signal[shell] += fmax(sum - noise, 0.01 * noise) / fmax(ctf2, 0.01);
     }
-    for (int64_t s = 0; s < w->shells; s++) {
-        w->zero[s] /= w->shell_count[s];
-        w->signal[s] /= w->shell_count[s];
-    }
+    for (int64_t s = 0; s < w->shells; s++) w->signal[s] /= w->shell_count[s];
 }
 
 /* left (shells): |X - C T V|^2 of an image at a pose; model (p,2) is for it. */
@@ -128,7 +129,7 @@ static het_status solve(work *w, het_first_volume *volume)
     memset(w->prior, 0, (size_t)w->shells * sizeof *w->prior);
     for (int64_t j = 0; j < w->p; j++) {
         const int64_t s = w->shell[j];
-        w->prior[s] += (double)w->noise[j] / (w->signal[s] * w->shell_count[s]);
+        w->prior[s] += 0.125 * (double)w->noise[j] / (w->signal[s] * w->shell_count[s]);
     }
     for (int64_t s = w->shells; s <= volume->map.box / 2; s++) w->prior[s] = w->prior[w->shells - 1];
     het_backproject_solve(&w->back, &volume->map, w->prior);
@@ -136,25 +137,41 @@ static het_status solve(work *w, het_first_volume *volume)
     return het_slicer_new(&volume->slicer, &volume->map);
 }
 
-/* left = mean |X - C T V|^2 per shell over the images, with the first of their `each` poses; valid: NULL or
-   which images. */
-static void measure_left(work *w, const het_first_volume *volume, const het_search_pose *poses, int64_t each,
-                         const uint8_t *valid)
+/* What each image is by the first of its `each` poses: likelier a particle than nothing. An image without one would fit best where a map has
+ * least power, and take what there is from it. */
+static void find_particles(work *w, const het_search_pose *poses, int64_t each)
+{
+    const int64_t n = w->spec->count;
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++) sum += w->particle[i] = 1.0 / (1.0 + exp(-(double)poses[i * each].loglik));
+    for (int64_t i = 0; i < n && sum < PARTICLES_LEAST * (double)n; i++) w->particle[i] = isfinite(poses[i * each].loglik); /* the map is not theirs yet */
+}
+
+/* left, zero = mean |X - C T V|^2, |X|^2 per shell over the particles, with the first of their `each` poses. */
+static void measure_left(work *w, const het_first_volume *volume, const het_search_pose *poses, int64_t each)
 {
     const int64_t n = w->spec->count, shells = w->shells;
     const int threads = w->dev->threads;
-    int64_t used = 0;
+    double particles = 0.0;
     memset(w->each_left, 0, (size_t)(n * shells) * sizeof *w->each_left);
     memset(w->left, 0, (size_t)shells * sizeof *w->left);
+    memset(w->zero, 0, (size_t)shells * sizeof *w->zero);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int t = 0; t < threads; t++)
         for (int64_t i = n * t / threads; i < n * (t + 1) / threads; i++)
-            if (valid == NULL || valid[i]) left_of(w->each_left + i * shells, w->model + t * 2 * w->p, w, volume, i, poses + i * each);
+            if (w->particle[i] > 0.0) left_of(w->each_left + i * shells, w->model + t * 2 * w->p, w, volume, i, poses + i * each);
     for (int64_t i = 0; i < n; i++) {
-        used += valid == NULL || valid[i];
-        for (int64_t s = 0; s < shells; s++) w->left[s] += w->each_left[i * shells + s];
+        if (!(w->particle[i] > 0.0)) continue;
+        particles += w->particle[i];
+        for (int64_t s = 0; s < shells; s++) {
+            w->left[s] += w->particle[i] * w->each_left[i * shells + s];
+            w->zero[s] += w->particle[i] * w->each_zero[i * shells + s];
+        }
     }
-    for (int64_t s = 0; s < shells; s++) w->left[s] /= w->shell_count[s] * (double)used;
+    for (int64_t s = 0; s < shells; s++) {
+        w->left[s] /= w->shell_count[s] * particles;
+        w->zero[s] /= w->shell_count[s] * particles;
+    }
 }
 
 /* The likelihood's noise: what is left, at least what was given. */
@@ -179,7 +196,8 @@ static het_status start(work *w, het_first_volume *volume)
     const het_first_volume_spec *spec = w->spec;
     int64_t valid = 0;
     for (int64_t i = 0; i < spec->count; i++) {
-        if (spec->valid != NULL && !spec->valid[i]) continue;
+        w->particle[i] = spec->valid == NULL || spec->valid[i];
+        if (!(w->particle[i] > 0.0)) continue;
         valid++;
         if (spec->rotation == NULL) {
             random_pose(volume->pose + i, spec->seed, i);
@@ -192,26 +210,26 @@ static het_status start(work *w, het_first_volume *volume)
 #pragma omp parallel for num_threads(w->dev->threads) schedule(static)
     for (int t = 0; t < w->dev->threads; t++)
         for (int64_t i = 0; i < spec->count; i++)
-            if (spec->valid == NULL || spec->valid[i]) add_image(w, t, i, volume->pose + i, 1.0);
+            if (w->particle[i] > 0.0) add_image(w, t, i, volume->pose + i, 1.0);
     memcpy(w->noise, spec->noise, (size_t)w->p * sizeof *w->noise);
     HET_TRY(solve(w, volume));
-    measure_left(w, volume, volume->pose, 1, spec->valid);
+    measure_left(w, volume, volume->pose, 1);
     set_noise(w);
 done:
     return status;
 }
 
-static het_status new_search(work *w, int levels, int result)
+static het_status new_search(work *w, double base_radius, int keep, int levels, int result)
 {
     het_search_free(w->search);
     w->results = result;
     const double radius = w->spec->radius;
     const het_search_spec spec = {.box = w->spec->box,
-                                  .base_radius = fmin(BASE_RADIUS, radius),
+                                  .base_radius = fmin(base_radius, radius),
                                   .radius = radius,
                                   .shift_range = w->spec->shift_range,
                                   .levels = levels,
-                                  .keep = result > KEEP ? result : KEEP,
+                                  .keep = result > keep ? result : keep,
                                   .result = result};
     return het_search_new(&w->search, w->dev, &spec);
 }
@@ -234,7 +252,7 @@ static void add_candidates(work *w, int part, int64_t image)
     double sum = 0.0;
     for (int c = 0; c < w->results; c++) sum += exp((double)(list[c].loglik - list[0].loglik));
     for (int c = 0; c < w->results; c++) {
-        const double weight = exp((double)(list[c].loglik - list[0].loglik)) / sum;
+        const double weight = w->particle[image] * exp((double)(list[c].loglik - list[0].loglik)) / sum;
         if (weight > NEGLIGIBLE) add_image(w, part, image, list + c, weight);
     }
 }
@@ -247,7 +265,8 @@ static het_status one_round(work *w, het_first_volume *volume, int64_t round, do
     for (int64_t j = 0; j < w->p; j++) w->noise[j] *= (float)temperature;
     search_own(w, volume, w->found, round);
     HET_TRY(unite(w, w->found, results * POSE_FLOATS));
-    measure_left(w, volume, w->found, results, NULL);
+    find_particles(w, w->found, results);
+    measure_left(w, volume, w->found, results);
     set_noise(w);
     het_backproject_clear(&w->back);
 #pragma omp parallel for num_threads(w->dev->threads) schedule(static)
@@ -273,7 +292,7 @@ static het_status all_rounds(work *w, het_first_volume *volume, const het_stage 
     HET_TRY(het_comm_agree(w->comm, there ? het_slicer_new(&volume->slicer, &volume->map) : start(w, volume)));
     for (int64_t round = done, first = done; round < all; round++) {
         if (round == first || round == coarse)
-            HET_TRY(het_comm_agree(w->comm, round < coarse ? new_search(w, 0, COARSE_RESULTS) : new_search(w, ROUND_LEVELS, RESULTS)));
+            HET_TRY(het_comm_agree(w->comm, round < coarse ? new_search(w, BASE_RADIUS, KEEP, 0, COARSE_RESULTS) : new_search(w, BASE_RADIUS, KEEP, ROUND_LEVELS, RESULTS)));
         const double cooled = fmin(1.0, (double)round / (COOLED * (double)coarse));
         HET_TRY(one_round(w, volume, round, round < coarse ? pow(TEMPERATURE, 1.0 - cooled) : 1.0));
         done = round + 1;
@@ -304,10 +323,11 @@ static double explained(const work *w, const het_points *points)
 static het_status last_search(work *w, het_first_volume *volume)
 {
     het_status status = HET_OK;
-    HET_TRY(het_comm_agree(w->comm, new_search(w, LAST_LEVELS, 1)));
+    HET_TRY(het_comm_agree(w->comm, new_search(w, BASE_RADIUS, KEEP, LAST_LEVELS, 1)));
     search_own(w, volume, volume->pose, w->spec->coarse_rounds + w->spec->rounds);
     HET_TRY(unite(w, volume->pose, POSE_FLOATS));
-    measure_left(w, volume, volume->pose, 1, NULL);
+    find_particles(w, volume->pose, 1);
+    measure_left(w, volume, volume->pose, 1);
     volume->explained = explained(w, &volume->points);
     /* the likelihood of these poses with the noise given: |X|^2 - |X - C T V|^2 over it */
     volume->loglik = 0.0;
@@ -334,13 +354,15 @@ static het_status allocate(work *w, het_first_volume *volume)
     w->shell = het_alloc(p * sizeof *w->shell);
     w->model = het_alloc((size_t)w->dev->threads * 2 * p * sizeof *w->model);
     w->each_left = het_alloc(n * shells * sizeof *w->each_left);
+    w->each_zero = het_alloc(n * shells * sizeof *w->each_zero);
+    w->particle = het_alloc(n * sizeof *w->particle);
     w->part = het_alloc((size_t)w->dev->threads * sizeof *w->part);
     double **const per_shell[] = {&w->signal, &w->shell_count, &w->left, &w->zero};
     w->prior = het_alloc((size_t)(box / 2 + 1) * sizeof *w->prior);
     int complete = 1;
     for (size_t i = 0; i < sizeof per_shell / sizeof *per_shell; i++)
         complete = (*per_shell[i] = het_alloc(shells * sizeof(double))) != NULL && complete;
-    const void *const pieces[] = {volume->pose, w->transform, w->ctf, w->found, w->shell, w->model, w->each_left, w->part, w->prior};
+    const void *const pieces[] = {volume->pose, w->transform, w->ctf, w->found, w->shell, w->model, w->each_left, w->each_zero, w->particle, w->part, w->prior};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) complete = pieces[i] != NULL && complete;
     if (!complete)
         return het_fail(HET_E_MEMORY, "no memory for a first volume of %lld images", (long long)w->spec->count);
@@ -356,7 +378,7 @@ static void work_free(work *w)
     if (w->part != NULL) het_backproject_parts_free(w->part, w->dev->threads);
     het_backproject_free(&w->back);
     void *const pieces[] = {w->transform, w->ctf,  w->shell, w->signal, w->prior,
-                            w->shell_count, w->left, w->zero, w->found, w->model, w->each_left, w->part};
+                            w->shell_count, w->left, w->zero, w->found, w->model, w->each_left, w->each_zero, w->particle, w->part};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) het_release(pieces[i]);
 }
 
@@ -416,6 +438,33 @@ done:
     return status;
 }
 
+/* Of n images, those that have little to tell a pose by, with more of the grid's candidates, which are compared at more points. */
+static het_status search_unsure(work *w, const het_first_volume *volume, het_search_pose *pose, int64_t n)
+{
+    het_status status = HET_OK;
+    const int64_t p = w->p;
+    int64_t unsure = 0;
+    int64_t *of = het_alloc((size_t)n * sizeof *of);
+    het_search_pose *found = het_alloc((size_t)n * sizeof *found);
+    if (of == NULL || found == NULL) HET_TRY(het_fail(HET_E_MEMORY, "no memory to search the poses of %lld images", (long long)n));
+    for (int64_t i = 0; i < n; i++) {
+        if (!(pose[i].loglik < SURE)) continue;
+        memmove(w->transform + unsure * 2 * p, w->transform + i * 2 * p, (size_t)(2 * p) * sizeof *w->transform);
+        memmove(w->ctf + unsure * p, w->ctf + i * p, (size_t)p * sizeof *w->ctf);
+        of[unsure++] = i;
+    }
+    if (unsure == 0) goto done;
+    w->own = unsure;
+    HET_TRY(new_search(w, WIDE_BASE_RADIUS, WIDE_KEEP, LAST_LEVELS, 1));
+    search_own(w, volume, found, w->spec->rounds);
+    for (int64_t i = 0; i < unsure; i++)
+        if (found[i].loglik > pose[of[i]].loglik) pose[of[i]] = found[i];
+done:
+    het_release(of);
+    het_release(found);
+    return status;
+}
+
 het_status het_first_volume_search(const het_first_volume *volume, het_search_pose *pose, het_device *dev,
                                    const het_first_volume_spec *spec)
 {
@@ -427,8 +476,9 @@ het_status het_first_volume_search(const het_first_volume *volume, het_search_po
     if (w.transform == NULL || w.ctf == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory to search the poses of %lld images", (long long)spec->count));
     HET_TRY(transform_images(&w, &volume->points));
-    HET_TRY(new_search(&w, LAST_LEVELS, 1));
+    HET_TRY(new_search(&w, BASE_RADIUS, KEEP, LAST_LEVELS, 1));
     search_own(&w, volume, pose, spec->rounds);
+    status = search_unsure(&w, volume, pose, spec->count);
 done:
     work_free(&w);
     return status;

@@ -3,6 +3,7 @@
 #include "physics/search.h"
 #include "physics/slicer.h"
 #include "physics/volume.h"
+#include "whitening.h"
 #include "run_stage.h"
 
 /** A first volume and a pose for every image, from random poses or from rough ones of some: projection matching,
@@ -25,6 +26,7 @@
 typedef struct het_first_volume_spec {
     int64_t box, count;
     double apix;
+    het_whitening whitening;            /* of the images */
     const float *images;                /* [host] (this rank's,D,D), standardised: het_first_volume_share() */
     const het_ctf_row *ctf;             /* [host] (this rank's) */
     const float *rotation, *shift;      /* (count,9), (count,2) px: starting poses; NULL: drawn at random */

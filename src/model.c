@@ -310,6 +310,19 @@ void het_model_memory(const het_model *m, size_t bytes[4])
     bytes[3] = m->buffers->workspace_bytes;
 }
 
+/* What CTFs are multiplied by. */
+static void upload_envelope(het_model *m)
+{
+    float *host = het_alloc((size_t)m->points.count * sizeof *host);
+    HET_ASSERT(host != NULL);
+    for (int64_t p = 0; p < m->points.count; p++) {
+        const double radius = hypot(m->points.kxy[2 * p], m->points.kxy[2 * p + 1]);
+        host[p] = het_model_envelope(m, radius) * (float)het_whitening_at(&m->whitening, radius, m->spec.box);
+    }
+    m->dev->ops->upload(m->dev, m->buffers->envelope, host, (size_t)m->points.count * sizeof *host);
+    het_release(host);
+}
+
 void het_model_set_survey(het_model *m, const het_survey *survey)
 {
     const int64_t shells = m->spec.box / 2;
@@ -317,12 +330,13 @@ void het_model_set_survey(het_model *m, const het_survey *survey)
     m->noise_variance = survey->noise_variance;
     for (int64_t r = 0; r < shells; r++)
         m->envelope_shells[r] = m->config.decoder.envelope ? survey->envelope[r] : 1.0f;
-    float *host = het_alloc((size_t)m->points.count * sizeof *host);
-    HET_ASSERT(host != NULL);
-    for (int64_t p = 0; p < m->points.count; p++)
-        host[p] = het_model_envelope(m, hypot(m->points.kxy[2 * p], m->points.kxy[2 * p + 1]));
-    m->dev->ops->upload(m->dev, m->buffers->envelope, host, (size_t)m->points.count * sizeof *host);
-    het_release(host);
+    upload_envelope(m);
+}
+
+void het_model_set_whitening(het_model *m, const het_whitening *whitening)
+{
+    m->whitening = *whitening;
+    upload_envelope(m);
 }
 
 float het_model_envelope(const het_model *m, double radius)

@@ -65,6 +65,7 @@ typedef struct het_model {
     double real_scale;    /* 1 / standard deviation of a low-passed standardised image */
     double snr, noise_variance;
     float *envelope_shells; /* [host] (box/2) */
+    het_whitening whitening; /* of the images */
     int64_t step_images;  /* images of the last image step: 0 before the first */
     het_task task;
     int pairs;            /* rows per image of the last image step: 2 with its mirror */
@@ -97,6 +98,8 @@ int64_t het_model_images(const het_model_spec *spec);
 void het_model_memory(const het_model *model, size_t bytes[4]);
 /** Give the model what the survey found; survey may be freed afterwards. */
 void het_model_set_survey(het_model *model, const het_survey *survey);
+/** The images' whitening, by which CTFs are multiplied; before it: none. */
+void het_model_set_whitening(het_model *model, const het_whitening *whitening);
 /** Frequency marching: use the disc of this radius (Fourier pixels). */
 void het_model_set_radius(het_model *model, double radius, const het_survey *survey);
 

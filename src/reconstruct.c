@@ -47,7 +47,7 @@ static het_status allocate(het_reconstructor *r)
     const int64_t d = info->box, box = box_for(d, r->radius);
     HET_TRY(het_points_new(&r->points, d));
     r->p = het_points_within(&r->points, r->radius);
-    HET_TRY(het_observer_new(&r->observer, r->dev, &r->points, info->apix, r->radius));
+    HET_TRY(het_observer_new(&r->observer, r->dev, &r->points, info->apix, &info->whitening, r->radius));
     HET_TRY(het_backproject_new(&r->back, box, d));
     HET_TRY(het_fold_open(&r->fold, r->comm, (size_t)het_backproject_numbers(box, 1), sizeof(double)));
     const size_t p = (size_t)r->p;

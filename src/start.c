@@ -15,7 +15,9 @@
 #include "start_volume.h"
 #include "stop.h"
 
-enum { POSES = 2, FIELDS = 3, CHUNK = 512, JSON = 1024 }; /* fields: of poses, of the start; images at a time; bytes */
+enum { POSES = 3, FIELDS = 4, CHUNK = 512, JSON = 1024 }; /* fields: of poses, of the start; images at a time; bytes */
+
+static const double PARTICLES_LEAST = 0.1; /* of the images */
 
 static int64_t count_found(const float *found, int64_t n)
 {
@@ -46,6 +48,7 @@ static het_status search_part(het_start *s, float *found, int64_t part, const he
         const het_first_volume_spec spec = {.box = info->box,
                                             .count = n,
                                             .apix = info->apix,
+                                            .whitening = info->whitening,
                                             .images = images,
                                             .ctf = ctf,
                                             .radius = radius,
@@ -54,6 +57,7 @@ static het_status search_part(het_start *s, float *found, int64_t part, const he
         for (int64_t i = 0; i < n; i++) {
             memcpy(s->rotation + 9 * (at + i), pose[i].rotation, sizeof pose[i].rotation);
             memcpy(s->shift + 2 * (at + i), pose[i].shift, sizeof pose[i].shift);
+            s->particle[at + i] = pose[i].loglik > 0.0F;
             found[at + i] = 1.0F;
         }
         HET_TRY(het_stop_check());
@@ -71,7 +75,8 @@ het_status het_start_new(het_start *s, int64_t count, const het_config *config, 
     *s = (het_start){.count = count};
     s->rotation = het_alloc((size_t)(9 * count) * sizeof *s->rotation);
     s->shift = het_alloc((size_t)(2 * count) * sizeof *s->shift);
-    if (s->rotation == NULL || s->shift == NULL)
+    s->particle = het_alloc((size_t)count * sizeof *s->particle);
+    if (s->rotation == NULL || s->shift == NULL || s->particle == NULL)
         HET_TRY(het_fail(HET_E_MEMORY, "no memory for the start's %lld poses", (long long)count));
     HET_TRY(het_given_new(&s->given, het_model_images(model), config->z_dim));
     status = het_latents_new(&s->latents, count, config, model);
@@ -106,7 +111,27 @@ static void fields_of(het_field field[FIELDS], const het_start *s)
 {
     field[0] = (het_field){"rotation", {s->rotation, HET_F32, 3, {s->count, 3, 3}}};
     field[1] = (het_field){"shift", {s->shift, HET_F32, 2, {s->count, 2}}};
-    field[2] = (het_field){"z", {s->latents.z, HET_F32, 2, {s->count, s->latents.z_dim}}};
+    field[2] = (het_field){"particle", {s->particle, HET_F32, 1, {s->count}}};
+    field[POSES] = (het_field){"z", {s->latents.z, HET_F32, 2, {s->count, s->latents.z_dim}}};
+}
+
+/* What images the maps are made from. Where hardly any seem to be particles the volume is not theirs, and says nothing of them. */
+static void judge_particles(het_start *s)
+{
+    const int64_t particles = het_start_particles(s);
+    const double share = (double)particles / (double)s->count;
+    if (share < PARTICLES_LEAST) {
+        for (int64_t i = 0; i < s->count; i++) s->particle[i] = 1.0F;
+        het_warn("the start's volume explains %.1f %% of the images better than no particle would: it is probably wrong", 100.0 * share);
+    } else if (particles < s->count) {
+        het_info("start: %lld of %lld images (%.1f %%) are likelier no particles: maps are made without them", (long long)(s->count - particles),
+                 (long long)s->count, 100.0 * (1.0 - share));
+    }
+}
+
+int64_t het_start_particles(const het_start *s)
+{
+    return count_found(s->particle, s->count);
 }
 
 static het_status search(het_start *s, het_comm *comm, het_device *dev, const het_stack *stack,
@@ -165,6 +190,7 @@ het_status het_start_find(het_start *s, het_run *run, het_device *dev, const het
         goto done;
     }
     HET_TRY(search(s, run->comm, dev, stack, &spec));
+    judge_particles(s);
     HET_TRY(het_start_fine(s, run->comm, dev, stack, &spec, &reached));
     HET_TRY(het_start_components(s, run->comm, dev, stack, &spec, reached));
     if (het_comm_rank(run->comm) == 0) status = het_checkpoint_save(path, field, FIELDS, json);
@@ -185,6 +211,7 @@ void het_start_free(het_start *s)
 {
     het_release(s->rotation);
     het_release(s->shift);
+    het_release(s->particle);
     het_given_free(&s->given);
     het_latents_free(&s->latents);
     *s = (het_start){0};

@@ -16,6 +16,7 @@
 typedef struct het_start {
     int64_t count;           /* images of the stack */
     float *rotation, *shift; /* (count,9), (count,2) px */
+    float *particle;         /* (count) 1: likelier a particle than nothing; 0: ice, a broken molecule, an empty picture .. */
     het_latents latents;     /* every image's conformation */
     het_given given;         /* the batch given last */
 } het_start;
@@ -30,6 +31,8 @@ het_status het_start_new(het_start *start, int64_t count, const het_config *conf
 het_status het_start_find(het_start *start, het_run *run, het_device *dev, const het_stack *stack,
                           const het_survey *survey, const het_config *config, const het_model_spec *model);
 void het_start_free(het_start *start);
+/** How many images are particles. */
+int64_t het_start_particles(const het_start *start);
 /** What changes in training, for checkpoints: poses may, once (join.h). */
 void het_start_fields(het_field fields[HET_START_FIELDS], const het_start *start);
 /** Set the poses of a batch and, unless frozen, its conformations. Valid until the next call. */

@@ -106,13 +106,16 @@ static het_status answer_all(het_finder *f, het_candidates *candidates, const he
         const int64_t n = het_finder_block(at, first + own);
         for (int64_t i = 0; i < n; i++) index[i] = at + i;
         status = het_finder_answer(f, candidates, answer, start->rotation + 9 * at, start->shift + 2 * at, index, n);
-        for (int64_t i = 0; i < n && status == HET_OK; i++)
+        for (int64_t i = 0; i < n && status == HET_OK; i++) {
+            start->particle[at + i] = answer[i].loglik > 0.0;
             for (int j = 0; j < f->model.count; j++) z[(at + i) * dim + j] = (float)(scale_of(axes, j) * answer[i].mean[1 + j]);
+        }
     }
     HET_TRY(het_comm_agree(f->comm, status));
     HET_TRY(het_comm_unite_rows(f->comm, z, count, dim, first, own));
     HET_TRY(het_comm_unite_rows(f->comm, start->rotation, count, 9, first, own));
     HET_TRY(het_comm_unite_rows(f->comm, start->shift, count, 2, first, own));
+    HET_TRY(het_comm_unite_rows(f->comm, start->particle, count, 1, first, own));
     het_latents_put(&start->latents, z);
 done:
     het_release(z);

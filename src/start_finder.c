@@ -26,11 +26,15 @@ int64_t het_finder_asked(const het_finder *f)
     return f->images.count + f->others;
 }
 
-/* Which images are asked: not by turns, as stacks may hold conformations by turns. */
+/* Which images are asked: particles, not by turns, as stacks may hold conformations by turns. */
 static void choose_images(het_finder *f, uint64_t seed)
 {
-    const int64_t n = het_finder_asked(f);
-    for (int64_t i = 0; i < n; i++) f->index[i] = i * f->start->count / n;
+    const int64_t n = het_finder_asked(f), particles = het_start_particles(f->start);
+    for (int64_t image = 0, seen = 0, i = 0; i < n; image++) {
+        if (!(f->start->particle[image] > 0.0F)) continue;
+        if (i * particles / n == seen) f->index[i++] = image;
+        seen++;
+    }
     het_rng rng = het_rng_at(seed, HET_STREAM_SEARCH, 3, 0);
     het_rng_shuffle(&rng, f->index, n);
     for (int64_t i = 0; i < n; i++) {
@@ -47,14 +51,15 @@ het_status het_finder_new(het_finder *f, int count, double noise, uint64_t seed)
     const int64_t box = het_backproject_box(f->radius);
     HET_TRY(het_points_new(&f->points, info->box));
     const int64_t p = het_points_within(&f->points, f->radius);
-    HET_TRY(het_observer_new(&f->observer, f->dev, &f->points, info->apix, f->radius));
+    HET_TRY(het_observer_new(&f->observer, f->dev, &f->points, info->apix, &info->whitening, f->radius));
     HET_TRY(het_components_new(&f->model, count, box, info->box, noise, TURNED / (0.5 * (double)info->box), MOVED));
     het_backproject_share(&f->model.sum, het_comm_rank(f->comm), het_comm_size(f->comm));
     f->pixels = het_alloc(HET_OBSERVED * pixels * sizeof *f->pixels);
     f->transform = het_alloc((size_t)(HET_OBSERVED * 2 * p) * sizeof *f->transform);
     f->ctf = het_alloc((size_t)(HET_OBSERVED * p) * sizeof *f->ctf);
-    f->others = het_finder_others(f->start->count);
-    f->images = (het_components_images){.points = &f->points, .count = het_finder_makers(f->start->count), .p = p};
+    const int64_t particles = het_start_particles(f->start);
+    f->others = het_finder_others(particles);
+    f->images = (het_components_images){.points = &f->points, .count = het_finder_makers(particles), .p = p};
     const int64_t n = het_finder_asked(f);
     f->images.a = het_alloc((size_t)(n * 2 * p) * sizeof(float));
     f->images.b = het_alloc((size_t)(n * p) * sizeof(float));

@@ -36,6 +36,7 @@ typedef struct finer {
     het_slicer slicer; /* of this round's map */
     double slice_scale;
     float *moved;      /* (images, 2): by how much in this round, rad and px */
+    int64_t *group;    /* (images) 0: those that maps are made from; -1 */
 } finer;
 
 static void slices_of_map(void *context, float *slices, const float *rot, const int64_t *image, int64_t n, int64_t p)
@@ -54,7 +55,7 @@ static het_status make_map(finer *f)
     het_reconstructor *from = NULL;
     het_reconstruction made = {0};
     HET_TRY(het_reconstructor_new(&from, f->comm, f->dev, f->stack, f->start->rotation, f->start->shift, reach));
-    HET_TRY(het_reconstruct(&made, from, NULL, 0, "start: a finer map"));
+    HET_TRY(het_reconstruct(&made, from, f->group, 0, "start: a finer map"));
     het_reconstructor_free(from);
     from = NULL;
     f->radius = fmin(reach, fmax(f->radius, het_fsc_shell(made.fsc, made.map.box, AGREED, NULL)));
@@ -94,7 +95,7 @@ static het_status block_new(block **made, const finer *f)
                  .transform = het_alloc(HET_OBSERVED * 2 * p * sizeof *b->transform),
                  .ctf = het_alloc(HET_OBSERVED * p * sizeof *b->ctf)};
     if (b->images == NULL || b->transform == NULL || b->ctf == NULL) return het_fail(HET_E_MEMORY, "no memory for the start's poses");
-    return het_observer_new(&b->observer, f->dev, &f->points, info->apix, f->radius);
+    return het_observer_new(&b->observer, f->dev, &f->points, info->apix, &info->whitening, f->radius);
 }
 
 /* n images from `first` on. */
@@ -238,7 +239,7 @@ static int is_worth(const het_config_init *init, int64_t box)
 
 size_t het_start_fine_bytes(const het_config_init *init, int64_t images, int64_t box, int64_t parts)
 {
-    return is_worth(init, box) ? 2 * (size_t)images * sizeof(float) + het_reconstructor_bytes(box, full_of(box), parts) : 0;
+    return is_worth(init, box) ? (size_t)images * (2 * sizeof(float) + sizeof(int64_t)) + het_reconstructor_bytes(box, full_of(box), parts) : 0;
 }
 
 het_status het_start_fine(het_start *start, het_comm *comm, het_device *dev, const het_stack *stack, const het_start_volume_spec *spec, double *reached)
@@ -250,12 +251,15 @@ het_status het_start_fine(het_start *start, het_comm *comm, het_device *dev, con
     if (!is_worth(spec->init, box)) goto done;
     HET_TRY(het_comm_agree(comm, het_points_new(&f.points, box)));
     f.moved = het_alloc((size_t)start->count * 2 * sizeof *f.moved);
-    HET_TRY(het_comm_agree(comm, f.moved != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the start's poses")));
+    f.group = het_alloc((size_t)start->count * sizeof *f.group);
+    HET_TRY(het_comm_agree(comm, f.moved != NULL && f.group != NULL ? HET_OK : het_fail(HET_E_MEMORY, "no memory for the start's poses")));
+    for (int64_t i = 0; i < start->count; i++) f.group[i] = start->particle[i] > 0.0F ? 0 : -1;
     status = do_rounds(&f, spec);
     *reached = f.radius;
 done:
     het_slicer_free(&f.slicer);
     het_points_free(&f.points);
     het_release(f.moved);
+    het_release(f.group);
     return status;
 }

@@ -70,6 +70,7 @@ het_status het_start_maximise(het_first_volume *volume, het_comm *comm, het_devi
     for (int64_t i = 0; i < p; i++) noise[i] = (float)spec->noise_variance;
     more.box = info->box;
     more.apix = info->apix;
+    more.whitening = info->whitening;
     more.images = images;
     more.ctf = ctf;
     more.noise = noise;

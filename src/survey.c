@@ -50,7 +50,7 @@ static het_status work_new(work *w, const het_comm *comm, het_device *dev, const
     het_status status = HET_OK;
     const int64_t box = info->box;
     HET_TRY(het_points_new(&w->points, box));
-    HET_TRY(het_observer_new(&w->observer, dev, &w->points, info->apix, (double)(box / 2 - 1)));
+    HET_TRY(het_observer_new(&w->observer, dev, &w->points, info->apix, &info->whitening, (double)(box / 2 - 1)));
     const size_t each = (size_t)(HET_OBSERVED * w->points.count) * sizeof(float);
     w->images = het_alloc((size_t)(HET_OBSERVED * box * box) * sizeof *w->images);
     w->transform = het_alloc(2 * each);

@@ -137,6 +137,7 @@ static het_status start_or_resume(het_trainer *t, const het_train_options *optio
     const het_stack_info *info = het_stack_get_info(t->stack);
     const int resumed = t->run.newest[0] != '\0';
     HET_TRY(het_survey_new(&t->survey, info->box));
+    het_model_set_whitening(t->model, &info->whitening);
     if (resumed) HET_TRY(het_run_restore(&t->run, t->model, &t->survey, &t->state, info));
     HET_TRY(het_run_begin(&t->run, t->config));
     het_watch_open(&t->watch, options->run, options->stack, options->prometheus);

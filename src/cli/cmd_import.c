@@ -14,6 +14,7 @@
 #include "../data/stack.h"
 #include "../log.h"
 #include "../physics/rotation.h"
+#include "../physics/whitener.h"
 #include "../progress.h"
 #include "cli.h"
 #include "options.h"
@@ -32,6 +33,8 @@ static const char usage[] =
     "      --poses         store the file's angles and origins as truth, for `hetacumn evaluate`\n"
     "      --no-ctf        take the images as not changed by a CTF\n"
     "      --f16           store float16: half the space\n"
+    "      --whiten HOW    auto: give noise the same power at all frequencies, as found outside the particles (default); no;\n"
+    "                      or STACK.h5: as that one was, so that both can be trained together\n"
     "      --shift PX      largest shift to expect, in pixels of the stack (default: 0.05 of the box)\n"
     "      --help          this text\n";
 
@@ -43,6 +46,7 @@ typedef struct options {
     int64_t box; /* 0: as the images */
     int sign;    /* 0: auto */
     int recenter, poses, f16;
+    const char *whiten; /* auto, no, or a stack */
     double shift; /* < 0: default */
 } options;
 
@@ -54,6 +58,8 @@ typedef struct work {
     het_resample *resample; /* NULL: images are stored as they are */
     int64_t box, chunk;
     int sign;
+    het_whitener *whitener;
+    het_whitening whitening;
     float *input, *images; /* (chunk, box of the source), (chunk, box); the same memory without resampling */
     float *rotation, *shift;
 } work;
@@ -78,7 +84,7 @@ static het_status parse_sign(const char *text, int *sign)
 
 static het_status parse(options *o, int argc, char **argv, int *help)
 {
-    enum { DATADIR = 256, APIX, SIGN, INDEX, RECENTER, POSES, NO_CTF, F16, SHIFT, HELP };
+    enum { DATADIR = 256, APIX, SIGN, INDEX, RECENTER, POSES, NO_CTF, F16, WHITEN, SHIFT, HELP };
     static const struct option list[] = {{"output", required_argument, NULL, 'o'},
                                          {"datadir", required_argument, NULL, DATADIR},
                                          {"box", required_argument, NULL, 'D'},
@@ -89,12 +95,13 @@ static het_status parse(options *o, int argc, char **argv, int *help)
                                          {"poses", no_argument, NULL, POSES},
                                          {"no-ctf", no_argument, NULL, NO_CTF},
                                          {"f16", no_argument, NULL, F16},
+                                         {"whiten", required_argument, NULL, WHITEN},
                                          {"shift", required_argument, NULL, SHIFT},
                                          {"help", no_argument, NULL, HELP},
                                          {NULL, 0, NULL, 0}};
     het_status status = HET_OK;
     double box = 0.0;
-    *o = (options){.shift = -1.0};
+    *o = (options){.shift = -1.0, .whiten = "auto"};
     *help = 0;
     optind = 1;
     opterr = 0;
@@ -110,6 +117,7 @@ static het_status parse(options *o, int argc, char **argv, int *help)
         case POSES: o->poses = 1; break;
         case NO_CTF: o->source.no_ctf = 1; break;
         case F16: o->f16 = 1; break;
+        case WHITEN: o->whiten = optarg; break;
         case SHIFT: HET_TRY(parse_positive("--shift", optarg, &o->shift)); break;
         case HELP: *help = 1; return HET_OK;
         default: return het_options_refused(argv, c);
@@ -225,6 +233,7 @@ static het_status prepare(work *w, const het_particles *p, const options *o)
     w->chunk = (8 << 20) / pixels; /* 32 MiB of input at a time */
     if (w->chunk < 1) w->chunk = 1;
     HET_TRY(het_particle_reader_new(&w->reader, p));
+    HET_TRY(het_whitener_new(&w->whitener, w->box));
     if (w->box != p->box || o->recenter) HET_TRY(het_resample_new(&w->resample, p->box, w->box));
     w->input = het_alloc((size_t)(w->chunk * pixels) * sizeof *w->input);
     w->images = w->input;
@@ -244,6 +253,7 @@ static void release(work *w)
 {
     het_particle_reader_free(w->reader);
     het_resample_free(w->resample);
+    het_whitener_free(w->whitener);
     if (w->images != w->input) het_release(w->images);
     het_release(w->input);
     het_release(w->rotation);
@@ -281,8 +291,54 @@ static het_status make_images(work *w, int64_t first, int64_t count)
     }
     const int64_t pixels = count * w->box * w->box;
     for (int64_t i = 0; w->sign < 0 && i < pixels; i++) w->images[i] = -w->images[i];
+    for (int64_t i = 0; i < count; i++) het_whitener_apply(w->whitener, &w->whitening, w->images + i * w->box * w->box);
     if (w->rotation != NULL) convert_poses(w, first, count);
     return HET_OK;
+}
+
+/* As in another stack. */
+static het_status copy_whitening(het_whitening *to, het_comm *comm, const char *path, int64_t box)
+{
+    het_status status = HET_OK;
+    het_stack *other = NULL;
+    HET_TRY(het_stack_open_together(&other, comm, path));
+    *to = het_stack_get_info(other)->whitening;
+    if (het_stack_get_info(other)->box != box)
+        status = het_fail(HET_E_USAGE, "import: --whiten %s: its box is %lld, not %lld", path, (long long)het_stack_get_info(other)->box, (long long)box);
+done:
+    het_stack_close(other);
+    return status;
+}
+
+/* Of images spread over the stack, before any is whitened: by one rank, so that the numbers do not depend on how many there are. */
+static het_status find_whitening(work *w, het_whitening *found)
+{
+    enum { SAMPLE = 1000, LEAST = 100 };
+    het_status status = HET_OK;
+    const int64_t count = w->particles->count, sample = count < SAMPLE ? count : SAMPLE;
+    *found = (het_whitening){0};
+    for (int64_t s = 0; s < sample && sample >= LEAST; s++) {
+        HET_TRY(make_images(w, s * count / sample, 1));
+        het_whitener_add(w->whitener, w->images);
+    }
+    het_whitener_find(w->whitener, found);
+done:
+    return status;
+}
+
+static het_status choose_whitening(work *w, het_comm *comm)
+{
+    het_status status = HET_OK;
+    const char *how = w->options->whiten;
+    het_whitening found = {0};
+    if (strcmp(how, "no") == 0) return HET_OK;
+    if (strcmp(how, "auto") != 0) HET_TRY(copy_whitening(&found, comm, how, w->box));
+    else HET_TRY(het_comm_agree(comm, het_comm_rank(comm) == 0 ? find_whitening(w, &found) : HET_OK));
+    HET_TRY(het_comm_broadcast(comm, &found, sizeof found, 0));
+    w->whitening = found;
+    het_info("noise: %s", het_whitening_is(&found) ? "not of the same power at all frequencies: images are whitened" : "white, as far as can be told: images are kept as they are");
+done:
+    return status;
 }
 
 /* Write this rank's share in chunks; every rank goes through as many, the last ones empty. */
@@ -363,6 +419,7 @@ static het_status write_stack(work *w, het_comm *comm)
     het_stack_info info = {
         .count = p->count, .box = w->box, .type = o->f16 ? HET_F16 : HET_F32, .sign = w->sign};
     info.apix = p->apix * (double)p->box / (double)w->box;
+    info.whitening = w->whitening;
     info.shift_range = o->shift > 0.0 ? o->shift : 0.05 * (double)w->box;
     info.has_truth = o->poses;
     info.has_source = 1;
@@ -400,6 +457,7 @@ het_status het_cmd_import(het_comm *comm, int argc, char **argv, int *exit_code)
     HET_TRY(check_options(&particles, &o));
     HET_TRY(het_comm_agree(comm, prepare(&w, &particles, &o)));
     HET_TRY(find_sign(&w, comm));
+    HET_TRY(choose_whitening(&w, comm));
     HET_TRY(write_stack(&w, comm));
 done:
     release(&w);

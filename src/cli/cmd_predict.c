@@ -179,6 +179,7 @@ static het_status load(job *j, const het_comm *comm)
         HET_TRY(het_fail(HET_E_USAGE, "--amortised: %s is a run of train.method=cryodrgn2, which has no encoder "
                          "for poses, but a search: leave that out", j->run));
     HET_TRY(check_stack(j));
+    het_model_set_whitening(j->model, &info->whitening);
     j->refined = strcmp(j->folder, j->run) != 0;
     j->own = het_run_is_of(&j->state, info);
     if (info->shift_range > j->model->spec.shift_range) j->model->spec.shift_range = info->shift_range; /* of the searches */

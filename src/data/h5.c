@@ -221,10 +221,10 @@ done:
     return status;
 }
 
-het_status het_h5_set(het_h5_output *output, hid_t object, const char *name, hid_t type, const void *value)
+/* The space is closed. */
+static het_status set_in(hid_t space, het_h5_output *output, hid_t object, const char *name, hid_t type, const void *value)
 {
     het_status status = HET_OK;
-    const hid_t space = H5Screate(H5S_SCALAR);
     const hid_t owner = object < 0 ? output->file : object;
     const int exists = H5Aexists(owner, name) > 0;
     const hid_t attribute = exists ? H5Aopen(owner, name, H5P_DEFAULT)
@@ -234,6 +234,17 @@ het_status het_h5_set(het_h5_output *output, hid_t object, const char *name, hid
     if (attribute >= 0) H5Aclose(attribute);
     H5Sclose(space);
     return agree(output, status);
+}
+
+het_status het_h5_set(het_h5_output *output, hid_t object, const char *name, hid_t type, const void *value)
+{
+    return set_in(H5Screate(H5S_SCALAR), output, object, name, type, value);
+}
+
+het_status het_h5_set_row(het_h5_output *output, hid_t object, const char *name, int64_t count, const double *values)
+{
+    const hsize_t size = (hsize_t)count;
+    return set_in(H5Screate_simple(1, &size, NULL), output, object, name, H5T_IEEE_F64LE, values);
 }
 
 static het_status sync_path(const char *path, int flags)
@@ -335,17 +346,27 @@ void het_h5_close(het_h5_input *input)
     *input = (het_h5_input){.file = -1, .fd = -1};
 }
 
-het_status het_h5_get(const het_h5_input *input, hid_t object, const char *name, hid_t type, void *value)
+static het_status get_of(int64_t count, const het_h5_input *input, hid_t object, const char *name, hid_t type, void *value)
 {
     het_status status = HET_OK;
     hid_t space = -1;
     const hid_t attribute = H5Aopen(object < 0 ? input->file : object, name, H5P_DEFAULT);
     if (attribute >= 0) space = H5Aget_space(attribute);
-    if (attribute < 0 || H5Sget_simple_extent_npoints(space) != 1 || H5Aread(attribute, type, value) < 0)
+    if (attribute < 0 || H5Sget_simple_extent_npoints(space) != count || H5Aread(attribute, type, value) < 0)
         status = het_h5_fail(HET_E_INPUT, input->path, "read the attribute", name);
     if (space >= 0) H5Sclose(space);
     if (attribute >= 0) H5Aclose(attribute);
     return status;
+}
+
+het_status het_h5_get(const het_h5_input *input, hid_t object, const char *name, hid_t type, void *value)
+{
+    return get_of(1, input, object, name, type, value);
+}
+
+het_status het_h5_get_row(const het_h5_input *input, hid_t object, const char *name, int64_t count, double *values)
+{
+    return get_of(count, input, object, name, H5T_NATIVE_DOUBLE, values);
 }
 
 int het_h5_exists(const het_h5_input *input, const char *name)

@@ -48,6 +48,8 @@ het_status het_h5_write(het_h5_output *output, hid_t dataset, const char *name, 
                         int64_t count, int64_t row_bytes, const void *data);
 /** Create or set a scalar attribute of a data set or (object < 0) of the file; the same value on every rank. */
 het_status het_h5_set(het_h5_output *output, hid_t object, const char *name, hid_t type, const void *value);
+/** The same of a row of `count` float64. */
+het_status het_h5_set_row(het_h5_output *output, hid_t object, const char *name, int64_t count, const double *values);
 /** Close; when every rank's status is HET_OK: fsync, rename to the final name, fsync of the folder; otherwise remove the
  *  .tmp. Returns the agreed status. Accepts an output whose begin failed. */
 het_status het_h5_end(het_h5_output *output, het_status mine);
@@ -57,6 +59,8 @@ het_status het_h5_open(het_h5_input *input, const char *path);
 void het_h5_close(het_h5_input *input);
 /** Read a scalar attribute as H5T_NATIVE_DOUBLE, H5T_NATIVE_INT64, ...; object < 0: of the file. Errors: HET_E_INPUT. */
 het_status het_h5_get(const het_h5_input *input, hid_t object, const char *name, hid_t type, void *value);
+/** The same of a row of `count` float64. */
+het_status het_h5_get_row(const het_h5_input *input, hid_t object, const char *name, int64_t count, double *values);
 /** Open a contiguous data set of that rank and tell its shape and place: checks that it lies within the file.
  *  Errors: HET_E_INPUT naming it. Close with H5Dclose. */
 het_status het_h5_dataset(const het_h5_input *input, hid_t *dataset, const char *name, int rank, int64_t *shape,

@@ -97,6 +97,9 @@ static het_status join(het_stack *stack, het_stack_part *p)
     if (info->box != all->box || fabs(info->apix - all->apix) > 1e-4 * all->apix)
         return het_fail(HET_E_INPUT, "%s: box %lld at %g A differs from box %lld at %g A in %s", path_of(stack, p),
                         (long long)info->box, info->apix, (long long)all->box, all->apix, path_of(stack, stack->parts));
+    if (!het_whitening_equal(&info->whitening, &all->whitening))
+        return het_fail(HET_E_INPUT, "%s: its noise was whitened in another way than that of %s: import both with --whiten %s, or --whiten no", path_of(stack, p),
+                        path_of(stack, stack->parts), path_of(stack, stack->parts));
     p->first = all->count;
     all->count += info->count;
     if (info->type == HET_F32) all->type = HET_F32;

@@ -1,6 +1,7 @@
 #pragma once
 #include "../../kernels/ops.h"
 #include "../mpi/comm.h"
+#include "../whitening.h"
 #include "../status.h"
 
 /** The particle stack (docs/formats.md): stack.h5 with
@@ -11,7 +12,8 @@
  *    /source/shift (N,2) float32 px: what recentring took out, where it was done
  *    /truth/{rotation (N,3,3), shift (N,2) px, class (N) int64, z (N)} where known
  *    /moments (N,2) float64: mean and sum of squared deviations of each image, as stored
- *  and attributes version, apix, box, sign, mean, std, shift_range, and source_box where there is a /source.
+ *  and attributes version, apix, box, sign, mean, std, shift_range, source_box where there is a /source, and whitening (17) float64 where images
+ *  are whitened (whitening.h).
  *  Wherever a stack is read, its name may be that of a list of stacks: a text file NAME.txt with one name a line,
  *  relative to its folder (blank lines and those that begin with # do not count). Their images follow one another, and
  *  all is as if they were in one file, to the bit where every file has /moments. Of many files few are open at a time.
@@ -23,6 +25,7 @@ typedef struct het_stack_info {
     het_dtype type;     /* HET_F32 or HET_F16 on disk */
     int sign;           /* factor that was applied to the source's pixels: +1 or -1 */
     double mean, std;   /* over all pixels as stored */
+    het_whitening whitening; /* of the images as stored */
     double shift_range; /* px: largest |shift| expected (simulate knows it; import: 0.05 box unless given) */
     int has_truth, has_source;
     int recentred; /* the particles were moved to the centre: /source/shift */

@@ -12,6 +12,15 @@ static het_status bad(const het_h5_input *input, const char *what)
                     input->path, what);
 }
 
+static het_status read_whitening(het_stack_info *info, const het_h5_input *input)
+{
+    const het_status status = het_h5_get_row(input, -1, "whitening", HET_WHITENING_KNOTS, info->whitening.at);
+    if (status != HET_OK) return status;
+    for (int i = 0; i < HET_WHITENING_KNOTS; i++)
+        if (!(info->whitening.at[i] > 0.0 && isfinite(info->whitening.at[i]))) return bad(input, "attribute whitening is not above 0");
+    return HET_OK;
+}
+
 static het_status read_attributes(het_stack_info *info, const het_h5_input *input)
 {
     het_status status = HET_OK;
@@ -27,6 +36,7 @@ static het_status read_attributes(het_stack_info *info, const het_h5_input *inpu
     HET_TRY(het_h5_get(input, -1, "std", H5T_NATIVE_DOUBLE, &info->std));
     HET_TRY(het_h5_get(input, -1, "shift_range", H5T_NATIVE_DOUBLE, &info->shift_range));
     if (H5Aexists(input->file, "source_box") > 0) HET_TRY(het_h5_get(input, -1, "source_box", H5T_NATIVE_INT64, &info->source_box));
+    if (H5Aexists(input->file, "whitening") > 0) HET_TRY(read_whitening(info, input));
     info->sign = sign < 0 ? -1 : 1;
     if (info->source_box < 0) return bad(input, "attribute source_box is negative");
     if (!(info->apix > 0 && isfinite(info->apix))) return bad(input, "attribute apix is not above 0");

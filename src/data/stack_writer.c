@@ -97,6 +97,7 @@ static het_status write_attributes(het_stack_writer *w)
     for (int i = 0; i < 3; i++) HET_TRY(het_h5_set(&w->output, -1, whole_names[i], H5T_STD_I64LE, &whole[i]));
     for (int i = 0; i < 4; i++)
         HET_TRY(het_h5_set(&w->output, -1, number_names[i], H5T_IEEE_F64LE, &number[i]));
+    if (het_whitening_is(&info->whitening)) HET_TRY(het_h5_set_row(&w->output, -1, "whitening", HET_WHITENING_KNOTS, info->whitening.at));
     if (info->source_box > 0) HET_TRY(het_h5_set(&w->output, -1, "source_box", H5T_STD_I64LE, &info->source_box));
 done:
     return status;
