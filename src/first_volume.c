@@ -14,6 +14,9 @@
 enum { CHUNK = HET_SEARCH_CHUNK, POSE_FLOATS = sizeof(het_search_pose) / sizeof(float) };
 enum { COARSE_RESULTS = 32, RESULTS = 8, KEEP = 16, WIDE_KEEP = 64, ROUND_LEVELS = 2, LAST_LEVELS = 4 };
 static const double BASE_RADIUS = 5.0, WIDE_BASE_RADIUS = 7.0, NEGLIGIBLE = 1e-3;
+/* Of the weight of an image's point that one point of the map's grid has, which is twice as fine along each axis. The coarse rounds, whose maps are
+ * rough in any case, find poses more often without it. */
+static const double SHARE = 0.125;
 static const double PARTICLES_LEAST = 0.1; /* share of the images */
 static const float SURE = 100.0F; /* log-likelihood of a pose that a search with few candidates will not have missed */
 /* Of the coarse rounds' noise: at first, and after which share of them it has come down to 1. */
@@ -31,13 +34,14 @@ typedef struct work {
     int64_t *shell;              /* (P) round(|k|) */
     float *transform, *ctf;      /* (count,P,2), (count,P) */
     float *noise;                /* (P) the volume's: given, or left unexplained */
-    double *signal, *prior;      /* (shells) variance before the CTF; noise/signal */
+    double *signal, *prior;      /* (shells) variance before the CTF; SHARE noise/signal */
     double *shell_count, *left, *zero; /* (shells): points; mean |X - C T V|^2 and |X|^2 per point, of what are particles */
+    int coarse;                  /* rounds are */
     int results;                 /* candidates of each image that count */
     het_search_pose *found;      /* (count,results) */
     float *model;                /* (threads,P,2) of one image each */
     double *each_left, *each_zero; /* (count,shells) of each image, summed over points */
-    double *particle;            /* (count) probability of being one */
+    double *particle, particles; /* (count) probability of being one; their sum */
 } work;
 
 static int64_t shell_of(const int32_t *k)
@@ -129,7 +133,7 @@ static het_status solve(work *w, het_first_volume *volume)
     memset(w->prior, 0, (size_t)w->shells * sizeof *w->prior);
     for (int64_t j = 0; j < w->p; j++) {
         const int64_t s = w->shell[j];
-        w->prior[s] += 0.125 * (double)w->noise[j] / (w->signal[s] * w->shell_count[s]);
+        w->prior[s] += (w->coarse ? 1.0 : SHARE) * (double)w->noise[j] / (w->signal[s] * w->shell_count[s]);
     }
     for (int64_t s = w->shells; s <= volume->map.box / 2; s++) w->prior[s] = w->prior[w->shells - 1];
     het_backproject_solve(&w->back, &volume->map, w->prior);
@@ -152,7 +156,7 @@ static void measure_left(work *w, const het_first_volume *volume, const het_sear
 {
     const int64_t n = w->spec->count, shells = w->shells;
     const int threads = w->dev->threads;
-    double particles = 0.0;
+    w->particles = 0.0;
     memset(w->each_left, 0, (size_t)(n * shells) * sizeof *w->each_left);
     memset(w->left, 0, (size_t)shells * sizeof *w->left);
     memset(w->zero, 0, (size_t)shells * sizeof *w->zero);
@@ -162,15 +166,15 @@ static void measure_left(work *w, const het_first_volume *volume, const het_sear
             if (w->particle[i] > 0.0) left_of(w->each_left + i * shells, w->model + t * 2 * w->p, w, volume, i, poses + i * each);
     for (int64_t i = 0; i < n; i++) {
         if (!(w->particle[i] > 0.0)) continue;
-        particles += w->particle[i];
+        w->particles += w->particle[i];
         for (int64_t s = 0; s < shells; s++) {
             w->left[s] += w->particle[i] * w->each_left[i * shells + s];
             w->zero[s] += w->particle[i] * w->each_zero[i * shells + s];
         }
     }
     for (int64_t s = 0; s < shells; s++) {
-        w->left[s] /= w->shell_count[s] * particles;
-        w->zero[s] /= w->shell_count[s] * particles;
+        w->left[s] /= w->shell_count[s] * w->particles;
+        w->zero[s] /= w->shell_count[s] * w->particles;
     }
 }
 
@@ -289,10 +293,12 @@ static het_status all_rounds(work *w, het_first_volume *volume, const het_stage 
                                {"noise", {w->noise, HET_F32, 1, {w->p}}}};
     const het_stage stage = {.comm = w->comm, .folder = kept->folder, .name = kept->name, .about = kept->about, .field = field, .count = 3};
     if (kept->folder != NULL) HET_TRY(het_stage_recall(&stage, &there));
+    w->coarse = done < coarse;
     HET_TRY(het_comm_agree(w->comm, there ? het_slicer_new(&volume->slicer, &volume->map) : start(w, volume)));
     for (int64_t round = done, first = done; round < all; round++) {
         if (round == first || round == coarse)
             HET_TRY(het_comm_agree(w->comm, round < coarse ? new_search(w, BASE_RADIUS, KEEP, 0, COARSE_RESULTS) : new_search(w, BASE_RADIUS, KEEP, ROUND_LEVELS, RESULTS)));
+        w->coarse = round < coarse;
         const double cooled = fmin(1.0, (double)round / (COOLED * (double)coarse));
         HET_TRY(one_round(w, volume, round, round < coarse ? pow(TEMPERATURE, 1.0 - cooled) : 1.0));
         done = round + 1;
@@ -334,7 +340,7 @@ static het_status last_search(work *w, het_first_volume *volume)
     for (int64_t j = 0; j < w->p; j++) {
         const int64_t s = w->shell[j];
         const double g = 0.5 * (double)volume->points.weight[j] / (double)w->spec->noise[j];
-        volume->loglik += g * (w->zero[s] - w->left[s]);
+        volume->loglik += g * (w->zero[s] - w->left[s]) * w->particles / (double)w->spec->count;
     }
 done:
     return status;

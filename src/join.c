@@ -14,6 +14,7 @@ static het_status open_poses(het_poses *poses, const het_start *s, het_comm *com
     if (status != HET_OK) return status;
     memcpy(all->rotation, s->rotation, 9 * n * sizeof *s->rotation);
     memcpy(all->shift, s->shift, 2 * n * sizeof *s->shift);
+    memcpy(all->particle, s->particle, n * sizeof *s->particle);
     memcpy(all->z, s->latents.z, (size_t)s->latents.z_dim * n * sizeof *s->latents.z);
     return HET_OK;
 }

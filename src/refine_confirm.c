@@ -25,12 +25,14 @@ typedef struct confirmer {
     het_symmetry symmetry;
 } confirmer;
 
-/* Evenly spread over each cluster. */
+/* Evenly spread over each cluster; images that are no particles have no pose to confirm. */
 static void choose(confirmer *c, int64_t count)
 {
     int64_t seen[HET_CONFORMATIONS] = {0};
-    for (int64_t i = 0; i < count; i++) c->size[c->label[i]]++;
+    const float *particle = c->all.poses->all.particle;
+    for (int64_t i = 0; i < count; i++) c->size[c->label[i]] += particle[i] != 0.0F;
     for (int64_t i = 0; i < count; i++) {
+        if (particle[i] == 0.0F) continue;
         const int64_t k = c->label[i], n = c->size[k] > SAMPLE ? c->size[k] : SAMPLE, j = seen[k]++;
         c->wanted[i] = (j + 1) * SAMPLE / n > j * SAMPLE / n;
         c->row[i] = c->images;
@@ -108,13 +110,15 @@ static void measure(confirmer *c)
 /* The least confirmed conformation no longer counts, and the others are measured without it, until all that are left are confirmed. */
 static void leave_out(confirmer *c)
 {
-    int64_t left = c->all.poses->all.count;
+    int64_t left = 0, all;
+    for (int64_t k = 0; k < c->all.count; k++) left += c->size[k];
+    all = left;
     for (;;) {
         int64_t least = -1;
         measure(c);
         for (int64_t k = 0; k < c->all.count; k++)
             if (c->asked[k] && (least < 0 || c->share[k] < c->share[least])) least = k;
-        if (least < 0 || c->share[least] >= HET_CONFIRMED || 2 * (left - c->size[least]) < c->all.poses->all.count) return;
+        if (least < 0 || c->share[least] >= HET_CONFIRMED || 2 * (left - c->size[least]) < all) return;
         c->asked[least] = 0;
         left -= c->size[least];
     }
@@ -127,17 +131,25 @@ int het_poses_is_doubted(const het_predictions *p, int64_t image)
 
 double het_poses_doubted(const het_poses *s)
 {
-    int64_t count = 0;
-    for (int64_t i = 0; i < s->all.count; i++) count += het_poses_is_doubted(&s->all, i);
-    return (double)count / (double)s->all.count;
+    int64_t doubted = 0, particles = 0;
+    for (int64_t i = 0; i < s->all.count; i++) {
+        if (s->all.particle[i] == 0.0F) continue;
+        particles++;
+        doubted += het_poses_is_doubted(&s->all, i);
+    }
+    return particles > 0 ? (double)doubted / (double)particles : 0.0;
 }
 
 int het_poses_are_sure(const het_poses *s)
 {
     const het_config_init *init = &s->model->config.init;
-    double sum = 0.0;
-    for (int64_t i = 0; i < s->all.count; i++) sum += (double)s->all.confirmed[i];
-    const double share = sum / (double)s->all.count;
+    double sum = 0.0, particles = 0.0;
+    for (int64_t i = 0; i < s->all.count; i++) {
+        if (s->all.particle[i] == 0.0F) continue;
+        sum += (double)s->all.confirmed[i];
+        particles += 1.0;
+    }
+    const double share = particles > 0.0 ? sum / particles : 0.0;
     if (init->method == HET_START_NONE || init->components == 0 || share < SURE) return 0;
     het_info("no pose is searched anew: other conformations confirm %.1f %% of a sample", 100.0 * share);
     return 1;

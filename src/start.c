@@ -57,7 +57,7 @@ static het_status search_part(het_start *s, float *found, int64_t part, const he
         for (int64_t i = 0; i < n; i++) {
             memcpy(s->rotation + 9 * (at + i), pose[i].rotation, sizeof pose[i].rotation);
             memcpy(s->shift + 2 * (at + i), pose[i].shift, sizeof pose[i].shift);
-            s->particle[at + i] = pose[i].loglik > 0.0F;
+            s->particle[at + i] = (double)pose[i].loglik > HET_PARTICLE;
             found[at + i] = 1.0F;
         }
         HET_TRY(het_stop_check());
@@ -205,6 +205,7 @@ void het_start_fields(het_field field[HET_START_FIELDS], const het_start *s)
     het_latents_fields(field, &s->latents);
     field[HET_LATENTS_FIELDS] = (het_field){"images/rotation", {s->rotation, HET_F32, 3, {s->count, 3, 3}}};
     field[HET_LATENTS_FIELDS + 1] = (het_field){"images/shift", {s->shift, HET_F32, 2, {s->count, 2}}};
+    field[HET_LATENTS_FIELDS + 2] = (het_field){"images/particle", {s->particle, HET_F32, 1, {s->count}}};
 }
 
 void het_start_free(het_start *s)
@@ -237,6 +238,7 @@ het_status het_start_answers(const het_start *s, int frozen, const float *confir
         memcpy(part.shift, s->shift + 2 * first, (size_t)(2 * count) * sizeof *part.shift);
         if (!frozen) memcpy(part.z, l->z + l->z_dim * first, (size_t)(l->z_dim * count) * sizeof *part.z);
         memcpy(part.loss, l->loss + first, (size_t)count * sizeof *part.loss);
+        memcpy(part.particle, s->particle + first, (size_t)count * sizeof *part.particle);
         if (confirmed != NULL) memcpy(part.confirmed, confirmed + first, (size_t)count * sizeof *part.confirmed);
     }
     const het_status saved = het_predictions_save(comm, path, s->count, first, &part, status);

@@ -16,12 +16,15 @@
 typedef struct het_start {
     int64_t count;           /* images of the stack */
     float *rotation, *shift; /* (count,9), (count,2) px */
-    float *particle;         /* (count) 1: likelier a particle than nothing; 0: ice, a broken molecule, an empty picture .. */
+    float *particle;         /* (count) 1, 0 where the log-likelihood of its pose less that of no particle is below HET_PARTICLE */
     het_latents latents;     /* every image's conformation */
     het_given given;         /* the batch given last */
 } het_start;
 
-enum { HET_START_FIELDS = HET_LATENTS_FIELDS + 2 };
+/** Of pictures of nothing the best of some 10^5 poses fits noise as well as that, exp(11). */
+#define HET_PARTICLE 11.0
+
+enum { HET_START_FIELDS = HET_LATENTS_FIELDS + 3 };
 
 /** Room for the poses of `count` images. Free with het_start_free, also after an error. Not collective. */
 het_status het_start_new(het_start *start, int64_t count, const het_config *config, const het_model_spec *model);

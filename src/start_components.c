@@ -107,7 +107,7 @@ static het_status answer_all(het_finder *f, het_candidates *candidates, const he
         for (int64_t i = 0; i < n; i++) index[i] = at + i;
         status = het_finder_answer(f, candidates, answer, start->rotation + 9 * at, start->shift + 2 * at, index, n);
         for (int64_t i = 0; i < n && status == HET_OK; i++) {
-            start->particle[at + i] = answer[i].loglik > 0.0;
+            start->particle[at + i] = answer[i].loglik > HET_PARTICLE;
             for (int j = 0; j < f->model.count; j++) z[(at + i) * dim + j] = (float)(scale_of(axes, j) * answer[i].mean[1 + j]);
         }
     }

@@ -14,16 +14,18 @@
 static const double MIB = 1048576.0;
 
 /* While a volume is found from `images` images: each with its transform, CTF and candidates, this rank's own pixels, and the search
- * (first_volume.c). */
+ * (first_volume.c); then, piece by piece, the wider search for images that have little to tell a pose by (start.c). */
 static size_t start_bytes(const het_model *m, int64_t images)
 {
-    enum { CANDIDATES = 32, KEEP = 16 };
+    enum { CANDIDATES = 32, KEEP = 16, WIDE_KEEP = 64, PIECE = 512 };
     const int64_t p = het_points_within(&m->points, m->config.init.radius), pixels = m->spec.box * m->spec.box;
     const int64_t ranks = m->spec.global_batch / het_model_images(&m->spec), few = het_start_search_images(images, &m->config.init);
     const int64_t last = images / ranks, random = few / (ranks > 1 ? ranks / 2 : 1); /* two starts at a time */
-    const size_t each = sizeof(float) * (size_t)(3 * p + 11) + sizeof(double) * (size_t)(m->config.init.radius + 2.0) + (CANDIDATES + 1) * sizeof(het_search_pose),
+    const size_t each = sizeof(float) * (size_t)(3 * p + 11) + sizeof(double) * (size_t)(2.0 * m->config.init.radius + 5.0) + (CANDIDATES + 1) * sizeof(het_search_pose),
                  own = sizeof(float) * (size_t)pixels + sizeof(het_ctf_row);
-    return (size_t)images * each + (size_t)(last > random ? last : random) * own + het_search_bytes(KEEP, p);
+    const size_t volume = (size_t)images * each + (size_t)(last > random ? last : random) * own + het_search_bytes(KEEP, p),
+                 poses = PIECE * (sizeof(float) * (size_t)(3 * p) + 2 * sizeof(het_search_pose) + own) + het_search_bytes(WIDE_KEEP, p);
+    return volume > poses ? volume : poses;
 }
 
 het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root, int copy, int stores)
@@ -39,7 +41,7 @@ het_train_memory het_train_memory_of(const het_model *m, int64_t count, int root
     for (int64_t parts = m->spec.parts; parts > 1; parts /= 2) memory.plans += f * (size_t)m->layout.total; /* mpi/fold.h */
     memory.batches = het_loader_bytes(het_model_images(&m->spec), m->spec.box, stores);
     memory.images = n * sizeof(int64_t);
-    const size_t kept = searching ? 11 * n * f : started ? (11 + 3 * z + 2) * n * f : 0;
+    const size_t kept = searching ? 11 * n * f : started ? (12 + 3 * z + 2) * n * f : 0;
     memory.images += kept;
     const int64_t few = count < c->init.images ? count : c->init.images;
     if (started) {

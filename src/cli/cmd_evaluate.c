@@ -219,11 +219,14 @@ static het_status evaluate(const options *o, het_comm *comm)
     het_truth truth = {0};
     het_predictions predictions = {0};
     het_measures measures = {0};
+    het_junk junk;
     const char *json = o->json != NULL ? o->json : o->standard_json;
     HET_TRY(het_stack_open(&stack, o->truth));
     HET_TRY(load_predictions(&predictions, o, het_stack_get_info(stack)));
     HET_TRY(het_truth_load(&truth, stack, o->truth));
+    het_truth_leave_out_junk(&truth, &predictions, &junk);
     HET_TRY(het_measures_of_images(&measures, &predictions, &truth));
+    measures.junk = junk;
     if (o->maps != NULL) HET_TRY(compare_maps(o, comm, &measures, &predictions, &truth));
     if (strcmp(json, "-") != 0) het_measures_print(&measures, stdout);
     HET_TRY(het_measures_write_json(&measures, json));

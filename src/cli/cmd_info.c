@@ -87,6 +87,9 @@ static het_status describe_stack(const char *path)
            (long long)info->box, info->type == HET_F16 ? "float16" : "float32");
     printf("  pixel size   %.5g A; finest detail %.4g A\n", info->apix, 2.0 * info->apix);
     printf("  pixels       mean %.6g, standard deviation %.6g\n", info->mean, info->std);
+    if (het_whitening_is(&info->whitening))
+        printf("  noise        whitened: low frequencies times %.3g, the highest times %.3g\n", het_whitening_at(&info->whitening, 0.0, info->box),
+               het_whitening_at(&info->whitening, 0.5 * (double)info->box, info->box));
     printf("  sign         pixels of the source were %s\n", info->sign < 0 ? "multiplied by -1" : "kept");
     printf("  shifts       up to %.3g pixels expected\n", info->shift_range);
     status = describe_ctf(stack);

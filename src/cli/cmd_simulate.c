@@ -11,6 +11,7 @@
 #include "../data/stack.h"
 #include "../log.h"
 #include "../physics/simulate.h"
+#include "../physics/whitener.h"
 #include "../progress.h"
 #include "cli.h"
 #include "conformations.h"
@@ -21,7 +22,7 @@ enum { CHUNK = 256, LEVEL_IMAGES = 1000 };
 
 static const char usage[] =
     "usage: hetacumn simulate {--volumes A.mrc[,B.mrc..] | --atoms FILE} -n N -D BOX --apix A --snr-db X -o stack.h5\n"
-    "Particle images of known maps: uniform orientations and shifts, CTF, white noise. The truth is stored with them.\n"
+    "Particle images of known maps: uniform orientations and shifts, CTF, noise. The truth is stored with them.\n"
     "Several maps, several models in one file, steps of a morph, or several angles are the conformations; images take\n"
     "them in turn.\n"
     "      --volumes LIST     MRC maps, brought to BOX and A\n"
@@ -37,6 +38,8 @@ static const char usage[] =
     "  -D BOX                 their side in pixels, even\n"
     "      --apix A           pixel size in A\n"
     "      --snr-db X         10 log10 of var(signal)/var(noise); inf: no noise\n"
+    "      --colour R         noise with R times the power at low frequencies; images are whitened, as import does it (white)\n"
+    "      --junk PERCENT     so many images are noise alone; their true class is -1 (0)\n"
     "      --shift PX         shifts uniform in [-PX,PX] along x and y (0)\n"
     "      --ctf FILE|none    STAR file whose CTF rows are drawn (none: no CTF, particles bright)\n"
     "      --f16              store half precision\n"
@@ -49,11 +52,11 @@ typedef struct arguments {
     const char *volumes, *atoms, *ctf, *maps_folder, *output;
     het_motion motion;
     int64_t count, box, seed;
-    double apix, snr_db, shift;
+    double apix, snr_db, shift, colour, junk;
     int half, help;
 } arguments;
 
-enum { VOLUMES = 256, ATOMS, MODELS, MORPH, ROTATE, ABOUT, ANGLES, HYDROGENS, APIX, SNR, SHIFT, CTF, F16, SEED, MAPS, HELP };
+enum { VOLUMES = 256, ATOMS, MODELS, MORPH, ROTATE, ABOUT, ANGLES, HYDROGENS, APIX, SNR, COLOUR, JUNK, SHIFT, CTF, F16, SEED, MAPS, HELP };
 
 static const struct option options[] = {
     {"volumes", required_argument, NULL, VOLUMES}, {"atoms", required_argument, NULL, ATOMS},
@@ -62,6 +65,7 @@ static const struct option options[] = {
     {"angles", required_argument, NULL, ANGLES},
     {"hydrogens", no_argument, NULL, HYDROGENS},   {"apix", required_argument, NULL, APIX},
     {"snr-db", required_argument, NULL, SNR},      {"shift", required_argument, NULL, SHIFT},
+    {"colour", required_argument, NULL, COLOUR},   {"junk", required_argument, NULL, JUNK},
     {"ctf", required_argument, NULL, CTF},         {"f16", no_argument, NULL, F16},
     {"seed", required_argument, NULL, SEED},       {"write-maps", required_argument, NULL, MAPS},
     {"output", required_argument, NULL, 'o'},      {"help", no_argument, NULL, HELP},
@@ -90,6 +94,8 @@ static het_status check(const arguments *a)
     if (isnan(a->snr_db) || a->snr_db == -INFINITY) return het_fail(HET_E_USAGE, "simulate needs --snr-db X (or inf)");
     if (!(a->shift >= 0.0 && a->shift < 0.5 * (double)a->box))
         return het_fail(HET_E_USAGE, "--shift %g: it must lie between 0 and half the box", a->shift);
+    if (!(a->colour == 0.0 || (a->colour >= 1.0 && isfinite(a->colour)))) return het_fail(HET_E_USAGE, "--colour %g: it must be 1 or more", a->colour);
+    if (!(a->junk >= 0.0 && a->junk < 100.0)) return het_fail(HET_E_USAGE, "--junk %g: it must be a percentage from 0, below 100", a->junk);
     if ((m->selection != NULL) != (m->about != NULL) || (m->about != NULL) != (m->angles != NULL))
         return het_fail(HET_E_USAGE, "--rotate, --about and --angles go together");
     if (a->volumes != NULL && (m->selection != NULL || m->models != NULL || m->morph > 0))
@@ -123,6 +129,8 @@ static het_status parse(int argc, char **argv, arguments *a)
         case HYDROGENS: a->motion.hydrogens = 1; break;
         case APIX: HET_TRY(het_options_number("--apix", optarg, &a->apix)); break;
         case SNR: HET_TRY(het_options_number("--snr-db", optarg, &a->snr_db)); break;
+        case COLOUR: HET_TRY(het_options_number("--colour", optarg, &a->colour)); break;
+        case JUNK: HET_TRY(het_options_number("--junk", optarg, &a->junk)); break;
         case SHIFT: HET_TRY(het_options_number("--shift", optarg, &a->shift)); break;
         case CTF: a->ctf = strcmp(optarg, "none") == 0 ? NULL : optarg; break;
         case F16: a->half = 1; break;
@@ -178,6 +186,7 @@ typedef struct chunk {
     float *images, *rotation, *shift, *z;
     int64_t *klass;
     het_ctf_row *ctf;
+    het_whitener *whitener;
 } chunk;
 
 static het_status chunk_new(chunk *c, int64_t box)
@@ -191,11 +200,12 @@ static het_status chunk_new(chunk *c, int64_t box)
     if (c->images == NULL || c->rotation == NULL || c->shift == NULL || c->z == NULL || c->klass == NULL ||
         c->ctf == NULL)
         return het_fail(HET_E_MEMORY, "no memory for %d images of box %lld", CHUNK, (long long)box);
-    return HET_OK;
+    return het_whitener_new(&c->whitener, box);
 }
 
 static void chunk_free(chunk *c)
 {
+    het_whitener_free(c->whitener);
     het_release(c->images);
     het_release(c->rotation);
     het_release(c->shift);
@@ -204,17 +214,35 @@ static void chunk_free(chunk *c)
     het_release(c->ctf);
 }
 
-static het_status fill(chunk *c, const het_simulator *sim, const double *z, int64_t first, int64_t n)
+static het_status fill(chunk *c, const het_simulator *sim, const het_whitening *whitening, const double *z, int64_t first, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         const het_simulated truth = het_simulator_truth(sim, first + i);
         for (int j = 0; j < 9; j++) c->rotation[9 * i + j] = (float)truth.rotation[j];
         for (int j = 0; j < 2; j++) c->shift[2 * i + j] = (float)truth.shift[j];
         c->klass[i] = truth.klass;
-        c->z[i] = (float)z[truth.klass];
+        c->z[i] = truth.klass < 0 ? NAN : (float)z[truth.klass];
         c->ctf[i] = truth.ctf;
     }
-    return het_simulator_images(sim, c->images, first, n);
+    const het_status status = het_simulator_images(sim, c->images, first, n);
+    const int64_t pixels = sim->box * sim->box;
+    for (int64_t i = 0; i < n && status == HET_OK; i++) het_whitener_apply(c->whitener, whitening, c->images + i * pixels);
+    return status;
+}
+
+/* Of the first images, by one rank, so that the numbers do not depend on how many there are. */
+static het_status find_whitening(chunk *c, het_whitening *whitening, const het_simulator *sim, int64_t count)
+{
+    het_status status = HET_OK;
+    const int64_t pixels = sim->box * sim->box, images = count < LEVEL_IMAGES ? count : LEVEL_IMAGES;
+    for (int64_t at = 0; at < images; at += CHUNK) {
+        const int64_t n = images - at < CHUNK ? images - at : CHUNK;
+        HET_TRY(het_simulator_images(sim, c->images, at, n));
+        for (int64_t i = 0; i < n; i++) het_whitener_add(c->whitener, c->images + i * pixels);
+    }
+    het_whitener_find(c->whitener, whitening);
+done:
+    return status;
 }
 
 /* Every rank simulates its share, all write together chunk by chunk. */
@@ -225,19 +253,23 @@ static het_status write_stack(het_comm *comm, const arguments *a, const het_simu
     het_progress progress;
     chunk c = {0};
     int64_t first, mine, rounds;
-    const het_stack_info info = {.count = a->count, .box = a->box, .apix = a->apix, .type = a->half ? HET_F16 : HET_F32,
+    het_stack_info info = {.count = a->count, .box = a->box, .apix = a->apix, .type = a->half ? HET_F16 : HET_F32,
                                  .sign = 1, .shift_range = a->shift, .has_truth = 1};
     het_comm_share(comm, a->count, &first, &mine);
     rounds = (mine + CHUNK - 1) / CHUNK;
     HET_TRY(het_comm_max_i64(comm, &rounds, 1));
     HET_TRY(het_comm_agree(comm, chunk_new(&c, a->box)));
+    if (a->colour > 0.0) {
+        HET_TRY(het_comm_agree(comm, het_comm_rank(comm) == 0 ? find_whitening(&c, &info.whitening, sim, a->count) : HET_OK));
+        HET_TRY(het_comm_broadcast(comm, &info.whitening, sizeof info.whitening, 0));
+    }
     const het_stack_truth truth = {.rotation = c.rotation, .shift = c.shift, .klass = c.klass, .z = c.z};
     HET_TRY(het_stack_create(&writer, comm, a->output, &info));
     het_progress_start(&progress, comm, "simulate", a->count);
     for (int64_t round = 0; round < rounds && status == HET_OK; round++) {
         const int64_t from = round * CHUNK < mine ? round * CHUNK : mine;
         const int64_t n = mine - from < CHUNK ? mine - from : CHUNK;
-        status = het_comm_agree(comm, fill(&c, sim, z, first + from, n));
+        status = het_comm_agree(comm, fill(&c, sim, &info.whitening, z, first + from, n));
         if (status == HET_OK) status = het_stack_write(writer, first + from, n, c.images, c.ctf, &truth);
         const int64_t done = (round + 1) * CHUNK * het_comm_size(comm);
         het_progress_step(&progress, done < a->count ? done : a->count);
@@ -258,7 +290,7 @@ static het_status prepare(const arguments *a, het_conformations *truth, het_simu
     if (a->ctf != NULL) HET_TRY(het_ctf_table_load(&table, a->ctf));
     if (a->volumes != NULL) HET_TRY(het_conformations_from_maps(truth, a->volumes, a->box, a->apix));
     else HET_TRY(het_conformations_from_atoms(truth, a->atoms, &a->motion, a->box, a->apix));
-    const het_simulate_spec spec = {.snr = pow(10.0, a->snr_db / 10.0), .shift = a->shift, .seed = (uint64_t)a->seed,
+    const het_simulate_spec spec = {.snr = pow(10.0, a->snr_db / 10.0), .shift = a->shift, .colour = a->colour, .junk = a->junk / 100.0, .seed = (uint64_t)a->seed,
                                     .ctf = table.row, .ctf_weight = table.weight, .ctf_count = table.count};
     HET_TRY(het_simulator_new(sim, &spec, truth->map, truth->count));
 done:

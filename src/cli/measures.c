@@ -39,13 +39,18 @@ static het_status find_coordinate(het_truth *truth, const float *z, int64_t n)
 {
     double *at = het_alloc((size_t)n * sizeof *at);
     if (at == NULL) return het_fail(HET_E_MEMORY, "no memory for the truth of %lld images", (long long)n);
-    int64_t known = 0, other = 0, third = 0; /* images of the first value, another, and a third */
-    for (int64_t i = 0; i < n; i++) known += isfinite(z[i]);
-    for (int64_t i = 0; i < n; i++) at[i] = known == n ? (double)z[i] : (double)truth->klass[i];
-    while (other < n && at[other] == at[0]) other++;
-    while (third < n && (at[third] == at[0] || at[third] == at[other])) third++;
-    truth->coordinate = third < n ? at : NULL;
-    if (third == n) het_release(at);
+    int64_t unknown = 0, values = 0; /* different ones */
+    double one = NAN, other = NAN;
+    for (int64_t i = 0; i < n; i++) unknown += truth->klass[i] >= 0 && !isfinite(z[i]);
+    for (int64_t i = 0; i < n; i++) {
+        if (truth->klass[i] < 0) continue;
+        at[i] = unknown == 0 ? (double)z[i] : (double)truth->klass[i];
+        if (values == 0) one = at[i];
+        else if (values == 1 && at[i] != one) other = at[i];
+        values += values == 0 || (values == 1 && at[i] != one) || (values == 2 && at[i] != one && at[i] != other);
+    }
+    truth->coordinate = values == 3 ? at : NULL;
+    if (values < 3) het_release(at);
     return HET_OK;
 }
 
@@ -77,8 +82,8 @@ het_status het_truth_load(het_truth *truth, const het_stack *stack, const char *
         if (!isfinite(truth->shift[2 * i]) || !isfinite(truth->shift[2 * i + 1]))
             HET_TRY(
                 het_fail(HET_E_INPUT, "%s: the true shift of image %lld is not finite", path, (long long)i));
-        if (truth->klass[i] < 0 || truth->klass[i] >= MOST_CLASSES)
-            HET_TRY(het_fail(HET_E_INPUT, "%s: the true class of image %lld is %lld: 0..%d are possible",
+        if (truth->klass[i] < -1 || truth->klass[i] >= MOST_CLASSES)
+            HET_TRY(het_fail(HET_E_INPUT, "%s: the true class of image %lld is %lld: 0..%d are possible, and -1 for none",
                              path, (long long)i, (long long)truth->klass[i], MOST_CLASSES - 1));
         if (truth->klass[i] >= truth->classes) truth->classes = truth->klass[i] + 1;
     }
@@ -87,6 +92,27 @@ done:
     het_release(z);
     if (status != HET_OK) het_truth_free(truth);
     return status;
+}
+
+void het_truth_leave_out_junk(het_truth *t, het_predictions *p, het_junk *junk)
+{
+    int64_t n = 0;
+    *junk = (het_junk){0};
+    for (int64_t i = 0; i < p->count; i++) {
+        const int found = p->particle[i] == 0.0F;
+        if (t->klass[i] < 0) {
+            junk->images++;
+            junk->found += found;
+            continue;
+        }
+        junk->particles += found;
+        memmove(t->rotation + 9 * n, t->rotation + 9 * i, 9 * sizeof *t->rotation);
+        memmove(t->shift + 2 * n, t->shift + 2 * i, 2 * sizeof *t->shift);
+        if (t->coordinate != NULL) t->coordinate[n] = t->coordinate[i];
+        het_predictions_move(p, n, i);
+        t->klass[n++] = t->klass[i];
+    }
+    p->count = n;
 }
 
 void het_measures_free(het_measures *m)

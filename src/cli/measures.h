@@ -48,7 +48,13 @@ typedef struct het_image_fsc {
     double res;  /* px, FSC = 0.5 */
 } het_image_fsc;
 
+/** Images that are no particles, class -1: how many, how many of them /particle finds, and how many particles it takes for some. */
+typedef struct het_junk {
+    int64_t images, found, particles;
+} het_junk;
+
 typedef struct het_measures {
+    het_junk junk;            /* not among the images */
     int64_t images, box, classes, z_dim;
     double apix;
     het_align align;
@@ -71,16 +77,18 @@ typedef struct het_measures {
 
 typedef struct het_truth {
     float *rotation, *shift;  /* (count,9), (count,2) px */
-    int64_t *klass;           /* (count) 0..classes-1 */
+    int64_t *klass;           /* (count) 0..classes-1; -1: no particle */
     int64_t classes;          /* largest number + 1; every class may not have images */
     double *coordinate;       /* (count) place of each conformation in a row: the stack's z where it is known for
                                  all images, else the class; NULL where it takes fewer than three values */
 } het_truth;
 
-/** The truth of a stack, checked: rotations are rotations, 0 <= class < 1000; a stack without any known class is
+/** The truth of a stack, checked: rotations are rotations, -1 <= class < 1000; a stack without any known class is
  *  one class. Errors: HET_E_INPUT, HET_E_IO, HET_E_MEMORY. */
 het_status het_truth_load(het_truth *truth, const het_stack *stack, const char *path);
 void het_truth_free(het_truth *truth);
+/** Take images of class -1 out of truth and predictions of the same stack. */
+void het_truth_leave_out_junk(het_truth *truth, het_predictions *predictions, het_junk *junk);
 
 /** All measures but those of maps. Errors: HET_E_MEMORY; HET_E_SHAPE for no images. */
 het_status het_measures_of_images(het_measures *measures, const het_predictions *predictions,

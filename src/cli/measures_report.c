@@ -96,6 +96,9 @@ void het_measures_print(const het_measures *m, FILE *out)
     fprintf(out, "%lld images, box %lld, %g A per pixel, %lld class%s, hand %s\n", (long long)m->images,
             (long long)m->box, m->apix, (long long)m->classes, m->classes == 1 ? "" : "es",
             m->align.hand > 0 ? "as predicted" : "mirrored");
+    if (m->junk.images > 0)
+        fprintf(out, "and %lld images that are no particles: /particle finds %lld of them, and takes %lld particles for some\n", (long long)m->junk.images,
+                (long long)m->junk.found, (long long)m->junk.particles);
     line(out, "Rot", m->align.median,
          "median |R_true - R_pred A|_F^2, A of the best of 200 anchors, better hand");
     line(out, "  refined A", m->align.median_refined, "the same with A averaged over the images that agree");
@@ -163,6 +166,8 @@ het_status het_measures_write_json(const het_measures *m, const char *path)
     json_object_set_new(root, "images", json_integer(m->images));
     json_object_set_new(root, "box", json_integer(m->box));
     json_object_set_new(root, "classes", json_integer(m->classes));
+    if (m->junk.images > 0)
+        json_object_set_new(root, "junk", json_pack("{s:I, s:I, s:I}", "images", (json_int_t)m->junk.images, "found", (json_int_t)m->junk.found, "particles", (json_int_t)m->junk.particles));
     het_json_put(root, "apix", m->apix);
     het_json_put(root, "rot", m->align.median);
     het_json_put(root, "rot_refined", m->align.median_refined);

@@ -14,10 +14,10 @@
 static const double DEGREES = 57.29577951308232;
 
 /* The columns: angles, origins in A, origins in px for tables that have them, optics group and CTF for those
- * without a table, which poses are confirmed, z; then the image names, and an earlier run's z to leave out. */
+ * without a table, which poses are confirmed, which images particles, z; then the image names, and an earlier run's z to leave out. */
 enum {
     ROT, TILT, PSI, X_ANGST, Y_ANGST, X_PIXEL, Y_PIXEL,
-    GROUP, DEFOCUS_U, DEFOCUS_V, DEFOCUS_ANGLE, PHASE, CONFIRMED, FIRST_Z,
+    GROUP, DEFOCUS_U, DEFOCUS_V, DEFOCUS_ANGLE, PHASE, CONFIRMED, PARTICLE, FIRST_Z,
     MOST_Z = 64, MOST_COLUMNS = FIRST_Z + 2 * MOST_Z + 2, LABEL = 32
 };
 
@@ -108,6 +108,7 @@ static het_status fill(table *t, const het_predictions *p, const het_stack *stac
             t->numbers[(X_ANGST + k) * t->rows + i] = angst[i] * origin;
         }
         t->numbers[CONFIRMED * t->rows + i] = p->confirmed[image];
+        t->numbers[PARTICLE * t->rows + i] = p->particle[image];
         for (int64_t k = 0; k < p->z_dim; k++)
             t->numbers[(FIRST_Z + k) * t->rows + i] = p->z[image * p->z_dim + k];
     }
@@ -119,6 +120,7 @@ static het_status fill(table *t, const het_predictions *p, const het_stack *stac
         add(t, t->label[k], FIRST_Z + k);
     }
     if (t->rows > 0 && p->confirmed[0] >= 0.0F) add(t, "hetConfirmed", CONFIRMED);
+    if (t->rows > 0 && p->particle[0] >= 0.0F) add(t, "hetParticle", PARTICLE);
     if (t->base != NULL && het_star_column(t->base, "rlnOriginX") >= 0) { /* RELION 3.0 counts in pixels */
         add(t, "rlnOriginX", X_PIXEL);
         add(t, "rlnOriginY", Y_PIXEL);
@@ -136,7 +138,7 @@ static void leave_out(table *t)
         const char *label = t->base->label[c];
         int written = 0;
         for (int64_t i = 0; i < t->columns; i++) written |= strcmp(t->column[i].label, label) == 0;
-        if (!written && (strncmp(label, "hetZ", 4) == 0 || strcmp(label, "hetConfirmed") == 0))
+        if (!written && (strncmp(label, "hetZ", 4) == 0 || strcmp(label, "hetConfirmed") == 0 || strcmp(label, "hetParticle") == 0))
             t->column[t->columns++] = (het_star_column_data){label, NULL, NULL};
     }
 }

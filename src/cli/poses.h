@@ -3,7 +3,7 @@
 
 /** Write poses and z as a STAR file for other programs. Angles: rlnAngleRot/Tilt/Psi in degrees; origins: -t
  *  in A (rlnOriginXAngst/YAngst: RELION's origin brings the particle to the centre), t in the source's image,
- *  also of a recentred stack and in the pixel size that the source states; hetZ1 .. hetZn; hetConfirmed where that is known. When
+ *  also of a recentred stack and in the pixel size that the source states; hetZ1 .. hetZn; hetConfirmed and hetParticle where they are known. When
  *  every image came from one STAR file, its rows and other tables are kept, these columns replaced or added and an earlier run's hetZ
  *  left out; otherwise each image is named as the STAR file that it came from named it, by its source, or as number@stack_path,
  *  carries its CTF, and a table data_optics is written.

@@ -21,6 +21,7 @@ het_status het_selection_option(het_selection *s, int option, const char *argume
     case HET_SELECTION_FROM: return het_options_number("--from", argument, &s->from);
     case HET_SELECTION_TO: return het_options_number("--to", argument, &s->to);
     case HET_SELECTION_CONFIRMED: s->confirmed = 1; break;
+    case HET_SELECTION_PARTICLES: s->particles = 1; break;
     case HET_SELECTION_BEST: return het_options_number("--best", argument, &s->best);
     default: *known = 0;
     }
@@ -88,13 +89,13 @@ done:
     return status;
 }
 
-static het_status by_confirmation(const het_predictions *p, const char *path, int64_t *group)
+/* Images whose value is at least so much. */
+static het_status by_value(const float *value, float least, int64_t n, const char *option, const char *what, const char *path, int64_t *group)
 {
-    for (int64_t i = 0; i < p->count; i++) {
-        if (p->confirmed[i] < 0.0F)
-            return het_fail(HET_E_INPUT, "--confirmed: %s does not say which poses are confirmed: they are asked at the end of a "
-                            "training with a start, of its own images", path);
-        if (p->confirmed[i] < HET_CONFIRMED) group[i] = -1;
+    for (int64_t i = 0; i < n; i++) {
+        if (value[i] < 0.0F)
+            return het_fail(HET_E_INPUT, "%s: %s does not say which %s: they are asked in a training with a start, of its own images", option, path, what);
+        if (value[i] < least) group[i] = -1;
     }
     return HET_OK;
 }
@@ -122,7 +123,8 @@ het_status het_selection_apply(const het_selection *s, const het_predictions *p,
     for (int64_t i = 0; i < p->count; i++) group[i] = 0;
     if (s->kmeans > 0) HET_TRY(by_cluster(s, p, group));
     if (s->pc > 0) HET_TRY(by_component(s, p, group));
-    if (s->confirmed) HET_TRY(by_confirmation(p, path, group));
+    if (s->confirmed) HET_TRY(by_value(p->confirmed, HET_CONFIRMED, p->count, "--confirmed", "poses are confirmed", path, group));
+    if (s->particles) HET_TRY(by_value(p->particle, 1.0F, p->count, "--particles", "images are particles", path, group));
     if (s->best < 100.0) HET_TRY(by_loss(s, p, group));
     for (int64_t i = 0; i < p->count; i++) left += group[i] >= 0;
     if (left == 0) HET_TRY(het_fail(HET_E_INPUT, "none of the %lld images of %s meets the conditions: nothing is written", (long long)p->count, path));

@@ -7,7 +7,7 @@
 #include "../arena.h"
 #include "h5.h"
 
-enum { VERSION = 1, ARRAYS = 7, MAX_Z = 64 };
+enum { VERSION = 1, ARRAYS = 8, MAX_Z = 64 };
 
 /* One data set: where its pointer lies in the structure, and its row. columns 0: z_dim. */
 typedef struct array {
@@ -26,6 +26,7 @@ static const array ARRAY[ARRAYS] = {
     {"zstd", offsetof(het_predictions, zstd), 2, {0}, 0, 0},
     {"loss", offsetof(het_predictions, loss), 1, {0}, 0, 0},
     {"confirmed", offsetof(het_predictions, confirmed), 1, {0}, 0, 1},
+    {"particle", offsetof(het_predictions, particle), 1, {0}, 0, 1},
     {"mirrored", offsetof(het_predictions, mirrored), 1, {0}, 1, 0},
 };
 
@@ -68,8 +69,18 @@ het_status het_predictions_new(het_predictions *p, int64_t count, int64_t z_dim)
         }
         *place_of(p, &ARRAY[i]) = data;
     }
-    for (int64_t i = 0; i < count; i++) p->confirmed[i] = -1.0F;
+    for (int64_t i = 0; i < count; i++) p->confirmed[i] = p->particle[i] = -1.0F;
     return HET_OK;
+}
+
+void het_predictions_move(het_predictions *p, int64_t to, int64_t from)
+{
+    for (int i = 0; i < ARRAYS; i++) {
+        int64_t shape[3];
+        const size_t bytes = (size_t)shape_of(shape, &ARRAY[i], 1, p->z_dim) * item_size(&ARRAY[i]);
+        char *rows = *place_of(p, &ARRAY[i]);
+        memmove(rows + (size_t)to * bytes, rows + (size_t)from * bytes, bytes);
+    }
 }
 
 void het_predictions_free(het_predictions *p)
@@ -98,6 +109,7 @@ het_predictions het_predictions_rows(const het_predictions *all, int64_t first, 
                              .zstd = all->zstd + all->z_dim * first,
                              .loss = all->loss + first,
                              .confirmed = all->confirmed + first,
+                             .particle = all->particle + first,
                              .mirrored = all->mirrored + first};
 }
 

@@ -9,7 +9,7 @@
 #include "rotation.h"
 
 /* Steps of HET_STREAM_SIMULATE: independent sequences of one image. */
-enum { DRAW_POSE, DRAW_NOISE };
+enum { DRAW_POSE, DRAW_NOISE, DRAW_JUNK };
 
 static const double two_pi = 6.28318530717958647692;
 
@@ -34,6 +34,26 @@ static het_status copy_ctf(het_simulator *sim, const het_simulate_spec *spec)
     return HET_OK;
 }
 
+/* The amplitude of coloured noise by Fourier points, its mean square 1 over all of them. */
+static het_status make_colour(het_simulator *sim)
+{
+    const int64_t d = sim->box, columns = d / 2 + 1;
+    double sum = 0.0, count = 0.0;
+    if (!(sim->spec.colour > 0.0)) return HET_OK;
+    sim->colour = het_alloc((size_t)(d * columns) * sizeof *sim->colour);
+    if (sim->colour == NULL) return het_fail(HET_E_MEMORY, "no memory for the noise");
+    for (int64_t i = 0; i < d * columns; i++) {
+        const int64_t y = i / columns, kx = i % columns, ky = y < d / 2 ? y : y - d;
+        const double r = 8.0 * hypot((double)kx, (double)ky) / (double)d, power = 1.0 + (sim->spec.colour - 1.0) * exp(-r * r);
+        const double times = kx == 0 || kx == d / 2 ? 1.0 : 2.0; /* with its conjugate */
+        sim->colour[i] = (float)sqrt(power);
+        sum += times * power;
+        count += times;
+    }
+    for (int64_t i = 0; i < d * columns; i++) sim->colour[i] *= (float)sqrt(count / sum);
+    return HET_OK;
+}
+
 het_status het_simulator_new(het_simulator *sim, const het_simulate_spec *spec, const het_volume *maps,
                              int64_t classes)
 {
@@ -47,6 +67,7 @@ het_status het_simulator_new(het_simulator *sim, const het_simulate_spec *spec, 
     HET_TRY(copy_ctf(sim, spec));
     HET_TRY(het_points_new(&sim->points, sim->box));
     HET_TRY(het_fft_new(&sim->fft, 2, sim->box));
+    HET_TRY(make_colour(sim));
     for (int64_t k = 0; k < classes; k++) {
         if (maps[k].box != sim->box || maps[k].apix != sim->apix) {
             status = het_fail(HET_E_SHAPE, "map %lld differs from the first in box or pixel size", (long long)k + 1);
@@ -67,6 +88,7 @@ void het_simulator_free(het_simulator *sim)
     het_fft_free(sim->fft);
     het_release(sim->ctf);
     het_release(sim->ctf_end);
+    het_release(sim->colour);
     *sim = (het_simulator){0};
 }
 
@@ -90,18 +112,21 @@ het_simulated het_simulator_truth(const het_simulator *sim, int64_t i)
     for (int a = 0; a < 2; a++) truth.shift[a] = sim->spec.shift * (2.0 * het_rng_uniform(&rng) - 1.0);
     const double u = het_rng_uniform(&rng);
     if (sim->ctf != NULL) truth.ctf = sim->ctf[row_at(sim->ctf_end, sim->spec.ctf_count, u)];
+    het_rng junk = het_rng_at(sim->spec.seed, HET_STREAM_SIMULATE, DRAW_JUNK, (uint64_t)i);
+    if (het_rng_uniform(&junk) < sim->spec.junk) truth.klass = -1;
     return truth;
 }
 
 typedef struct scratch {
-    float *points, *spectrum;
+    float *points, *spectrum, *grain;
 } scratch;
 
 static het_status scratch_new(scratch *s, const het_simulator *sim)
 {
     s->points = het_alloc((size_t)sim->points.count * 2 * sizeof(float));
     s->spectrum = het_alloc((size_t)het_fft_size(sim->fft) * sizeof(float));
-    if (s->points == NULL || s->spectrum == NULL) return het_fail(HET_E_MEMORY, "no memory for an image's transform");
+    s->grain = het_alloc((size_t)(sim->box * sim->box) * sizeof(float));
+    if (s->points == NULL || s->spectrum == NULL || s->grain == NULL) return het_fail(HET_E_MEMORY, "no memory for an image's transform");
     return HET_OK;
 }
 
@@ -109,14 +134,17 @@ static void scratch_free(scratch *s)
 {
     het_release(s->points);
     het_release(s->spectrum);
+    het_release(s->grain);
 }
 
-/* The clean image i, in the unit of the maps. */
+/* The clean image i, in the unit of the maps; of junk nothing. */
 static void clean_image(const het_simulator *sim, float *image, scratch *s, int64_t i)
 {
     const het_simulated truth = het_simulator_truth(sim, i);
     const int64_t d = sim->box, columns = d / 2 + 1;
     const double cycle = 1.0 / ((double)d * sim->apix);
+    memset(image, 0, (size_t)(d * d) * sizeof *image);
+    if (truth.klass < 0) return;
     memset(s->spectrum, 0, (size_t)het_fft_size(sim->fft) * sizeof *s->spectrum);
     het_slicer_slice(&sim->slicer[truth.klass], s->points, truth.rotation, sim->points.kxy, sim->points.count);
     for (int64_t p = 0; p < sim->points.count; p++) {
@@ -137,14 +165,18 @@ static void clean_image(const het_simulator *sim, float *image, scratch *s, int6
     het_fft_inverse(sim->fft, image, s->spectrum);
 }
 
-static void add_noise(const het_simulator *sim, float *image, int64_t i)
+static void add_noise(const het_simulator *sim, float *image, scratch *s, int64_t i)
 {
     het_rng rng = het_rng_at(sim->spec.seed, HET_STREAM_SIMULATE, DRAW_NOISE, (uint64_t)i);
     const float noise = (float)sim->noise, scale = (float)sim->scale;
-    for (int64_t p = 0; p < sim->box * sim->box; p++) {
-        const float grain = noise > 0.0f ? noise * het_rng_normal(&rng) : 0.0f;
-        image[p] = scale * (image[p] + grain);
+    const int64_t d = sim->box;
+    for (int64_t p = 0; p < d * d; p++) s->grain[p] = noise > 0.0f ? noise * het_rng_normal(&rng) : 0.0f;
+    if (sim->colour != NULL && noise > 0.0f) {
+        het_fft_forward(sim->fft, s->spectrum, s->grain);
+        for (int64_t p = 0; p < het_fft_size(sim->fft); p++) s->spectrum[p] *= sim->colour[p / 2];
+        het_fft_inverse(sim->fft, s->grain, s->spectrum);
     }
+    for (int64_t p = 0; p < d * d; p++) image[p] = scale * (image[p] + s->grain[p]);
 }
 
 het_status het_simulator_images(const het_simulator *sim, float *images, int64_t first, int64_t count)
@@ -159,7 +191,7 @@ het_status het_simulator_images(const het_simulator *sim, float *images, int64_t
         for (int64_t i = 0; i < count; i++) {
             if (lacking) continue;
             clean_image(sim, images + i * pixels, &s, first + i);
-            add_noise(sim, images + i * pixels, first + i);
+            add_noise(sim, images + i * pixels, &s, first + i);
         }
         scratch_free(&s);
     }
@@ -193,12 +225,14 @@ het_status het_simulator_measure(const het_simulator *sim, double *sums, int64_t
 
 het_status het_simulator_set_level(het_simulator *sim, const double *sums, int64_t count)
 {
-    const double pixels = (double)(count * sim->box * sim->box);
-    double sum = 0.0, square = 0.0;
+    double sum = 0.0, square = 0.0, pixels = 0.0;
     for (int64_t i = 0; i < count; i++) {
+        if (het_simulator_truth(sim, i).klass < 0) continue;
+        pixels += (double)(sim->box * sim->box);
         sum += sums[2 * i];
         square += sums[2 * i + 1];
     }
+    if (pixels == 0.0) return het_fail(HET_E_NUMERIC, "no particle is among the first %lld images: nothing to set the noise by", (long long)count);
     const double variance = square / pixels - sum / pixels * (sum / pixels);
     if (!(variance > 0.0) || !isfinite(variance))
         return het_fail(HET_E_NUMERIC, "the maps give images of variance %g: nothing to simulate", variance);

@@ -9,7 +9,7 @@
 /* Powers outside [LEAST, MOST] times the mean are taken as those: a frequency without noise was taken out of the images. */
 static const double LEAST = 0.2, MOST = 400.0;
 static const double LOWEST = 3.0; /* Fourier pixels: what is lower went with the plane */
-static const double WHITE = 0.2; /* power that differs by less is that of white noise, as far as some hundred images tell */
+static const double WHITE = 0.3; /* power that differs by less is that of white noise, as far as some hundred images and a taper tell */
 
 enum { DIRECTIONS = 8 };
 
