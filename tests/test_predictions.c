@@ -44,6 +44,8 @@ static het_predictions make(void)
         p.loss[i] = (float)i;
         assert_true(p.confirmed[i] == -1.0f);
         p.confirmed[i] = het_rng_uniform(&rng);
+        assert_true(p.particle[i] == -1.0f);
+        p.particle[i] = (float)(i % 3 > 0);
         p.mirrored[i] = (uint8_t)(i % 2);
     }
     return p;
@@ -71,12 +73,18 @@ static void round_trip(void **state)
     assert_memory_equal(q.loss, p.loss, N * sizeof(float));
     assert_memory_equal(q.mirrored, p.mirrored, N);
     assert_memory_equal(q.confirmed, p.confirmed, N * sizeof(float));
+    assert_memory_equal(q.particle, p.particle, N * sizeof(float));
+    het_predictions_move(&q, 1, 4);
+    assert_memory_equal(q.rotation + 9, p.rotation + 36, 9 * sizeof(float));
+    assert_memory_equal(q.z + Z, p.z + 4 * Z, Z * sizeof(float));
+    assert_true(q.mirrored[1] == p.mirrored[4] && q.mirrored[2] == p.mirrored[2] && q.loss[1] == p.loss[4]);
     het_predictions_free(&q);
     const hid_t older = H5Fopen(file, H5F_ACC_RDWR, H5P_DEFAULT); /* which did not tell this yet */
     assert_true(H5Ldelete(older, "confirmed", H5P_DEFAULT) >= 0);
+    assert_true(H5Ldelete(older, "particle", H5P_DEFAULT) >= 0);
     assert_true(H5Fclose(older) >= 0);
     assert_int_equal(het_predictions_load(&q, file), HET_OK);
-    for (int i = 0; i < N; i++) assert_true(q.confirmed[i] == -1.0f);
+    for (int i = 0; i < N; i++) assert_true(q.confirmed[i] == -1.0f && q.particle[i] == -1.0f);
     het_predictions_free(&p);
     het_predictions_free(&q);
 }
@@ -251,6 +259,7 @@ static void check_pose(const het_star_table *table, int64_t row, const het_predi
     }
     assert_true(fabs(number(table, row, "hetZ3") - (double)p->z[Z * i + 2]) < 1e-6);
     assert_true(fabs(number(table, row, "hetConfirmed") - (double)p->confirmed[i]) < 1e-6);
+    assert_true(number(table, row, "hetParticle") == (double)p->particle[i]);
 }
 
 /* data_optics has two groups of one box and pixel size, the last image alone being of the second. */

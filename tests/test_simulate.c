@@ -146,6 +146,58 @@ static void noise_has_the_asked_snr(void **state)
     het_simulator_free(&sim);
 }
 
+/* A quarter of the images hold nothing, the others are what they were; the level is that of particles. Coloured noise has the power asked for at
+ * the lowest frequencies against the highest, and the variance that white noise has. */
+static void junk_and_coloured_noise(void **state)
+{
+    (void)state;
+    enum { MANY = 400 };
+    het_simulator sim, plain;
+    het_volume maps[2];
+    static float image[D * D], usual[D * D], spectrum[2 * D * (D / 2 + 1)];
+    static double sums[2 * MANY];
+    het_fft *fft;
+    double low = 0.0, high = 0.0, square = 0.0;
+    int junk = 0;
+    make_maps(maps);
+    const het_simulate_spec spec = {.snr = 0.5, .seed = 11, .ctf = rows, .ctf_count = 2, .junk = 0.25, .colour = 9.0};
+    assert_int_equal(het_simulator_new(&sim, &spec, maps, 2), HET_OK);
+    open_simulator(&plain, INFINITY, rows, NULL, 2);
+    plain.spec.shift = 0.0;
+    for (int i = 0; i < 8; i++) { /* no noise before the level is set */
+        assert_int_equal(het_simulator_images(&sim, image, i, 1), HET_OK);
+        assert_int_equal(het_simulator_images(&plain, usual, i, 1), HET_OK);
+        if (het_simulator_truth(&sim, i).klass >= 0) assert_memory_equal(image, usual, sizeof image);
+    }
+    assert_int_equal(het_simulator_measure(&sim, sums, 0, MANY), HET_OK);
+    assert_int_equal(het_simulator_set_level(&sim, sums, MANY), HET_OK);
+    assert_int_equal(het_fft_new(&fft, 2, D), HET_OK);
+    for (int i = 0; i < MANY; i++) {
+        if (het_simulator_truth(&sim, i).klass >= 0) {
+            assert_int_equal(het_simulator_truth(&sim, i).klass, i % 2);
+            continue;
+        }
+        junk++;
+        assert_int_equal(het_simulator_images(&sim, image, i, 1), HET_OK);
+        for (int p = 0; p < D * D; p++) square += image[p] * image[p] / (D * D);
+        het_fft_forward(fft, spectrum, image);
+        for (int k = 0; k < 2; k++) {
+            low += spectrum[2 * k] * spectrum[2 * k] + spectrum[2 * k + 1] * spectrum[2 * k + 1]; /* k = (0,0), (1,0) */
+            const float *corner = spectrum + 2 * ((D / 2 - k) * (D / 2 + 1) + D / 2 - 1);
+            high += corner[0] * corner[0] + corner[1] * corner[1];
+        }
+    }
+    assert_true(abs(junk - MANY / 4) < 30);
+    const double ratio = low / high, wanted = 1.0 + 8.0 * 0.5 * (1.0 + exp(-64.0 / (D * D)));
+    if (!(ratio > 0.6 * wanted && ratio < 1.6 * wanted)) fail_msg("low frequencies have %g times the power, not %g", ratio, wanted);
+    square /= junk;
+    if (!(fabs(square / (sim.scale * sim.scale * sim.noise * sim.noise) - 1.0) < 0.05)) fail_msg("noise of variance %g", square);
+    het_fft_free(fft);
+    for (int k = 0; k < 2; k++) het_volume_free(&maps[k]);
+    het_simulator_free(&sim);
+    het_simulator_free(&plain);
+}
+
 static void draws_cover_what_they_should(void **state)
 {
     (void)state;
@@ -210,6 +262,7 @@ int main(void)
         cmocka_unit_test(image_by_plain_sums),
         cmocka_unit_test(images_do_not_depend_on_the_call),
         cmocka_unit_test(noise_has_the_asked_snr),
+        cmocka_unit_test(junk_and_coloured_noise),
         cmocka_unit_test(draws_cover_what_they_should),
         cmocka_unit_test(without_ctf_particles_are_bright),
         cmocka_unit_test(refuses),
