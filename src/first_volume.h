@@ -20,6 +20,9 @@
  *  its own level (annealing). Finer or harder assignments from the beginning end in maps that mix both hands
  *  (docs/poses.md). A last, finer search gives the poses.
  *
+ *  Images may hold no particle: each counts by the probability 1/(1 + exp(-L)) that it does, L the log-likelihood of its likeliest pose less that
+ *  of no particle. One that holds nothing fits best where the map has least, and would take what is left from there.
+ *
  *  Ranks share the images in searches and the grid of the map in sums over images, which all take in one order: the numbers do not
  *  depend on how many ranks there are. Tests: tests/test_first_volume.c, tests/cli_deterministic.sh */
 
@@ -47,8 +50,8 @@ typedef struct het_first_volume {
     float *noise;         /* (points within radius) of the last likelihood: given, or left unexplained */
     het_search_pose *pose; /* (count); owned */
     double loglik;        /* mean over the images of the log-likelihood of map and pose, less that of no
-                             particle, with the noise given: comparable between starts on the same data */
-    double explained;     /* share of the images' power beyond noise, within radius, that map and poses explain:
+                             particle (0 where none is likelier), with the noise given: comparable between starts on the same data */
+    double explained;     /* share of the particles' power beyond noise, within radius, that map and poses explain:
                              about 1 at best, less where particles differ; 0 where there is no such power */
 } het_first_volume;
 
@@ -62,7 +65,8 @@ void het_first_volume_share(const het_comm *comm, int64_t count, int64_t *first,
  *  HET_E_INPUT when no pose is valid. */
 het_status het_first_volume_find(het_first_volume *volume, het_comm *comm, het_device *dev, const het_first_volume_spec *spec,
                                  const het_stage *kept);
-/** Poses of other images of the same stack by the last search: spec as before but for images and ctf, which are of all its count;
+/** Poses of other images of the same stack by the last search, those that have little to tell a pose by (a log-likelihood below 100) with more candidates, compared at
+ *  more points: spec as before but for images and ctf, which are of all its count;
  *  what it says of starting poses and rounds is not used. pose [out] (count). Not collective. Errors: HET_E_MEMORY. */
 het_status het_first_volume_search(const het_first_volume *volume, het_search_pose *pose, het_device *dev,
                                    const het_first_volume_spec *spec);
