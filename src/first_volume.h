@@ -3,8 +3,8 @@
 #include "physics/search.h"
 #include "physics/slicer.h"
 #include "physics/volume.h"
-#include "whitening.h"
 #include "run_stage.h"
+#include "whitening.h"
 
 /** A first volume and a pose for every image, from random poses or from rough ones of some: projection matching,
  *  softly assigned.

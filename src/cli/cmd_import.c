@@ -58,7 +58,7 @@ typedef struct work {
     het_resample *resample; /* NULL: images are stored as they are */
     int64_t box, chunk;
     int sign;
-    het_whitener *whitener;
+    het_whitener *whitener; /* NULL: images are not whitened */
     het_whitening whitening;
     float *input, *images; /* (chunk, box of the source), (chunk, box); the same memory without resampling */
     float *rotation, *shift;
@@ -233,7 +233,6 @@ static het_status prepare(work *w, const het_particles *p, const options *o)
     w->chunk = (8 << 20) / pixels; /* 32 MiB of input at a time */
     if (w->chunk < 1) w->chunk = 1;
     HET_TRY(het_particle_reader_new(&w->reader, p));
-    HET_TRY(het_whitener_new(&w->whitener, w->box));
     if (w->box != p->box || o->recenter) HET_TRY(het_resample_new(&w->resample, p->box, w->box));
     w->input = het_alloc((size_t)(w->chunk * pixels) * sizeof *w->input);
     w->images = w->input;
@@ -331,7 +330,8 @@ static het_status choose_whitening(work *w, het_comm *comm)
     het_status status = HET_OK;
     const char *how = w->options->whiten;
     het_whitening found = {0};
-    if (strcmp(how, "no") == 0) return HET_OK;
+    if (strcmp(how, "no") == 0 || (strcmp(how, "auto") == 0 && w->box > HET_WHITENER_BOX)) return HET_OK;
+    HET_TRY(het_comm_agree(comm, het_whitener_new(&w->whitener, w->box)));
     if (strcmp(how, "auto") != 0) HET_TRY(copy_whitening(&found, comm, how, w->box));
     else HET_TRY(het_comm_agree(comm, het_comm_rank(comm) == 0 ? find_whitening(w, &found) : HET_OK));
     HET_TRY(het_comm_broadcast(comm, &found, sizeof found, 0));

@@ -186,7 +186,7 @@ typedef struct chunk {
     float *images, *rotation, *shift, *z;
     int64_t *klass;
     het_ctf_row *ctf;
-    het_whitener *whitener;
+    het_whitener *whitener; /* NULL: images are not whitened */
 } chunk;
 
 static het_status chunk_new(chunk *c, int64_t box)
@@ -200,7 +200,7 @@ static het_status chunk_new(chunk *c, int64_t box)
     if (c->images == NULL || c->rotation == NULL || c->shift == NULL || c->z == NULL || c->klass == NULL ||
         c->ctf == NULL)
         return het_fail(HET_E_MEMORY, "no memory for %d images of box %lld", CHUNK, (long long)box);
-    return het_whitener_new(&c->whitener, box);
+    return HET_OK;
 }
 
 static void chunk_free(chunk *c)
@@ -260,6 +260,7 @@ static het_status write_stack(het_comm *comm, const arguments *a, const het_simu
     HET_TRY(het_comm_max_i64(comm, &rounds, 1));
     HET_TRY(het_comm_agree(comm, chunk_new(&c, a->box)));
     if (a->colour > 0.0) {
+        HET_TRY(het_comm_agree(comm, het_whitener_new(&c.whitener, a->box)));
         HET_TRY(het_comm_agree(comm, het_comm_rank(comm) == 0 ? find_whitening(&c, &info.whitening, sim, a->count) : HET_OK));
         HET_TRY(het_comm_broadcast(comm, &info.whitening, sizeof info.whitening, 0));
     }

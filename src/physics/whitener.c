@@ -177,8 +177,8 @@ void het_whitener_find(het_whitener *w, het_whitening *whitening)
 
 void het_whitener_apply(het_whitener *w, const het_whitening *whitening, float *image)
 {
-    const int64_t d = w->box, columns = d / 2 + 1;
     if (!het_whitening_is(whitening)) return;
+    const int64_t d = w->box, columns = d / 2 + 1;
     const plane ground = plane_of(w, image);
     for (int64_t i = 0; i < d * d; i++) image[i] -= (float)plane_at(&ground, i % d - d / 2, i / d - d / 2);
     het_fft_forward(w->fft, w->spectrum, image);
